@@ -1,0 +1,124 @@
+//! What an identity may do.
+//!
+//! Authorizers are synchronous functions over caches: they never read the store and never wait, so that a slow store
+//! cannot slow or fail a decision. They do not see bodies; what depends on the object (NodeRestriction, escalation)
+//! is admission's part. Invariant: nothing is allowed unless an authorizer says so.
+
+use crate::authn::User;
+use crate::request::RequestInfo;
+
+/// One question to the authorizers.
+#[derive(Debug, Clone, Copy)]
+pub struct Attributes<'a> {
+    /// Who asks.
+    pub user: &'a User,
+    /// The verb, as in RBAC rules.
+    pub verb: &'a str,
+    /// Empty: core group.
+    pub group: &'a str,
+    /// Version of the group; rules ignore it.
+    pub version: &'a str,
+    /// Plural name, empty for non-resource requests.
+    pub resource: &'a str,
+    /// Empty: the resource itself.
+    pub subresource: &'a str,
+    /// Empty: cluster-wide.
+    pub namespace: &'a str,
+    /// Empty: the collection.
+    pub name: &'a str,
+    /// Path of a non-resource request.
+    pub path: &'a str,
+    /// Whether `resource` or `path` is meant.
+    pub is_resource_request: bool,
+    /// Raw field selector of a list, watch or deletecollection.
+    pub field_selector: Option<&'a str>,
+    /// Raw label selector of a list, watch or deletecollection.
+    pub label_selector: Option<&'a str>,
+}
+
+impl<'a> Attributes<'a> {
+    /// The question that a REST request puts.
+    pub fn of_request(user: &'a User, info: &'a RequestInfo) -> Self {
+        Self {
+            user,
+            verb: &info.verb,
+            group: &info.api_group,
+            version: &info.api_version,
+            resource: &info.resource,
+            subresource: &info.subresource,
+            namespace: &info.namespace,
+            name: &info.name,
+            path: &info.path,
+            is_resource_request: info.is_resource_request,
+            field_selector: info.field_selector.as_deref(),
+            label_selector: info.label_selector.as_deref(),
+        }
+    }
+
+    /// A question about a resource, for callers that have no REST request (gRPC, admission).
+    pub fn resource(user: &'a User, verb: &'a str, group: &'a str, resource: &'a str) -> Self {
+        Self {
+            user,
+            verb,
+            group,
+            version: "*",
+            resource,
+            subresource: "",
+            namespace: "",
+            name: "",
+            path: "",
+            is_resource_request: true,
+            field_selector: None,
+            label_selector: None,
+        }
+    }
+
+    /// The same question within a namespace.
+    pub fn in_namespace(self, namespace: &'a str) -> Self {
+        Self { namespace, ..self }
+    }
+
+    /// The same question about one object.
+    pub fn named(self, name: &'a str) -> Self {
+        Self { name, ..self }
+    }
+
+    /// The same question about a subresource.
+    pub fn with_subresource(self, subresource: &'a str) -> Self {
+        Self {
+            subresource,
+            ..self
+        }
+    }
+}
+
+/// An authorizer's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Allowed; the reason goes to the audit log and to access reviews.
+    Allow(String),
+    /// Forbidden, whatever other authorizers think.
+    Deny(String),
+    /// This authorizer has no rule; when all say so, the request is forbidden. The reason may be empty.
+    NoOpinion(String),
+}
+
+impl Decision {
+    /// Whether the request may go on.
+    pub fn is_allowed(&self) -> bool {
+        matches!(self, Self::Allow(_))
+    }
+
+    /// Why.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Allow(reason) | Self::Deny(reason) | Self::NoOpinion(reason) => reason,
+        }
+    }
+}
+
+/// Something that decides.
+pub trait Authorizer: Send + Sync {
+    /// Answers at once, from memory.
+    fn authorize(&self, attributes: &Attributes<'_>) -> Decision;
+}
