@@ -1,1 +1,41 @@
-//! Placeholder header; replaced by the crate's owner.
+//! The Corten API server: Kubernetes' REST API and the gRPC `corten.api.v1.Resources` service over one pipeline.
+//!
+//! This crate is not a component's brain: it stores, validates, authorises and streams, and knows no reconciling.
+//! Invariant: every write goes `chain` (who, may they) -> `rest` or `grpc` (wire) -> `registry` (verbs, admission,
+//! validation) -> `storage` (etcd transactions), and every read is answered from `cache` or the store, never from elsewhere.
+//!
+//! ```text
+//!  TLS ── server ── chain ── authn, authz, audit ──┬── rest ───┐
+//!                                                  ├── grpc ───┼── registry ── admission, allocators ── storage ── etcd API
+//!                                                  ├── discovery, openapi       └── cache ◀── one watch ────────┘
+//!                                                  └── streaming (log, exec, attach, port-forward to the node agents)
+//! ```
+
+// The pipeline's outside.
+pub mod chain;
+pub mod request;
+pub mod server;
+pub mod authn;
+pub mod authz;
+pub mod audit;
+pub mod discovery;
+pub mod openapi;
+pub mod streaming;
+pub mod tokens;
+pub mod reviews;
+pub mod bootstrap;
+
+// The verbs and what they stand on.
+pub mod app;
+pub mod config;
+pub mod rest;
+pub mod grpc;
+pub mod registry;
+pub mod admission;
+pub mod allocators;
+pub mod cache;
+pub mod storage;
+pub mod crypt;
+
+pub use app::Server;
+pub use config::Config;

@@ -1,0 +1,2 @@
+//! Placeholder header; replaced by the module's owner.
+pub struct Config;
