@@ -1,0 +1,1 @@
+//! Images of this host: registry, store, unpacking. Not built yet; see `traits::ImageService`.

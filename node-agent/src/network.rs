@@ -1,0 +1,1 @@
+//! The pod network of this host. Not built yet; see `traits::PodNetwork`.

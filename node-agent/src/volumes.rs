@@ -1,0 +1,1 @@
+//! Volumes of pods on this host. Not built yet; see `traits::VolumeService`.
