@@ -4,8 +4,22 @@
 //! cannot slow or fail a decision. They do not see bodies; what depends on the object (NodeRestriction, escalation)
 //! is admission's part. Invariant: nothing is allowed unless an authorizer says so.
 
+pub mod escalation;
+pub mod live;
+pub mod node;
+pub mod policy;
+pub mod rbac;
+pub mod restriction;
+
+use corten_api::meta::GroupResource;
+use corten_api::quote::quote;
+use corten_api::status::Status;
+
 use crate::authn::User;
 use crate::request::RequestInfo;
+
+#[cfg(test)]
+mod tests;
 
 /// One question to the authorizers.
 #[derive(Debug, Clone, Copy)]
@@ -121,4 +135,43 @@ impl Decision {
 pub trait Authorizer: Send + Sync {
     /// Answers at once, from memory.
     fn authorize(&self, attributes: &Attributes<'_>) -> Decision;
+}
+
+/// Asks, and turns a refusal into the 403 that clients know.
+pub fn require(authorizer: &dyn Authorizer, attributes: &Attributes<'_>) -> Result<(), Status> {
+    match authorizer.authorize(attributes) {
+        Decision::Allow(_) => Ok(()),
+        Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(forbidden(attributes, &reason)),
+    }
+}
+
+/// The 403 for a refused question.
+pub fn forbidden(attributes: &Attributes<'_>, reason: &str) -> Status {
+    let mut why = refusal(attributes);
+    if !reason.is_empty() {
+        why.push_str(": ");
+        why.push_str(reason);
+    }
+    if !attributes.is_resource_request {
+        return Status::forbidden(None, "", &why);
+    }
+    let resource = GroupResource::new(attributes.group.to_owned(), attributes.resource.to_owned());
+    Status::forbidden(Some(&resource), attributes.name, &why)
+}
+
+fn refusal(attributes: &Attributes<'_>) -> String {
+    let user = quote(&attributes.user.name);
+    let verb = attributes.verb;
+    if !attributes.is_resource_request {
+        return format!("User {user} cannot {verb} path {}", quote(attributes.path));
+    }
+    let resource = match attributes.subresource {
+        "" => quote(attributes.resource),
+        subresource => quote(&format!("{}/{subresource}", attributes.resource)),
+    };
+    let scope = match attributes.namespace {
+        "" => "at the cluster scope".to_owned(),
+        namespace => format!("in the namespace {}", quote(namespace)),
+    };
+    format!("User {user} cannot {verb} resource {resource} in API group {} {scope}", quote(attributes.group))
 }
