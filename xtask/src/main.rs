@@ -1,2 +1,25 @@
-//! Repository tasks.
-fn main() {}
+//! Repository tasks: `cargo run -p xtask -- <task>`. One module per task; this file only dispatches.
+//! Nothing here ships to users.
+
+mod proto;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "xtask", about = "Repository tasks")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Generate Rust from the .proto files.
+    Proto(proto::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().task {
+        Task::Proto(args) => proto::run(&args),
+    }
+}
