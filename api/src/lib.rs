@@ -1,1 +1,14 @@
-//! Placeholder header; replaced by the crate's owner.
+//! What Kubernetes objects are: names, metadata, quantities, selectors, schemas, codecs, patches, errors and kinds.
+//! It is not a client or a server: nothing here does IO, reads a clock or spawns a task.
+//! Invariant: objects are `serde_json::Value`s that passed `decode`, so every other module may rely on their shape.
+#![warn(missing_docs)]
+
+pub mod field;
+pub mod intstr;
+pub mod kinds;
+pub mod meta;
+pub mod names;
+pub mod quantity;
+pub mod quote;
+pub mod selector;
+pub mod status;
