@@ -3,7 +3,14 @@
 
 pub mod traits;
 
+pub mod cgroup;
+pub mod pod;
+pub mod spec;
+pub mod supervisor;
+
 pub mod images;
 pub mod network;
 pub mod server;
 pub mod volumes;
+
+pub use supervisor::supervise_main;

@@ -1,0 +1,168 @@
+//! The files of one container directory, and the only code that reads and writes them. Every write is atomic (temporary
+//! file, fsync of the data, rename), so a reader sees a whole record or none.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use nix::fcntl::{Flock, FlockArg};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// What the agent asks a supervisor to run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SuperviseSpec {
+    pub id: String,
+    /// OCI runtime executable and its `--root`.
+    pub runtime: PathBuf,
+    pub runtime_root: PathBuf,
+    /// Unpacked image layers, lowest first.
+    pub layers: Vec<PathBuf>,
+    pub tty: bool,
+    pub stdin: bool,
+    /// Close the container's stdin when the first attached client leaves.
+    pub stdin_once: bool,
+    pub log_path: PathBuf,
+    pub log_max_bytes: u64,
+    pub log_max_files: usize,
+    /// `/prefix/pod<uid>/<id>`.
+    pub cgroup_path: String,
+    /// The supervisor's own cgroup, so that stopping the agent's cgroup does not take it along.
+    pub supervisor_cgroup: String,
+    /// A mount point to hide from the runtime (crun refuses hybrid cgroup layouts).
+    pub cover: Option<PathBuf>,
+}
+
+/// Written once the container runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartedRecord {
+    pub pid: i32,
+    /// Field 22 of /proc/pid/stat: guards against reused pids.
+    pub pid_start_ticks: u64,
+    pub supervisor_pid: i32,
+    pub boot_id: String,
+    pub started_at: Timestamp,
+}
+
+/// Written once, when the container is over (or never came to run).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitRecord {
+    pub exit_code: i32,
+    pub signal: Option<i32>,
+    pub oom_killed: bool,
+    /// None when the container never started.
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Timestamp,
+    /// The runtime's words when create or start failed.
+    pub start_error: Option<String>,
+    /// The supervisor vanished: code and times are the agent's guess.
+    #[serde(default)]
+    pub lost: bool,
+}
+
+/// The directory of one container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerDir(pub PathBuf);
+
+impl ContainerDir {
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+    pub fn spec(&self) -> io::Result<SuperviseSpec> {
+        read_json(&self.path(SPEC))
+    }
+    pub fn write_spec(&self, spec: &SuperviseSpec) -> io::Result<()> {
+        write_json(&self.path(SPEC), spec)
+    }
+    pub fn started(&self) -> Option<StartedRecord> {
+        read_json(&self.path("started.json")).ok()
+    }
+    pub fn write_started(&self, record: &StartedRecord) -> io::Result<()> {
+        write_json(&self.path("started.json"), record)
+    }
+    pub fn exit(&self) -> Option<ExitRecord> {
+        read_json(&self.path("exit.json")).ok()
+    }
+    pub fn write_exit(&self, record: &ExitRecord) -> io::Result<()> {
+        write_json(&self.path("exit.json"), record)
+    }
+    pub fn oci_config(&self) -> PathBuf {
+        self.path("config.json")
+    }
+    pub fn rootfs(&self) -> PathBuf {
+        self.path("rootfs")
+    }
+    pub fn socket(&self) -> PathBuf {
+        self.path(SOCKET)
+    }
+    pub fn termination_log(&self) -> PathBuf {
+        self.path("termination-log")
+    }
+
+    /// Takes the supervisor's lock; None when another process holds it.
+    pub fn try_lock(&self) -> io::Result<Option<Flock<File>>> {
+        let file =
+            OpenOptions::new().create(true).truncate(false).write(true).open(self.path("lock"))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(lock)),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(errno.into()),
+        }
+    }
+
+    /// Whether a supervisor lives in this directory right now.
+    pub fn is_supervised(&self) -> bool {
+        matches!(self.try_lock(), Ok(None))
+    }
+}
+
+const SPEC: &str = "supervise.json";
+
+/// Name of the socket; reached through a directory descriptor because `sun_path` holds 108 bytes only.
+pub const SOCKET: &str = "s";
+
+/// Reads one record.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
+    let bytes = std::fs::read(path)?;
+    serde_json::from_slice(&bytes).map_err(io::Error::other)
+}
+
+/// Writes one record atomically.
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+    let bytes = serde_json::to_vec(value).map_err(io::Error::other)?;
+    write_atomic(path, &bytes)
+}
+
+/// Writes a file so that readers see the old content or the new, never a part.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".tmp");
+    let temporary = path.with_file_name(name);
+    let mut file = File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_data()?;
+    std::fs::rename(&temporary, path)
+}
+
+/// The start time of a process in clock ticks since boot, or None when it is gone.
+pub fn process_start_ticks(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command name may hold spaces and parentheses: fields count from the last ')'.
+    let fields = stat.get(stat.rfind(')')? + 1..)?;
+    fields.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// This boot's identity.
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
+}
+
+impl StartedRecord {
+    /// Whether the recorded process still exists (and is not another one with its number).
+    pub fn process_exists(&self) -> bool {
+        self.boot_id == boot_id() && process_start_ticks(self.pid) == Some(self.pid_start_ticks)
+    }
+}
