@@ -1,0 +1,34 @@
+//! The kinds this API server knows: what each is called, where it is stored, and what is special about it.
+//!
+//! A kind is a static [`ResourceDescriptor`] plus a [`Strategy`] (defaults, server-owned fields, validation,
+//! printing). One file per kind; adding a kind adds that file and one line to `registry.rs`. Nothing here does
+//! IO or reads a clock. Invariant: strategies see objects that passed the structural decoder, yet never panic
+//! on one that did not.
+
+mod descriptor;
+mod errors;
+mod registry;
+mod strategy;
+mod value;
+
+pub mod duration;
+pub mod names;
+pub mod object_meta;
+pub mod table;
+
+pub mod apps;
+pub mod authentication;
+pub mod authorization;
+pub mod autoscaling;
+pub mod coordination;
+pub mod core;
+pub mod discovery;
+pub mod events;
+pub mod policy;
+pub mod rbac;
+pub mod scheduling;
+
+pub use descriptor::{Column, ResourceDescriptor, Subresource};
+pub use errors::{Errors, Path};
+pub use registry::{Group, Kinds, registry};
+pub use strategy::{Fields, Generation, GracefulDelete, NameRule, Rules, Strategy};

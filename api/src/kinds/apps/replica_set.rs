@@ -1,0 +1,199 @@
+//! ReplicaSet: a number of pods from one template.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::workload::{validate_pod_template, validate_selector, validate_selector_stays};
+use crate::kinds::core::pod;
+use crate::kinds::descriptor::ALL_VERBS;
+use crate::kinds::strategy::Generation;
+use crate::kinds::value::{Get, default_to, object_at};
+use crate::kinds::{
+    Column, Errors, Fields, Path, ResourceDescriptor, Rules, Strategy, Subresource, duration, table,
+};
+
+/// `replicasets` of apps/v1.
+pub static DESCRIPTOR: ResourceDescriptor = ResourceDescriptor {
+    group: "apps",
+    version: "v1",
+    kind: "ReplicaSet",
+    list_kind: "ReplicaSetList",
+    resource: "replicasets",
+    singular: "replicaset",
+    short_names: &["rs"],
+    categories: &["all"],
+    namespaced: true,
+    storage_prefix: "replicasets",
+    subresources: &[Subresource::scale(), Subresource::status("ReplicaSet")],
+    verbs: ALL_VERBS,
+    columns: &[
+        Column::NAME,
+        Column::integer("Desired", "Pods wanted."),
+        Column::integer("Current", "Pods that exist."),
+        Column::integer("Ready", "Pods that are ready."),
+        Column::AGE,
+        Column::text("Containers", "Names of the template's containers.").wide(),
+        Column::text("Images", "Images of the template's containers.").wide(),
+        Column::text("Selector", "Labels of its pods.").wide(),
+    ],
+    strategy: &ReplicaSet,
+};
+
+struct ReplicaSet;
+
+static RULES: Rules = Rules {
+    status: true,
+    generation: Generation::Spec,
+    ..Rules::NAMESPACED
+};
+
+impl Strategy for ReplicaSet {
+    fn rules(&self) -> &Rules {
+        &RULES
+    }
+
+    fn default(&self, object: &mut Value) {
+        let Some(spec) = object_at(object, "spec") else {
+            return;
+        };
+        default_to(spec, "replicas", 1);
+        if let Some(template) = object_at(spec, "template") {
+            pod::default_template(template);
+        }
+    }
+
+    fn validate(&self, object: &Value, errors: &mut Errors) {
+        let spec = object.at("spec");
+        let path = Path::new("spec");
+        errors.non_negative(&path.child("replicas"), spec.int("replicas"));
+        errors.non_negative(&path.child("minReadySeconds"), spec.int("minReadySeconds"));
+        validate_selector(spec, errors);
+        if spec.is_empty_at("template") {
+            errors.required(&path.child("template"), "");
+        } else {
+            validate_pod_template(spec, errors);
+        }
+    }
+
+    fn validate_change(&self, new: &Value, old: &Value, errors: &mut Errors) {
+        validate_selector_stays(new, old, errors);
+    }
+
+    fn validate_status(&self, new: &Value, _old: &Value, errors: &mut Errors) {
+        let status = new.at("status");
+        let path = Path::new("status");
+        let count = |key: &str| status.int(key).unwrap_or(0);
+        let counts = ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
+        for key in ["replicas", "observedGeneration"].iter().chain(&counts) {
+            errors.non_negative(&path.child(key), status.int(key));
+        }
+        for key in counts {
+            if count(key) > count("replicas") {
+                errors.invalid(
+                    &path.child(key),
+                    count(key),
+                    "cannot be greater than status.replicas",
+                );
+            }
+        }
+        if count("availableReplicas") > count("readyReplicas") {
+            let at = path.child("availableReplicas");
+            errors.invalid(
+                &at,
+                count("availableReplicas"),
+                "cannot be greater than readyReplicas",
+            );
+        }
+    }
+
+    fn add_fields<'a>(&self, object: &'a Value, fields: &mut Fields<'a>) {
+        let replicas = object.at("status").int("replicas").unwrap_or(0);
+        fields.add("status.replicas", replicas.to_string());
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        let meta = object.at("metadata");
+        let (spec, status) = (object.at("spec"), object.at("status"));
+        let (containers, images) = table::containers_and_images(spec.at("template").at("spec"));
+        vec![
+            meta.text("name").into(),
+            spec.int("replicas").unwrap_or(0).into(),
+            status.int("replicas").unwrap_or(0).into(),
+            status.int("readyReplicas").unwrap_or(0).into(),
+            duration::age(meta.at("creationTimestamp"), now).into(),
+            containers.into(),
+            images.into(),
+            table::label_selector(spec.at("selector")).into(),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::kinds::errors::testing::{create, with};
+
+    fn replica_set() -> Value {
+        json!({
+            "metadata": {"name": "web-1", "namespace": "b"},
+            "spec": {
+                "selector": {"matchLabels": {"app": "web"}},
+                "template": {
+                    "metadata": {"labels": {"app": "web"}},
+                    "spec": {"containers": [{"name": "c", "image": "nginx"}]},
+                },
+            },
+        })
+    }
+
+    #[test]
+    fn defaults_and_checks() {
+        let none: Vec<String> = vec![];
+        assert_eq!(create(&ReplicaSet, replica_set()), none);
+        let mut object = replica_set();
+        ReplicaSet.default(&mut object);
+        assert_eq!(object["spec"]["replicas"], 1);
+        assert_eq!(
+            object["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"],
+            "Always"
+        );
+        let errors = create(
+            &ReplicaSet,
+            with(replica_set(), "/spec/selector", json!({})),
+        );
+        assert_eq!(
+            errors,
+            ["spec.selector: Invalid value: {}: empty selector is invalid for deployment"]
+        );
+    }
+
+    #[test]
+    fn status_counts_agree() {
+        let new = with(
+            replica_set(),
+            "/status",
+            json!({"replicas": 1, "readyReplicas": 2}),
+        );
+        let errors = ReplicaSet.validate_status_update(&new, &replica_set());
+        assert_eq!(
+            errors[0].to_string(),
+            "status.readyReplicas: Invalid value: 2: cannot be greater than status.replicas"
+        );
+    }
+
+    #[test]
+    fn row() {
+        let object = with(
+            replica_set(),
+            "/status",
+            json!({"replicas": 2, "readyReplicas": 1}),
+        );
+        let row = ReplicaSet.row(&object, Timestamp::UNIX_EPOCH);
+        assert_eq!(
+            Value::Array(row),
+            json!(["web-1", 0, 2, 1, "<unknown>", "c", "nginx", "app=web"])
+        );
+    }
+}

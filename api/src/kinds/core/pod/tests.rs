@@ -1,0 +1,1 @@
+//! Tests of pods as a whole.

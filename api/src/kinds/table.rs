@@ -1,0 +1,120 @@
+//! Table output: the columns of a kind and the cells of one object.
+//!
+//! Upstream sends narrow and wide columns alike and lets the client choose by priority; so do we.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+pub use super::descriptor::Column;
+use super::{ResourceDescriptor, value::Get};
+
+/// The columns of a kind, wide ones included.
+pub fn columns(descriptor: &ResourceDescriptor) -> &'static [Column] {
+    descriptor.columns
+}
+
+/// The cells of one object, one for each column.
+pub fn row(descriptor: &ResourceDescriptor, object: &Value, now: Timestamp) -> Vec<Value> {
+    descriptor.strategy.row(object, now)
+}
+
+/// The columns as the API shows them in `columnDefinitions`.
+pub fn column_definitions(descriptor: &ResourceDescriptor) -> Vec<Value> {
+    let definition = |column: &Column| {
+        serde_json::json!({
+            "name": column.name,
+            "type": column.r#type,
+            "format": column.format,
+            "description": column.description,
+            "priority": column.priority,
+        })
+    };
+    descriptor.columns.iter().map(definition).collect()
+}
+
+/// A label selector as kubectl prints it; `<none>` for none, empty text for one that selects everything.
+pub(crate) fn label_selector(selector: &Value) -> String {
+    if selector.is_null() {
+        return "<none>".to_owned();
+    }
+    let mut parts: Vec<(String, String)> = selector
+        .entries("matchLabels")
+        .map(|(k, v)| (k.to_owned(), format!("{k}={}", v.as_str().unwrap_or(""))))
+        .collect();
+    for expression in selector.list("matchExpressions") {
+        let key = expression.text("key");
+        let mut values: Vec<&str> = expression
+            .list("values")
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
+        values.sort_unstable();
+        let values = values.join(",");
+        let text = match expression.text("operator") {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "Exists" => key.to_owned(),
+            _ => format!("!{key}"),
+        };
+        parts.push((key.to_owned(), text));
+    }
+    parts.sort_by(|a, b| a.0.cmp(&b.0));
+    let texts: Vec<String> = parts.into_iter().map(|(_, text)| text).collect();
+    if texts.is_empty() {
+        "<none>".to_owned()
+    } else {
+        texts.join(",")
+    }
+}
+
+/// A map of labels as `a=b,c=d`, or `<none>`.
+pub(crate) fn label_map(labels: &Value) -> String {
+    let Some(map) = labels.as_object().filter(|map| !map.is_empty()) else {
+        return "<none>".to_owned();
+    };
+    let mut pairs: Vec<String> = map
+        .iter()
+        .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or("")))
+        .collect();
+    pairs.sort_unstable();
+    pairs.join(",")
+}
+
+/// The names and the images of a pod template's containers, comma separated.
+pub(crate) fn containers_and_images(pod_spec: &Value) -> (String, String) {
+    let join = |key: &str| {
+        let texts: Vec<&str> = pod_spec
+            .list("containers")
+            .iter()
+            .map(|c| c.text(key))
+            .collect();
+        texts.join(",")
+    };
+    (join("name"), join("image"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn selectors_print_as_kubectl_prints_them() {
+        let cases = [
+            (json!(null), "<none>"),
+            (json!({}), "<none>"),
+            (json!({"matchLabels": {"b": "2", "a": "1"}}), "a=1,b=2"),
+            (
+                json!({"matchLabels": {"x": "1"}, "matchExpressions": [
+                    {"key": "k", "operator": "In", "values": ["b", "a"]},
+                    {"key": "e", "operator": "Exists"},
+                    {"key": "n", "operator": "DoesNotExist"}]}),
+                "e,k in (a,b),!n,x=1",
+            ),
+        ];
+        for (selector, expected) in cases {
+            assert_eq!(label_selector(&selector), expected);
+        }
+    }
+}
