@@ -1,7 +1,9 @@
 //! Repository tasks: `cargo run -p xtask -- <task>`. One module per task; this file only dispatches.
 //! Nothing here ships to users.
 
+mod edges;
 mod proto;
+mod tidy;
 
 use clap::{Parser, Subcommand};
 
@@ -16,10 +18,13 @@ struct Cli {
 enum Task {
     /// Generate Rust from the .proto files.
     Proto(proto::Args),
+    /// Check sizes, headers, crate edges, versions and links.
+    Tidy(tidy::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().task {
         Task::Proto(args) => proto::run(&args),
+        Task::Tidy(args) => tidy::run(&args),
     }
 }

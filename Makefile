@@ -1,0 +1,55 @@
+# The verbs of the project. Logic lives in xtask and in `corten` itself; each verb installs what it needs.
+# Root is needed where containers, namespaces or packages are touched: up, lab, e2e, test, bench, ci.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+ENV := . xtask/setup/env.sh
+
+.PHONY: help setup-build setup-run setup-test build up down lab test unit check fix tidy e2e bench ci
+
+help: ## Show the verbs
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-8s %s\n", $$1, $$2 }'
+
+setup-build:
+	@xtask/setup/packages.sh build
+	@xtask/setup/rocksdb.sh
+
+setup-run:
+	@xtask/setup/packages.sh run
+
+setup-test: setup-build setup-run
+	@xtask/setup/packages.sh test
+	@xtask/setup/kubectl.sh
+
+build: setup-build ## Build every binary (release)
+	@$(ENV); step "building (release)"; cargo build --release --locked -p corten
+
+up: build setup-run ## Start a one-machine cluster with the demo on it
+	@$(ENV); xtask/setup/up.sh
+
+down: ## Stop the one-machine cluster
+	@$(ENV); "$$CARGO_TARGET_DIR/release/corten" down
+
+lab: build setup-run ## Start a cluster of 3 store members and 3 nodes on this machine
+	@$(ENV); "$$CARGO_TARGET_DIR/release/corten" lab start --members 3 --nodes 3
+
+unit: setup-build setup-run ## Unit and component tests only
+	@$(ENV); cargo test --workspace --locked --exclude corten-e2e
+
+e2e: setup-test ## Black-box tests over real processes, containers and kubectl
+	@$(ENV); cargo build --locked -p corten; cargo test --locked -p corten-e2e -- --test-threads=1
+
+test: setup-test ## All tests: unit, component and e2e
+	@$(ENV); cargo build --locked -p corten; cargo test --workspace --locked --exclude corten-e2e
+	@$(ENV); cargo test --locked -p corten-e2e -- --test-threads=1
+
+check: setup-build ## Format, lints, tidy: never writes
+	@$(ENV); cargo fmt --all --check; cargo clippy --workspace --all-targets --locked -- -D warnings; cargo run -q --locked -p xtask -- tidy
+
+fix: setup-build ## What check wants, written
+	@$(ENV); cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged; cargo fmt --all
+
+bench: build setup-test ## Measure this machine and print the figures
+	@$(ENV); xtask/setup/bench.sh
+
+ci: check test ## What CI runs

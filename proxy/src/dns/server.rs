@@ -1,0 +1,192 @@
+//! DNS over UDP and TCP. Decodes one question, asks the zone, encodes the answer within what the client can take. Work
+//! under way is bounded: beyond it questions are dropped, and clients ask again.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use corten_base::shutdown::Shutdown;
+use corten_base::tasks::{TaskKind, spawn};
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::Semaphore;
+
+use super::forward::Upstreams;
+use super::zone::{Answer, Zone};
+
+/// Questions being forwarded, and TCP clients, at once.
+const CONCURRENCY: usize = 1_024;
+/// An idle TCP client is cut after this.
+const TCP_IDLE: Duration = Duration::from_secs(10);
+/// UDP answers without EDNS (RFC 1035), and the most that we send with it (the DNS flag day of 2020).
+const UDP_PLAIN_BYTES: u16 = 512;
+const UDP_EDNS_BYTES: u16 = 1_232;
+
+struct Server {
+    zone: Zone,
+    upstreams: Upstreams,
+    slots: Arc<Semaphore>,
+}
+
+/// Binds `addr` on both transports and answers until `shutdown`.
+pub async fn serve(addr: SocketAddr, zone: Zone, upstreams: Upstreams, shutdown: Shutdown) -> std::io::Result<()> {
+    let udp = Arc::new(UdpSocket::bind(addr).await?);
+    let tcp = TcpListener::bind(addr).await?;
+    let server = Arc::new(Server { zone, upstreams, slots: Arc::new(Semaphore::new(CONCURRENCY)) });
+    spawn("dns-udp", TaskKind::Critical, udp_loop(Arc::clone(&server), udp, shutdown.clone()));
+    spawn("dns-tcp", TaskKind::Critical, tcp_loop(server, tcp, shutdown));
+    Ok(())
+}
+
+async fn udp_loop(server: Arc<Server>, socket: Arc<UdpSocket>, shutdown: Shutdown) {
+    let mut buffer = vec![0; usize::from(u16::MAX)];
+    loop {
+        let received = tokio::select! {
+            biased;
+            () = shutdown.wait() => return,
+            received = socket.recv_from(&mut buffer) => received,
+        };
+        let (length, peer) = match received {
+            Ok(received) => received,
+            Err(error) => {
+                tracing::debug!(%error, "cannot receive"); // most often an ICMP error of an earlier answer
+                continue;
+            }
+        };
+        let question = buffer[..length].to_vec();
+        match server.local(&question, false) {
+            Step::Answer(answer) => {
+                if let Err(error) = socket.send_to(&answer, peer).await {
+                    tracing::debug!(%error, %peer, "cannot answer");
+                }
+            }
+            Step::Drop => {}
+            Step::Forward(request) => {
+                let Ok(slot) = Arc::clone(&server.slots).try_acquire_owned() else { continue };
+                let (server, socket) = (Arc::clone(&server), Arc::clone(&socket));
+                spawn("dns-forward", TaskKind::Connection, async move {
+                    let answer = server.forward(&request, &question, false).await;
+                    // The client asks again when this is lost.
+                    let _ = socket.send_to(&answer, peer).await;
+                    drop(slot);
+                });
+            }
+        }
+    }
+}
+
+async fn tcp_loop(server: Arc<Server>, listener: TcpListener, shutdown: Shutdown) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.wait() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let Ok(slot) = Arc::clone(&server.slots).try_acquire_owned() else { continue };
+        let server = Arc::clone(&server);
+        spawn("dns-connection", TaskKind::Connection, async move {
+            // Ends with the client, or when it idles.
+            let _ = server.tcp_client(stream).await;
+            drop(slot);
+        });
+    }
+}
+
+enum Step {
+    Answer(Vec<u8>),
+    Forward(Box<Message>),
+    Drop,
+}
+
+impl Server {
+    async fn tcp_client(&self, mut stream: TcpStream) -> std::io::Result<()> {
+        loop {
+            let length = tokio::time::timeout(TCP_IDLE, stream.read_u16()).await.map_err(std::io::Error::other)??;
+            let mut question = vec![0; usize::from(length)];
+            tokio::time::timeout(TCP_IDLE, stream.read_exact(&mut question)).await.map_err(std::io::Error::other)??;
+            let answer = match self.local(&question, true) {
+                Step::Answer(answer) => answer,
+                Step::Forward(request) => self.forward(&request, &question, true).await,
+                Step::Drop => return Ok(()),
+            };
+            let length = u16::try_from(answer.len()).map_err(std::io::Error::other)?;
+            stream.write_all(&length.to_be_bytes()).await?;
+            stream.write_all(&answer).await?;
+        }
+    }
+
+    /// What can be said without asking anyone.
+    fn local(&self, question: &[u8], over_tcp: bool) -> Step {
+        let Ok(request) = Message::from_vec(question) else { return Step::Drop };
+        if request.metadata.message_type != MessageType::Query {
+            return Step::Drop;
+        }
+        if request.metadata.op_code != OpCode::Query {
+            return Step::Answer(encode(&reply(&request, ResponseCode::NotImp), &request, over_tcp));
+        }
+        let [query] = request.queries.as_slice() else {
+            return Step::Answer(encode(&reply(&request, ResponseCode::FormErr), &request, over_tcp));
+        };
+        let mut answer = reply(&request, ResponseCode::NoError);
+        answer.metadata.authoritative = true;
+        match self.zone.lookup(query.name(), query.query_type()) {
+            Answer::NotOurs => return Step::Forward(Box::new(request)),
+            Answer::NxDomain => {
+                answer.metadata.response_code = ResponseCode::NXDomain;
+                answer.add_authority(self.zone.soa());
+            }
+            Answer::Records(records) if records.is_empty() => {
+                answer.add_authority(self.zone.soa());
+            }
+            Answer::Records(records) => {
+                answer.add_answers(records);
+            }
+        }
+        Step::Answer(encode(&answer, &request, over_tcp))
+    }
+
+    async fn forward(&self, request: &Message, question: &[u8], over_tcp: bool) -> Vec<u8> {
+        match self.upstreams.ask(question, over_tcp).await {
+            Some(answer) => answer,
+            None => encode(&reply(request, ResponseCode::ServFail), request, over_tcp),
+        }
+    }
+}
+
+fn reply(request: &Message, code: ResponseCode) -> Message {
+    let mut answer = Message::response(request.metadata.id, request.metadata.op_code);
+    answer.metadata.response_code = code;
+    answer.metadata.recursion_desired = request.metadata.recursion_desired;
+    answer.metadata.recursion_available = true;
+    answer.add_queries(request.queries.iter().cloned());
+    if request.edns.is_some() {
+        let mut edns = Edns::new();
+        edns.set_max_payload(UDP_EDNS_BYTES);
+        answer.set_edns(edns);
+    }
+    answer
+}
+
+fn encode(answer: &Message, request: &Message, over_tcp: bool) -> Vec<u8> {
+    let limit = match &request.edns {
+        _ if over_tcp => u16::MAX,
+        Some(edns) => edns.max_payload().clamp(UDP_PLAIN_BYTES, UDP_EDNS_BYTES),
+        None => UDP_PLAIN_BYTES,
+    };
+    match answer.to_vec() {
+        Ok(bytes) if bytes.len() <= usize::from(limit) => bytes,
+        Ok(_) => answer.truncate().to_vec().unwrap_or_default(),
+        Err(error) => {
+            tracing::warn!(%error, "cannot encode a DNS answer");
+            reply(request, ResponseCode::ServFail).to_vec().unwrap_or_default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

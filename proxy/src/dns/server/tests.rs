@@ -1,0 +1,100 @@
+//! Questions over real sockets: ours, an upstream's, too large for UDP, and garbage.
+
+use std::net::Ipv4Addr;
+
+use corten_client::cache::{Cache, CacheOptions};
+use hickory_proto::op::Query;
+use hickory_proto::rr::{Name, RecordType};
+use serde_json::json;
+
+use super::*;
+use crate::dns::zone::{BY_ADDRESS, BY_CLUSTER_IP, addresses_of, cluster_ip_of};
+use crate::sync::{BY_SERVICE, service_of};
+
+fn zone(endpoints: u8) -> Zone {
+    let service = serde_json::from_value(
+        json!({"metadata": {"name": "big", "namespace": "d"}, "spec": {"clusterIP": "None", "ports": []}}),
+    )
+    .expect("service");
+    let list: Vec<_> = (0..endpoints).map(|i| json!({"addresses": [Ipv4Addr::new(10, 244, 0, i).to_string()]})).collect();
+    let slice = serde_json::from_value(json!({
+        "metadata": {"name": "s", "namespace": "d", "labels": {"kubernetes.io/service-name": "big"}},
+        "addressType": "IPv4", "endpoints": list, "ports": [],
+    }))
+    .expect("slice");
+    Zone {
+        domain: Name::from_ascii("cluster.local.").expect("domain"),
+        services: Cache::fixed([service], CacheOptions::all().index(BY_CLUSTER_IP, cluster_ip_of)),
+        slices: Cache::fixed([slice], CacheOptions::all().index(BY_SERVICE, service_of).index(BY_ADDRESS, addresses_of)),
+        reverse: Vec::new(),
+    }
+}
+
+/// A free port on loopback, for both transports.
+async fn start(zone: Zone, upstreams: Vec<SocketAddr>) -> (SocketAddr, Shutdown) {
+    let shutdown = Shutdown::new();
+    let probe = UdpSocket::bind("127.0.0.1:0").await.expect("bind");
+    let addr = probe.local_addr().expect("addr");
+    drop(probe);
+    serve(addr, zone, Upstreams(upstreams), shutdown.clone()).await.expect("serve");
+    (addr, shutdown)
+}
+
+fn question(name: &str) -> Vec<u8> {
+    let mut message = Message::query();
+    message.metadata.id = 77;
+    message.add_query(Query::query(Name::from_ascii(name).expect("name"), RecordType::A));
+    message.to_vec().expect("encodes")
+}
+
+async fn ask(addr: SocketAddr, question: &[u8]) -> Message {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("bind");
+    socket.send_to(question, addr).await.expect("send");
+    let mut buffer = vec![0; 4096];
+    let received = tokio::time::timeout(Duration::from_secs(10), socket.recv(&mut buffer)).await;
+    let length = received.expect("an answer in time").expect("receive");
+    Message::from_vec(&buffer[..length]).expect("decodes")
+}
+
+#[tokio::test]
+async fn a_large_answer_is_truncated_over_udp_and_whole_over_tcp() {
+    let (addr, shutdown) = start(zone(100), Vec::new()).await;
+    let question = question("big.d.svc.cluster.local.");
+    let short = ask(addr, &question).await;
+    assert!(short.metadata.truncation && short.metadata.id == 77);
+    let mut stream = TcpStream::connect(addr).await.expect("connect");
+    stream.write_u16(u16::try_from(question.len()).expect("short")).await.expect("write");
+    stream.write_all(&question).await.expect("write");
+    let length = stream.read_u16().await.expect("length");
+    let mut whole = vec![0; usize::from(length)];
+    stream.read_exact(&mut whole).await.expect("answer");
+    assert_eq!(Message::from_vec(&whole).expect("decodes").answers.len(), 100);
+    shutdown.trigger();
+}
+
+#[tokio::test]
+async fn other_names_are_forwarded_past_a_silent_upstream() {
+    let silent = UdpSocket::bind("127.0.0.1:0").await.expect("bind");
+    let (upstream, upstream_shutdown) = start(zone(1), Vec::new()).await;
+    let upstreams = vec![silent.local_addr().expect("addr"), upstream];
+    let mut ours = zone(1);
+    ours.domain = Name::from_ascii("other.domain.").expect("domain");
+    let (addr, shutdown) = start(ours, upstreams).await;
+    let answer = ask(addr, &question("big.d.svc.cluster.local.")).await;
+    assert_eq!((answer.metadata.id, answer.answers.len()), (77, 1));
+    shutdown.trigger();
+    upstream_shutdown.trigger();
+}
+
+#[tokio::test]
+async fn garbage_is_dropped_and_does_not_stop_the_server() {
+    let (addr, shutdown) = start(zone(1), Vec::new()).await;
+    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("bind");
+    for garbage in [&b""[..], b"x", &[0xff; 600]] {
+        socket.send_to(garbage, addr).await.expect("send");
+    }
+    let answer = ask(addr, &question("nope.d.svc.cluster.local.")).await;
+    assert_eq!(answer.metadata.response_code, ResponseCode::NXDomain);
+    assert_eq!(answer.authorities.len(), 1);
+    shutdown.trigger();
+}
