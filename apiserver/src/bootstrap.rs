@@ -1,1 +1,137 @@
-//! Placeholder header; replaced by the module's owner.
+//! What the API needs to be usable by anybody but its administrators: default roles and bindings, and the `kubernetes` Service
+//! with the addresses of the API servers.
+//!
+//! System namespaces and priority classes are the registry's own affair. Everything is created through the registry, like any other write, and reconciled at each start: what an operator added stays,
+//! what is missing comes back, unless its autoupdate annotation says `false`. Invariant: running it twice, or on two servers at
+//! once, changes nothing the second time.
+
+pub mod aggregate;
+pub mod endpoints;
+mod roles;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use corten_api::status::{Reason, Status};
+use corten_base::shutdown::Shutdown;
+use serde_json::Value;
+
+use crate::authz::policy::{Rule, rules_of};
+use crate::chain::objects::{Objects, Resource};
+
+/// Annotation by which an operator keeps a default object as he changed it.
+const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
+/// The store may still be electing a leader when the server starts.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Runs until everything is in place or the server stops. The server is ready only after it.
+pub async fn run(objects: &Arc<dyn Objects>, shutdown: &Shutdown) {
+    loop {
+        let outcome = tokio::select! {
+            biased;
+            () = shutdown.wait() => return,
+            outcome = reconcile(&**objects) => outcome,
+        };
+        match outcome {
+            Ok(()) => return,
+            Err(error) => tracing::warn!(%error, "default objects are not in place yet"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// One pass over everything.
+pub async fn reconcile(objects: &dyn Objects) -> Result<(), Status> {
+    for role in roles::ROLES {
+        let wanted = roles::role_object(role);
+        ensure(objects, Resource::rbac("clusterroles"), role.name, wanted, merge_role).await?;
+    }
+    for (role, subjects) in roles::BINDINGS {
+        let wanted = roles::binding_object(role, subjects);
+        ensure(objects, Resource::rbac("clusterrolebindings"), role, wanted, merge_binding).await?;
+    }
+    Ok(())
+}
+
+async fn create_if_missing(
+    objects: &dyn Objects,
+    resource: Resource,
+    namespace: &str,
+    name: &str,
+    object: Value,
+) -> Result<(), Status> {
+    if objects.get(resource, namespace, name).await?.is_some() {
+        return Ok(());
+    }
+    match objects.create(resource, namespace, object).await {
+        Err(error) if !error.is(&Reason::AlreadyExists) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+async fn ensure(
+    objects: &dyn Objects,
+    resource: Resource,
+    name: &str,
+    wanted: Value,
+    merge: fn(&mut Value, &Value) -> bool,
+) -> Result<(), Status> {
+    let Some(mut present) = objects.get(resource, "", name).await? else {
+        return create_if_missing(objects, resource, "", name, wanted).await;
+    };
+    if present["metadata"]["annotations"][AUTOUPDATE] == "false" {
+        return Ok(());
+    }
+    let labels_changed = merge_labels(&mut present, &wanted);
+    if !merge(&mut present, &wanted) && !labels_changed {
+        return Ok(());
+    }
+    // Another server may be doing the same; the next pass sees its result.
+    objects.update(resource, "", present).await.map(drop)
+}
+
+fn merge_labels(present: &mut Value, wanted: &Value) -> bool {
+    let mut changed = false;
+    for field in ["labels", "annotations"] {
+        for (key, value) in wanted["metadata"][field].as_object().into_iter().flatten() {
+            if present["metadata"][field][key] != *value {
+                present["metadata"][field][key] = value.clone();
+                changed = true;
+            }
+        }
+    }
+    changed
+}
+
+/// Adds the rules that are missing; an aggregated role gets its rules elsewhere.
+fn merge_role(present: &mut Value, wanted: &Value) -> bool {
+    if !wanted["aggregationRule"].is_null() {
+        let changed = present["aggregationRule"] != wanted["aggregationRule"];
+        present["aggregationRule"] = wanted["aggregationRule"].clone();
+        return changed;
+    }
+    let mut rules = rules_of(present);
+    let missing: Vec<Rule> = rules_of(wanted).into_iter().filter(|rule| !rules.contains(rule)).collect();
+    if missing.is_empty() {
+        return false;
+    }
+    rules.extend(missing);
+    present["rules"] = rules.iter().map(Rule::to_value).collect();
+    true
+}
+
+/// Adds the subjects that are missing.
+fn merge_binding(present: &mut Value, wanted: &Value) -> bool {
+    let mut subjects = present["subjects"].as_array().cloned().unwrap_or_default();
+    let before = subjects.len();
+    for subject in wanted["subjects"].as_array().into_iter().flatten() {
+        if !subjects.contains(subject) {
+            subjects.push(subject.clone());
+        }
+    }
+    let changed = subjects.len() != before;
+    present["subjects"] = Value::Array(subjects);
+    changed
+}

@@ -1,1 +1,255 @@
-//! Placeholder header; replaced by the module's owner.
+//! The way of every request: who is it, may they, is there room, and then to the part that answers.
+//!
+//! [`Edge::pass`] is the filter chain and reads top to bottom, with a reason wherever the order matters. It answers nothing
+//! about objects itself; `rest`, `grpc` and `streaming` do. Invariant: nothing behind `dispatch` runs without an
+//! authenticated and authorised [`Caller`] in the request's extensions (gRPC methods authorise each call themselves, as only
+//! they see what it is about).
+
+mod compress;
+mod dispatch;
+mod limits;
+mod metrics;
+pub mod objects;
+pub mod respond;
+mod version;
+#[cfg(test)]
+mod tests;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use corten_api::status::Status;
+use corten_base::admin::AdminServer;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Request, Response};
+use http_body_util::BodyExt;
+use jiff::Timestamp;
+use tower::Service;
+
+use crate::audit;
+use crate::authn::{Authenticator, GROUP_MASTERS, Peer, User, impersonation};
+use crate::authz::live::Live;
+use crate::authz::{self, Attributes};
+use crate::request::{self, Body, Caller, RequestInfo};
+use crate::streaming::Streaming;
+pub(crate) use compress::{accepts_gzip, whole as gzip};
+pub(crate) use dispatch::not_modified;
+use limits::Limits;
+use metrics::Metrics;
+
+/// A request that is not a watch or a stream and takes longer is answered with 504.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Where the audit id is told to the client.
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+
+/// Something that answers requests that have passed the chain.
+pub type Handler = Arc<dyn Fn(Request<Body>) -> BoxFuture<'static, Response<Body>> + Send + Sync>;
+
+/// Makes a handler out of tonic's services.
+pub fn grpc_handler(routes: tonic::service::Routes) -> Handler {
+    Arc::new(move |request: Request<Body>| {
+        let mut routes = routes.clone();
+        Box::pin(async move {
+            let answered = routes.call(request.map(tonic::body::Body::new)).await;
+            let response = answered.unwrap_or_else(|never| match never {});
+            response.map(|body| body.map_err(Into::into).boxed_unsync())
+        })
+    })
+}
+
+/// What an edge is made of.
+pub struct Parts {
+    /// Who is asking.
+    pub authenticator: Arc<Authenticator>,
+    /// What they may do.
+    pub authorizer: Arc<Live>,
+    /// Where it is written down.
+    pub audit: audit::Log,
+    /// Health checks and metrics of this process.
+    pub admin: AdminServer,
+    /// Objects over REST.
+    pub rest: Handler,
+    /// Objects over gRPC.
+    pub grpc: Handler,
+    /// Logs, exec, attach, port-forward.
+    pub streaming: Streaming,
+}
+
+/// The pipeline's outside. Connections hold it in an `Arc`.
+pub struct Edge {
+    authenticator: Arc<Authenticator>,
+    authorizer: Arc<Live>,
+    audit: audit::Log,
+    admin: AdminServer,
+    rest: Handler,
+    grpc: Handler,
+    streaming: Streaming,
+    limits: Limits,
+    metrics: Metrics,
+}
+
+/// What is remembered of a request for audit and metrics.
+struct Record {
+    id: Arc<str>,
+    info: Arc<RequestInfo>,
+    uri: String,
+    user_agent: Arc<str>,
+    grpc: bool,
+    user: Option<Arc<User>>,
+    impersonated: Option<Arc<User>>,
+    slot: audit::Slot,
+    received: Timestamp,
+    started: Instant,
+}
+
+impl Record {
+    fn of(request: &Request<Body>) -> Self {
+        let grpc = is_grpc(request);
+        let mut info = RequestInfo::resolve(request.method(), request.uri());
+        if grpc {
+            // The method's name says whether it reads, for limits and metrics.
+            info.verb = info.path.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+        }
+        Self {
+            id: uuid::Uuid::new_v4().to_string().into(),
+            info: Arc::new(info),
+            uri: request.uri().path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string),
+            user_agent: request::user_agent(request.headers()).into(),
+            grpc,
+            user: None,
+            impersonated: None,
+            slot: audit::Slot::default(),
+            received: Timestamp::now(),
+            started: Instant::now(),
+        }
+    }
+
+    fn is_long_running(&self) -> bool {
+        self.info.is_long_running() || (self.grpc && self.info.verb == "watch")
+    }
+}
+
+impl Edge {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let metrics = Metrics::register(&parts.admin);
+        Arc::new(Self {
+            authenticator: parts.authenticator,
+            authorizer: parts.authorizer,
+            audit: parts.audit,
+            admin: parts.admin,
+            rest: parts.rest,
+            grpc: parts.grpc,
+            streaming: parts.streaming,
+            limits: Limits::new(&metrics),
+            metrics,
+        })
+    }
+
+    /// Answers a request, whatever happens inside.
+    pub async fn handle(&self, peer: &Peer, request: Request<Body>) -> Response<Body> {
+        let mut record = Record::of(&request);
+        // A panic costs its request a 500, not the connection's other streams their lives.
+        let outcome = AssertUnwindSafe(self.pass(peer, request, &mut record)).catch_unwind().await;
+        let answer = outcome.unwrap_or_else(|_| {
+            self.metrics.panicked();
+            tracing::error!(uri = record.uri, "request handler panicked");
+            Err(Status::internal("the request could not be completed because of a fault in the server"))
+        });
+        let mut response = answer.unwrap_or_else(|status| match record.grpc {
+            true => respond::grpc_status(&status),
+            false => respond::status(&status),
+        });
+        if let Ok(id) = HeaderValue::from_str(&record.id) {
+            response.headers_mut().insert(AUDIT_ID, id);
+        }
+        self.finish(peer, &record, response.status().as_u16());
+        response
+    }
+
+    async fn pass(&self, peer: &Peer, mut request: Request<Body>, record: &mut Record) -> Result<Response<Body>, Status> {
+        let info = Arc::clone(&record.info);
+
+        // Identity first: every later step, the refusals included, belongs to somebody.
+        let proved = self.authenticator.authenticate(peer, request.headers(), &info.path).await;
+        let user = proved.map_err(|error| {
+            self.metrics.unauthenticated();
+            tracing::debug!(%error, uri = record.uri, "not authenticated");
+            Status::unauthorized()
+        })?;
+        record.user = Some(Arc::clone(&user));
+        // Nothing behind this line may see the secret, a node agent that a stream goes to least of all.
+        request.headers_mut().remove(AUTHORIZATION);
+
+        // Impersonation before authorization, so that the request is judged as the user it acts for.
+        let acting = impersonation::resolve(request.headers(), &user, &*self.authorizer)?.map(Arc::new);
+        impersonation::strip(request.headers_mut());
+        record.impersonated.clone_from(&acting);
+        let user = acting.unwrap_or(user);
+
+        // Load before authorization and work, after identity: administrators and health checks are never turned away.
+        let exempt = record.is_long_running() || is_health(&info.path) || user.in_group(GROUP_MASTERS);
+        let _slot = match exempt {
+            true => None,
+            false => Some(self.limits.enter(is_read_only(record)).await?),
+        };
+
+        // Health stays open even while the rules are still being loaded.
+        if !record.grpc && !is_health(&info.path) {
+            authz::require(&*self.authorizer, &Attributes::of_request(&user, &info))?;
+        }
+
+        let caller = Caller {
+            user,
+            info,
+            user_agent: Arc::clone(&record.user_agent),
+            request_id: Arc::clone(&record.id),
+        };
+        request.extensions_mut().insert(caller.clone());
+        request.extensions_mut().insert(record.slot.clone());
+        let answer = self.dispatch(caller, request, record.grpc);
+        if record.is_long_running() || record.grpc {
+            // gRPC clients send their own deadlines, which tonic keeps.
+            return answer.await;
+        }
+        let timed = tokio::time::timeout(REQUEST_TIMEOUT, answer).await;
+        timed.unwrap_or_else(|_| Err(Status::timeout("request did not complete within the allotted timeout", 0)))
+    }
+
+    fn finish(&self, peer: &Peer, record: &Record, code: u16) {
+        let told = record.slot.get();
+        let info = told.as_ref().unwrap_or(&record.info);
+        self.metrics.observe(info, code, record.started.elapsed());
+        self.audit.record(&audit::Event {
+            id: &record.id,
+            info,
+            uri: &record.uri,
+            user: record.user.as_deref(),
+            impersonated: record.impersonated.as_deref(),
+            source: peer.address.map(|address| address.ip()),
+            user_agent: &record.user_agent,
+            code,
+            long_running: record.is_long_running(),
+            received: record.received,
+        });
+    }
+}
+
+fn is_grpc(request: &Request<Body>) -> bool {
+    let kind = request.headers().get(CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+fn is_read_only(record: &Record) -> bool {
+    record.info.is_read_only()
+}
+
+/// Paths that answer without authorization.
+fn is_health(path: &str) -> bool {
+    ["/livez", "/readyz", "/healthz"].iter().any(|health| {
+        path.strip_prefix(health).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
+}

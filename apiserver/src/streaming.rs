@@ -1,1 +1,163 @@
-//! Placeholder header; replaced by the module's owner.
+//! pods/log, exec, attach and portforward: finds the node agent of the pod and becomes a pipe to it.
+//!
+//! The agent speaks the streaming protocols itself (WebSocket, SPDY); here bytes are only copied. Authorization has happened
+//! before, except for the right to create that a GET with an upgrade needs as well. Invariant: the agent sees our client certificate
+//! and no credential of the caller, and an answer of the agent is passed on as it is.
+
+mod agent;
+mod container;
+mod location;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use corten_api::meta::GroupResource;
+use corten_api::status::Status;
+use corten_base::tasks::{TaskKind, spawn};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+
+pub use agent::Agents;
+use location::Location;
+
+use crate::authz::live::Live;
+use crate::authz::{self, Attributes};
+use crate::chain::objects::{Objects, Resource};
+use crate::request::{Body, Caller, empty};
+
+/// What streams need.
+pub struct Streaming {
+    /// Where pods and nodes are read.
+    pub objects: Arc<dyn Objects>,
+    /// For the second right that upgrades need.
+    pub authorizer: Arc<Live>,
+    /// How agents are reached; `None` when the server has no certificate for them.
+    pub agents: Option<Agents>,
+}
+
+impl Streaming {
+    /// Answers a request to one of the four subresources.
+    pub async fn serve(&self, caller: &Caller, request: Request<Body>) -> Result<Response<Body>, Status> {
+        let info = &caller.info;
+        let upgrade = request.headers().contains_key(UPGRADE);
+        self.check_method(caller, upgrade)?;
+        let agents = self.agents.as_ref().ok_or_else(|| {
+            Status::service_unavailable("this server has no certificate to reach node agents with")
+        })?;
+        let pods = GroupResource::new("", "pods");
+        let pod = self
+            .objects
+            .get(Resource::core("pods"), &info.namespace, &info.name)
+            .await?
+            .ok_or_else(|| Status::not_found(&pods, &info.name))?;
+        let query = request.uri().query().unwrap_or_default();
+        let location = Location::resolve(&info.subresource, &pod, query)?;
+        let node_name = pod["spec"]["nodeName"].as_str().unwrap_or_default();
+        let Some(node) = self.node_of(node_name, &info.subresource, &info.name).await? else {
+            // A pod that no node has yet has an empty log, as upstream answers.
+            return Ok(crate::chain::respond::text(StatusCode::OK, ""));
+        };
+        let connection = agents.connect(node_name, &node).await?;
+        forward(connection, request, location, upgrade).await
+    }
+
+    /// A WebSocket opens with GET, but what it does is a creation: reading rights must not be enough.
+    fn check_method(&self, caller: &Caller, upgrade: bool) -> Result<(), Status> {
+        let info = &caller.info;
+        if info.subresource == "log" {
+            return match info.verb.as_str() {
+                "get" => Ok(()),
+                verb => Err(Status::method_not_allowed(&GroupResource::new("", "pods"), verb)),
+            };
+        }
+        if !matches!(info.verb.as_str(), "get" | "create") {
+            return Err(Status::method_not_allowed(&GroupResource::new("", "pods"), &info.verb));
+        }
+        if !upgrade {
+            return Err(Status::bad_request("Upgrade request required"));
+        }
+        let question = Attributes { verb: "create", ..Attributes::of_request(&caller.user, info) };
+        authz::require(&*self.authorizer, &question)
+    }
+
+    async fn node_of(&self, name: &str, subresource: &str, pod: &str) -> Result<Option<Value>, Status> {
+        if name.is_empty() {
+            return match subresource {
+                "log" => Ok(None),
+                _ => Err(Status::bad_request(format!("pod {pod} does not have a host assigned"))),
+            };
+        }
+        let found = self.objects.get(Resource::core("nodes"), "", name).await?;
+        found.map(Some).ok_or_else(|| Status::not_found(&GroupResource::new("", "nodes"), name))
+    }
+}
+
+/// Headers that belong to one hop, or that would tell the agent too much.
+const DROPPED: [&str; 7] =
+    ["authorization", "cookie", "keep-alive", "proxy-authorization", "te", "trailer", "accept-encoding"];
+
+fn copied_headers(from: &HeaderMap, upgrade: bool) -> HeaderMap {
+    let hop: [HeaderName; 4] = [CONNECTION, UPGRADE, TRANSFER_ENCODING, HOST];
+    let mut headers = HeaderMap::new();
+    for (name, value) in from {
+        let upgrading = upgrade && (name == CONNECTION || name == UPGRADE);
+        if upgrading || !(hop.contains(name) || name == CONTENT_LENGTH || DROPPED.contains(&name.as_str())) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    headers
+}
+
+async fn forward(
+    mut connection: agent::Connection,
+    mut request: Request<Body>,
+    location: Location,
+    upgrade: bool,
+) -> Result<Response<Body>, Status> {
+    let client_side = upgrade.then(|| hyper::upgrade::on(&mut request));
+    let mut outgoing = Request::new(empty());
+    *outgoing.method_mut() = request.method().clone();
+    *outgoing.uri_mut() = location.uri().map_err(Status::internal)?;
+    *outgoing.headers_mut() = copied_headers(request.headers(), upgrade);
+    if let Ok(host) = connection.host.parse() {
+        outgoing.headers_mut().insert(HOST, host);
+    }
+    let answered = connection.sender.send_request(outgoing).await;
+    let mut answer = answered.map_err(|error| {
+        Status::internal(format!("error talking to the node agent at {}: {error}", connection.host))
+    })?;
+    let switched = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if let (true, Some(client_side)) = (switched, client_side) {
+        let agent_side = hyper::upgrade::on(&mut answer);
+        spawn("stream", TaskKind::Connection, pipe(client_side, agent_side));
+        let (head, _) = answer.into_parts();
+        let mut response = Response::new(empty());
+        *response.status_mut() = head.status;
+        *response.headers_mut() = head.headers;
+        return Ok(response);
+    }
+    let (mut head, body) = answer.into_parts();
+    for name in [CONNECTION, TRANSFER_ENCODING] {
+        head.headers.remove(name);
+    }
+    Ok(Response::from_parts(head, body.map_err(Into::into).boxed_unsync()))
+}
+
+/// Copies both ways until one side is done; the other then sees the end.
+async fn pipe(client: hyper::upgrade::OnUpgrade, agent: hyper::upgrade::OnUpgrade) {
+    let (client, agent) = match futures::try_join!(client, agent) {
+        Ok(both) => both,
+        Err(error) => {
+            tracing::debug!(%error, "stream was not upgraded");
+            return;
+        }
+    };
+    let (mut client, mut agent) = (TokioIo::new(client), TokioIo::new(agent));
+    if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut agent).await {
+        tracing::debug!(%error, "stream ended");
+    }
+}

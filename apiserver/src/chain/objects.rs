@@ -3,6 +3,9 @@
 //! Authentication, authorization, streaming and bootstrap read and follow a few kinds; nothing here knows how they are
 //! stored. Invariant: `follow` misses no change, it may only repeat some.
 
+#[cfg(test)]
+pub(crate) mod fake;
+
 use async_trait::async_trait;
 use corten_api::status::Status;
 use serde_json::Value;
