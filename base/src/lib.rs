@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod backoff;
 pub mod clock;
+pub mod command;
 pub mod config;
 pub mod pki;
 pub mod shutdown;

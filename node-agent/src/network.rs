@@ -1,1 +1,172 @@
-//! The pod network of this host. Not built yet; see `traits::PodNetwork`.
+//! The pod network of one host: a bridge with a veth pair for each sandbox, addresses out of the node's pod CIDR, routes to
+//! the other hosts' pods (direct where hosts share a segment, VXLAN elsewhere), and host ports. IPv4 only, for now.
+//!
+//! ```text
+//!  pod netns: eth0 ── veth ── bridge (first address of the pod CIDR) ──┬── uplink   (direct route via the peer host)
+//!                                                                      └── vxlan    (peer on another segment)
+//! ```
+//!
+//! Invariant: an address belongs to one sandbox until its teardown; what was handed out is on disk before it is used, so a
+//! restarted agent hands out nothing twice.
+
+mod hostports;
+mod ipam;
+mod links;
+mod routes;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use corten_base::command::run;
+use ipnet::{IpNet, Ipv4Net};
+use parking_lot::Mutex;
+
+use crate::traits::{NetworkError, NetworkRequest, PodIps, PodNetwork};
+
+use hostports::{HostPort, host_ports};
+use ipam::{Lease, Pool};
+
+pub use routes::{Overlay, Peer, RouteKeeper};
+
+/// What the pod network needs to know of its host.
+#[derive(Clone, Debug)]
+pub struct NetworkConfig {
+    /// Where leases are kept.
+    pub state_dir: PathBuf,
+    /// Name of the bridge.
+    pub bridge: String,
+    /// Name of the nftables table for host ports.
+    pub table: String,
+    /// MTU of pod interfaces.
+    pub mtu: u32,
+}
+
+/// Bridge, veth and routes on this host.
+pub struct BridgeNetwork {
+    config: NetworkConfig,
+    /// None until the Node has a pod CIDR.
+    pool: Mutex<Option<Arc<Pool>>>,
+    host_ports: tokio::sync::Mutex<HashMap<String, Vec<HostPort>>>,
+}
+
+impl BridgeNetwork {
+    /// A network that is not ready until [`PodNetwork::configure`] was called.
+    pub fn new(config: NetworkConfig) -> Self {
+        Self { config, pool: Mutex::new(None), host_ports: tokio::sync::Mutex::new(HashMap::new()) }
+    }
+
+    fn pool(&self) -> Result<Arc<Pool>, NetworkError> {
+        self.pool.lock().clone().ok_or_else(|| NetworkError { cause: NOT_READY.to_owned() })
+    }
+
+    async fn set_host_ports(&self, sandbox: &str, ports: Vec<HostPort>) -> Result<(), NetworkError> {
+        let mut all = self.host_ports.lock().await;
+        let unchanged = match all.get(sandbox) {
+            Some(held) => *held == ports,
+            None => ports.is_empty(),
+        };
+        if unchanged {
+            return Ok(());
+        }
+        if ports.is_empty() {
+            all.remove(sandbox);
+        } else {
+            all.insert(sandbox.to_owned(), ports);
+        }
+        let script = hostports::table(&self.config.table, all.values().flatten());
+        run("nft", &["-f", "-"], &script).await.map_err(failed)?;
+        Ok(())
+    }
+
+    /// Host ports of sandboxes that an earlier process made, before the first is asked for.
+    async fn restore(&self, pool: &Pool) -> Result<(), NetworkError> {
+        for lease in pool.leases() {
+            self.set_host_ports(&lease.sandbox, lease.host_ports).await?;
+        }
+        Ok(())
+    }
+}
+
+const NOT_READY: &str = "the Node has no pod CIDR yet";
+
+fn failed(error: impl std::fmt::Display) -> NetworkError {
+    NetworkError { cause: error.to_string() }
+}
+
+#[async_trait]
+impl PodNetwork for BridgeNetwork {
+    async fn configure(&self, pod_cidrs: &[IpNet]) -> Result<(), NetworkError> {
+        let first = pod_cidrs.iter().find_map(|net| match net {
+            IpNet::V4(net) => Some(*net),
+            IpNet::V6(_) => None,
+        });
+        let Some(cidr) = first else { return Err(failed("the Node has no IPv4 pod CIDR")) };
+        if self.pool.lock().as_ref().is_some_and(|pool| pool.cidr() == cidr) {
+            return Ok(());
+        }
+        let pool = Arc::new(Pool::open(&self.config.state_dir, cidr).map_err(failed)?);
+        links::ensure_bridge(&self.config.bridge, pool.gateway(), cidr, self.config.mtu).await.map_err(failed)?;
+        links::forwarding();
+        self.restore(&pool).await?;
+        *self.pool.lock() = Some(pool);
+        tracing::info!(%cidr, bridge = %self.config.bridge, "pod network is ready");
+        Ok(())
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if self.pool.lock().is_some() { Ok(()) } else { Err(NOT_READY.to_owned()) }
+    }
+
+    async fn setup(&self, request: &NetworkRequest) -> Result<PodIps, NetworkError> {
+        let pool = self.pool()?;
+        let lease = Lease {
+            sandbox: request.sandbox_id.clone(),
+            ip: Ipv4Addr::UNSPECIFIED,
+            host_ports: Vec::new(),
+        };
+        let ip = pool.acquire(lease).map_err(failed)?;
+        let ports = host_ports(&request.pod, ip);
+        pool.update(&request.sandbox_id, ports.clone()).map_err(failed)?;
+        let wiring = links::Wiring {
+            bridge: &self.config.bridge,
+            netns: &request.netns,
+            veth: links::veth_name(&request.sandbox_id),
+            ip,
+            prefix: pool.cidr().prefix_len(),
+            gateway: pool.gateway(),
+            mtu: self.config.mtu,
+        };
+        if !links::is_wired(&wiring).await {
+            links::wire(&wiring).await.map_err(failed)?;
+        }
+        self.set_host_ports(&request.sandbox_id, ports).await?;
+        Ok(vec![IpAddr::V4(ip)])
+    }
+
+    async fn check(&self, request: &NetworkRequest) -> Result<PodIps, NetworkError> {
+        let pool = self.pool()?;
+        let lease = pool.find(&request.sandbox_id).ok_or_else(|| failed("no address was handed out to this sandbox"))?;
+        if !links::exists(&links::veth_name(&request.sandbox_id)).await {
+            return Err(failed("the sandbox has lost its interface"));
+        }
+        Ok(vec![IpAddr::V4(lease.ip)])
+    }
+
+    async fn teardown(&self, sandbox_id: &str, _netns: Option<&Path>) -> Result<(), NetworkError> {
+        self.set_host_ports(sandbox_id, Vec::new()).await?;
+        links::remove(&links::veth_name(sandbox_id)).await.map_err(failed)?;
+        let pool = self.pool.lock().clone();
+        match pool {
+            Some(pool) => pool.release(sandbox_id).map_err(failed),
+            None => Ok(()), // found again in the state directory once configured
+        }
+    }
+}
+
+/// The bridge's own address: the first of the pod CIDR.
+fn gateway_of(cidr: Ipv4Net) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(cidr.network()) + 1)
+}

@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use corten_base::command::{CommandError, run};
+
 use crate::model::{Model, Protocol};
-use crate::nft::{CommandError, run};
 
 /// Entries to delete.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

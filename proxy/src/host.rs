@@ -4,10 +4,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
+use corten_base::command::{CommandError, run};
 use ipnet::Ipv4Net;
 use serde_json::Value;
 
-use crate::nft::{CommandError, run};
 
 /// Why the host could not be prepared.
 #[derive(Debug, thiserror::Error)]

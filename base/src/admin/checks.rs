@@ -11,7 +11,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 /// `Err` says in words what is missing.
-pub type Outcome = Result<(), String>;
+pub(super) type Outcome = Result<(), String>;
 type Check = Arc<dyn Fn() -> Outcome + Send + Sync>;
 
 /// The named checks of one process. Clones share them.

@@ -1,0 +1,138 @@
+//! The image store on disk. Names point at images, images at layers; a layer goes when no image names it.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use parking_lot::RwLock;
+
+use crate::traits::{ImageError, ImageRecord};
+
+pub(super) struct Store {
+    root: PathBuf,
+    /// Images by config id.
+    images: RwLock<BTreeMap<String, ImageRecord>>,
+}
+
+fn failed(what: &str, path: &Path, error: &dyn std::fmt::Display) -> ImageError {
+    ImageError::Store { cause: format!("cannot {what} {}: {error}", path.display()) }
+}
+
+impl Store {
+    pub(super) fn open(root: &Path) -> Result<Self, ImageError> {
+        for sub in ["layers", "images", "tmp"] {
+            let dir = root.join(sub);
+            std::fs::create_dir_all(&dir).map_err(|e| failed("make", &dir, &e))?;
+        }
+        let tmp = root.join("tmp");
+        for entry in std::fs::read_dir(&tmp).map_err(|e| failed("read", &tmp, &e))?.flatten() {
+            // Left by a process that died; what cannot be removed now only costs space.
+            let _ = std::fs::remove_dir_all(entry.path()).or_else(|_| std::fs::remove_file(entry.path()));
+        }
+        let dir = root.join("images");
+        let mut images = BTreeMap::new();
+        for entry in std::fs::read_dir(&dir).map_err(|e| failed("read", &dir, &e))?.flatten() {
+            let record = std::fs::read(entry.path()).ok().and_then(|text| serde_json::from_slice::<ImageRecord>(&text).ok());
+            match record {
+                Some(record) if record.layers.iter().all(|layer| layer.is_dir()) => {
+                    images.insert(record.id.clone(), record);
+                }
+                _ => {
+                    tracing::warn!(path = %entry.path().display(), "dropping an image whose record or layers are damaged");
+                    std::fs::remove_file(entry.path()).map_err(|e| failed("remove", &entry.path(), &e))?;
+                }
+            }
+        }
+        Ok(Self { root: root.to_owned(), images: RwLock::new(images) })
+    }
+
+    /// An image by config id, by normalised name, or by `repository@digest`.
+    pub(super) fn find(&self, key: &str) -> Option<ImageRecord> {
+        let images = self.images.read();
+        let by_name = |record: &&ImageRecord| {
+            record.image_id == key || record.references.iter().any(|reference| reference == key)
+        };
+        images.get(key).or_else(|| images.values().find(by_name)).cloned()
+    }
+
+    pub(super) fn list(&self) -> Vec<ImageRecord> {
+        self.images.read().values().cloned().collect()
+    }
+
+    /// Where the layer of this diff id is, or will be.
+    pub(super) fn layer_path(&self, diff_id: &str) -> PathBuf {
+        self.root.join("layers").join(diff_id.replace(':', "-"))
+    }
+
+    /// A fresh path for work in progress, on the same file system as the rest.
+    pub(super) fn scratch(&self) -> PathBuf {
+        self.root.join("tmp").join(uuid::Uuid::new_v4().to_string())
+    }
+
+    /// Gives a complete directory its final name. Another worker may have been first: its layer is as good.
+    pub(super) fn commit_layer(&self, scratch: &Path, diff_id: &str) -> Result<PathBuf, ImageError> {
+        let path = self.layer_path(diff_id);
+        match std::fs::rename(scratch, &path) {
+            Err(_) if path.is_dir() => drop(std::fs::remove_dir_all(scratch)),
+            Err(error) => return Err(failed("keep layer", &path, &error)),
+            Ok(()) => {}
+        }
+        Ok(path)
+    }
+
+    /// Keeps an image under its names; a name leaves the image that had it before.
+    pub(super) fn put(&self, mut record: ImageRecord) -> Result<ImageRecord, ImageError> {
+        let mut images = self.images.write();
+        if let Some(known) = images.get(&record.id) {
+            let new: Vec<String> =
+                known.references.iter().filter(|name| !record.references.contains(name)).cloned().collect();
+            record.references.extend(new);
+        }
+        self.write(&record)?;
+        let mut changed = Vec::new();
+        for other in images.values_mut().filter(|other| other.id != record.id) {
+            let before = other.references.len();
+            other.references.retain(|name| !record.references.contains(name));
+            if other.references.len() != before {
+                changed.push(other.clone());
+            }
+        }
+        for other in changed {
+            self.write(&other)?;
+        }
+        images.insert(record.id.clone(), record.clone());
+        Ok(record)
+    }
+
+    /// Removes a name (or, by id, the whole image); layers that nothing names go with it.
+    pub(super) fn remove(&self, key: &str) -> Result<(), ImageError> {
+        let mut images = self.images.write();
+        let by_name = |r: &&ImageRecord| r.id == key || r.image_id == key || r.references.iter().any(|name| name == key);
+        let Some(mut record) = images.values().find(by_name).cloned() else { return Ok(()) };
+        record.references.retain(|name| name != key);
+        if !record.references.is_empty() && record.id != key {
+            self.write(&record)?;
+            images.insert(record.id.clone(), record);
+            return Ok(());
+        }
+        images.remove(&record.id);
+        let path = self.record_path(&record.id);
+        std::fs::remove_file(&path).map_err(|e| failed("remove", &path, &e))?;
+        let used: HashSet<&PathBuf> = images.values().flat_map(|r| &r.layers).collect();
+        for layer in record.layers.iter().filter(|layer| !used.contains(layer)) {
+            std::fs::remove_dir_all(layer).map_err(|e| failed("remove", layer, &e))?;
+        }
+        Ok(())
+    }
+
+    fn record_path(&self, id: &str) -> PathBuf {
+        self.root.join("images").join(format!("{}.json", id.replace(':', "-")))
+    }
+
+    fn write(&self, record: &ImageRecord) -> Result<(), ImageError> {
+        let path = self.record_path(&record.id);
+        let aside = self.scratch();
+        let text = serde_json::to_vec_pretty(record).map_err(|e| failed("encode", &path, &e))?;
+        std::fs::write(&aside, text).map_err(|e| failed("write", &aside, &e))?;
+        std::fs::rename(&aside, &path).map_err(|e| failed("keep", &path, &e))
+    }
+}
