@@ -34,8 +34,17 @@ fn generate(proto: &Path, out: &Path) -> Result<()> {
     let etcd = sources(&proto.join("etcd"))?;
     let own = sources(&proto.join("corten"))?;
     compile(proto, &etcd, out, &[])?;
-    // Own messages refer to etcd's through the crate's module tree rather than generate them a second time.
-    compile(proto, &own, out, &["mvccpb", "authpb", "etcdserverpb"])
+    // Own messages refer to etcd's through the crate's module tree rather than generate them a second time. The
+    // services of the files they import are generated again all the same, so that run gets a folder of its own.
+    let own_out = out.join("own");
+    fs::create_dir_all(&own_out)?;
+    compile(proto, &own, &own_out, &["mvccpb", "authpb", "etcdserverpb"])?;
+    for (name, body) in generated(&own_out)? {
+        if name.starts_with("corten.") {
+            fs::write(out.join(name), body)?;
+        }
+    }
+    Ok(())
 }
 
 fn compile(proto: &Path, files: &[PathBuf], out: &Path, external: &[&str]) -> Result<()> {
@@ -74,10 +83,12 @@ fn generated(folder: &Path) -> Result<Vec<(String, String)>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
         let path = entry?.path();
+        if path.is_dir() {
+            continue;
+        }
         let name = path.file_name().context("file without a name")?.to_string_lossy().into_owned();
         let body = fs::read_to_string(&path)?;
-        // An extern_path package that holds nothing still gets an empty file from some plugins.
-        if name.ends_with(".rs") && !body.trim().is_empty() {
+        if name.ends_with(".rs") {
             files.push((name, body));
         }
     }

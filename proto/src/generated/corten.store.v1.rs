@@ -26,6 +26,9 @@ pub struct MemberNode {
     pub peer_urls: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(string, repeated, tag = "4")]
     pub client_urls: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Added to stay without a vote; others get theirs as soon as they have caught up.
+    #[prost(bool, tag = "5")]
+    pub stays_learner: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VoterSet {
@@ -248,6 +251,9 @@ pub struct ForwardResponse {
 pub struct ForwardedResult {
     #[prost(uint64, tag = "1")]
     pub id: u64,
+    /// Where the command stands in the log: the follower answers its client once it has applied that itself.
+    #[prost(uint64, tag = "4")]
+    pub index: u64,
     #[prost(oneof = "forwarded_result::Outcome", tags = "2, 3")]
     pub outcome: ::core::option::Option<forwarded_result::Outcome>,
 }
@@ -314,16 +320,18 @@ pub struct ChangeMemberRequest {
 pub mod change_member_request {
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Change {
+        /// The leader chooses the id.
         #[prost(message, tag = "1")]
-        AddLearner(super::MemberNode),
-        #[prost(message, tag = "2")]
-        AddVoter(super::MemberNode),
-        #[prost(uint64, tag = "3")]
+        Add(super::MemberNode),
+        #[prost(uint64, tag = "2")]
         Promote(u64),
-        #[prost(uint64, tag = "4")]
+        #[prost(uint64, tag = "3")]
         Remove(u64),
+        #[prost(message, tag = "4")]
+        SetPeerUrls(super::MemberNode),
+        /// A member tells its name and client URLs.
         #[prost(message, tag = "5")]
-        Update(super::MemberNode),
+        Publish(super::MemberNode),
         #[prost(uint64, tag = "6")]
         MoveLeaderTo(u64),
     }
@@ -332,6 +340,9 @@ pub mod change_member_request {
 pub struct ChangeMemberResponse {
     #[prost(message, optional, tag = "1")]
     pub membership: ::core::option::Option<StoredMembership>,
+    /// The member that was added, if one was.
+    #[prost(uint64, tag = "2")]
+    pub added: u64,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
