@@ -62,12 +62,18 @@ impl BackendError {
         what: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self { what: what.into(), source: Some(source.into()) }
+        Self {
+            what: what.into(),
+            source: Some(source.into()),
+        }
     }
 
     /// Rows that cannot have been written by this code.
     pub fn corrupt(what: impl Into<String>) -> Self {
-        Self { what: what.into(), source: None }
+        Self {
+            what: what.into(),
+            source: None,
+        }
     }
 }
 
@@ -100,12 +106,21 @@ pub trait Read {
     fn get(&self, space: Keyspace, key: &[u8]) -> Result<Option<Bytes>>;
 
     /// A cursor over `from..to`, standing on the first row. `to` none: to the end of the keyspace.
-    fn scan(&self, space: Keyspace, from: &[u8], to: Option<&[u8]>) -> Result<Box<dyn Cursor + '_>>;
+    fn scan(&self, space: Keyspace, from: &[u8], to: Option<&[u8]>)
+    -> Result<Box<dyn Cursor + '_>>;
 
     /// The first row of `from..to`. Engines may have a quicker way than a fresh cursor.
-    fn first(&self, space: Keyspace, from: &[u8], to: Option<&[u8]>) -> Result<Option<(Bytes, Bytes)>> {
+    fn first(
+        &self,
+        space: Keyspace,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> Result<Option<(Bytes, Bytes)>> {
         let cursor = self.scan(space, from, to)?;
-        Ok(cursor.key().is_some().then(|| (cursor.key_bytes(), cursor.value_bytes())))
+        Ok(cursor
+            .key()
+            .is_some()
+            .then(|| (cursor.key_bytes(), cursor.value_bytes())))
     }
 }
 

@@ -9,29 +9,29 @@
 //! ```
 #![warn(missing_docs)]
 
-mod ids;
-mod error;
+mod apply;
 pub mod backend;
+pub mod check;
+mod codec;
+mod compaction;
+mod error;
+mod hash;
+mod history;
+pub mod hub;
+mod ids;
+mod lease_rows;
+pub mod lessor;
 pub mod memory;
 mod overlay;
-mod codec;
-mod span;
-mod read;
 mod range;
-pub mod check;
+mod read;
+mod span;
 mod state;
-mod writer;
-mod apply;
-mod txn;
-mod lease_rows;
 mod store;
-mod history;
-mod compaction;
-mod hash;
-pub mod lessor;
-pub mod hub;
 #[cfg(test)]
 mod tests;
+mod txn;
+mod writer;
 
 pub use apply::Round;
 pub use compaction::Compaction;

@@ -43,17 +43,19 @@ impl Batch {
     /// Every row in order.
     pub fn iter(&self) -> impl Iterator<Item = (Keyspace, &Bytes, Option<&Bytes>)> {
         Keyspace::ALL.into_iter().flat_map(|space| {
-            self.rows[space.slot()].iter().map(move |(key, value)| (space, key, value.as_ref()))
+            self.rows[space.slot()]
+                .iter()
+                .map(move |(key, value)| (space, key, value.as_ref()))
         })
     }
 
     /// The rows of one keyspace from `from` on.
-    pub(crate) fn range(
-        &self,
+    pub(crate) fn range<'a>(
+        &'a self,
         space: Keyspace,
         from: Bound<&[u8]>,
         to: Option<&[u8]>,
-    ) -> impl Iterator<Item = (&Bytes, Option<&Bytes>)> {
+    ) -> impl Iterator<Item = (&'a Bytes, Option<&'a Bytes>)> + use<'a> {
         let start = match from {
             Bound::Included(key) | Bound::Excluded(key) => key,
             Bound::Unbounded => &[],
@@ -68,6 +70,8 @@ impl Batch {
             (Bound::Excluded(key), Bound::Excluded(end)) if key == end => Bound::Included(key),
             (from, _) => from,
         };
-        self.rows[space.slot()].range::<[u8], _>((from, end)).map(|(key, value)| (key, value.as_ref()))
+        self.rows[space.slot()]
+            .range::<[u8], _>((from, end))
+            .map(|(key, value)| (key, value.as_ref()))
     }
 }

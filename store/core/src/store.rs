@@ -1,0 +1,183 @@
+//! Reading the store: any number of cheap handles beside the single writer.
+//! Not here: linearizability; the shell waits for its read barrier first.
+//! Invariant: every read sees exactly one revision, however many rows it takes.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
+use bytes::Bytes;
+use corten_proto::etcd::etcdserverpb::{
+    AlarmMember, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
+};
+
+use crate::{
+    backend::{self, Backend, BackendError, Keyspace, Read, Size},
+    codec,
+    compaction::Compaction,
+    error::Error,
+    hash::{self, KvHash},
+    history,
+    ids::{LeaseId, Revision},
+    lease_rows::{self, LeaseRecord},
+    range,
+    span::Span,
+    state::State,
+    txn,
+    writer::Writer,
+};
+
+/// A handle for reading. Clones share everything.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) backend: Arc<dyn Backend>,
+    revision: AtomicI64,
+    compacted: AtomicI64,
+}
+
+impl Shared {
+    /// Makes a committed state visible. The compacted revision goes first: a reader checks it last.
+    pub(crate) fn publish(&self, state: &State) {
+        self.compacted
+            .store(state.compacted.get(), Ordering::Release);
+        self.revision.store(state.revision.get(), Ordering::Release);
+    }
+}
+
+impl Store {
+    /// Opens a state, with its only writer. Reads one row, however large the state is.
+    pub fn open(backend: Arc<dyn Backend>) -> backend::Result<(Self, Writer)> {
+        let state = State::load(backend.as_ref())?;
+        let shared = Arc::new(Shared {
+            backend,
+            revision: AtomicI64::new(state.revision.get()),
+            compacted: AtomicI64::new(state.compacted.get()),
+        });
+        let writer = Writer::load(Arc::clone(&shared))?;
+        Ok((Self { shared }, writer))
+    }
+
+    /// Newest revision that is committed here.
+    pub fn revision(&self) -> Revision {
+        Revision::new(self.shared.revision.load(Ordering::Acquire))
+    }
+
+    /// Oldest revision that can still be read.
+    pub fn compacted(&self) -> Revision {
+        Revision::new(self.shared.compacted.load(Ordering::Acquire))
+    }
+
+    /// Size of the backend.
+    pub fn size(&self) -> Size {
+        self.shared.backend.size()
+    }
+
+    /// The backend itself: for backups and hashes that outlive a call.
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.shared.backend
+    }
+
+    /// Answers a Range at one revision.
+    pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Error> {
+        self.consistently(|view, revision, compacted| {
+            range::range(view, revision, compacted, request)
+        })
+    }
+
+    /// Answers a transaction that only reads.
+    pub fn read_txn(&self, request: &TxnRequest) -> Result<TxnResponse, Error> {
+        self.consistently(|view, revision, compacted| txn::read(view, revision, compacted, request))
+    }
+
+    /// Changes of the spans from a revision on; see `history`.
+    pub fn history(
+        &self,
+        from: Revision,
+        interest: &[(Revision, &Span)],
+    ) -> Result<history::Chunk, Error> {
+        self.consistently(|view, revision, compacted| {
+            history::read(view, from, revision, compacted, interest)
+        })
+    }
+
+    /// One lease as granted.
+    pub fn lease(&self, id: LeaseId) -> Result<Option<LeaseRecord>, Error> {
+        Ok(lease_rows::get(
+            self.shared.backend.snapshot().as_ref(),
+            id,
+        )?)
+    }
+
+    /// All leases.
+    pub fn leases(&self) -> Result<Vec<(LeaseId, LeaseRecord)>, Error> {
+        Ok(lease_rows::all(self.shared.backend.snapshot().as_ref())?)
+    }
+
+    /// Keys that hang on a lease.
+    pub fn lease_keys(&self, id: LeaseId) -> Result<Vec<Bytes>, Error> {
+        Ok(lease_rows::keys(
+            self.shared.backend.snapshot().as_ref(),
+            id,
+        )?)
+    }
+
+    /// Alarms that are on.
+    pub fn alarms(&self) -> Result<Vec<AlarmMember>, Error> {
+        Ok(alarms(self.shared.backend.snapshot().as_ref())?)
+    }
+
+    /// Hash of the logical content at a revision (0 or less: the newest). Equal on members that agree.
+    pub fn hash_kv(&self, revision: i64) -> Result<KvHash, Error> {
+        self.consistently(|view, current, compacted| {
+            let at = range::read_revision(revision, current, compacted)?;
+            Ok(hash::kv(view, at, compacted)?)
+        })
+    }
+
+    /// Hash of every row as stored.
+    pub fn hash(&self) -> Result<u32, Error> {
+        Ok(hash::rows(self.shared.backend.snapshot().as_ref())?)
+    }
+
+    /// Begins to give back the space of what is compacted. Steps may run beside the writer.
+    pub fn compaction(&self) -> Compaction {
+        Compaction::new(Arc::clone(&self.shared.backend), self.compacted())
+    }
+
+    /// Runs a read against a snapshot that holds `revision` whole: a compaction that slips in between is noticed.
+    fn consistently<T>(
+        &self,
+        read: impl Fn(&dyn Read, Revision, Revision) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        loop {
+            let revision = self.revision();
+            let snapshot = self.shared.backend.snapshot();
+            let compacted = self.compacted();
+            if compacted <= revision {
+                return read(snapshot.as_ref(), revision, compacted);
+            }
+        }
+    }
+}
+
+/// Alarm rows.
+pub(crate) fn alarms(view: &dyn Read) -> backend::Result<Vec<AlarmMember>> {
+    let mut found = Vec::new();
+    let mut cursor = view.scan(
+        Keyspace::Meta,
+        &[codec::META_ALARM],
+        Some(&[codec::META_ALARM + 1]),
+    )?;
+    while let Some(row) = cursor.key() {
+        let (member_id, alarm) = codec::alarm_of_row(row)
+            .ok_or_else(|| BackendError::corrupt("alarm row of odd length"))?;
+        found.push(AlarmMember { member_id, alarm });
+        cursor.advance()?;
+    }
+    Ok(found)
+}

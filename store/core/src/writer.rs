@@ -1,0 +1,131 @@
+//! The single writer of a state: opens rounds, commits them, keeps the head.
+//! Not the commands themselves: see `apply`.
+//! Invariant: the head in memory equals the head row of the backend after every commit.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use bytes::Bytes;
+use corten_proto::etcd::etcdserverpb::AlarmType;
+
+use crate::{
+    apply::Round,
+    backend::{self, Batch, Keyspace},
+    codec,
+    history::RevisionEvents,
+    ids::{Position, Revision},
+    lease_rows::LeaseChange,
+    state::State,
+    store::{self, Shared},
+};
+
+/// Applies commands. There is one per state.
+pub struct Writer {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) state: State,
+    pub(crate) alarms: Alarms,
+    membership: Option<Bytes>,
+}
+
+/// What a committed round changed, for those who follow the state.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Newest revision after the round.
+    pub revision: Revision,
+    /// Events by revision, in order.
+    pub events: Vec<RevisionEvents>,
+    /// Changes of leases, in order.
+    pub leases: Vec<LeaseChange>,
+    /// New compacted revision, if the round moved it.
+    pub compacted: Option<Revision>,
+}
+
+/// Alarms that are on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Alarms(pub(crate) BTreeSet<(u64, i32)>);
+
+impl Alarms {
+    pub(crate) fn no_space(&self) -> bool {
+        self.0
+            .iter()
+            .any(|(_, alarm)| *alarm == AlarmType::Nospace as i32)
+    }
+}
+
+impl Writer {
+    pub(crate) fn load(shared: Arc<Shared>) -> backend::Result<Self> {
+        let view = shared.backend.as_ref();
+        let state = State::load(view)?;
+        let alarms = store::alarms(view)?
+            .into_iter()
+            .map(|alarm| (alarm.member_id, alarm.alarm));
+        let alarms = Alarms(alarms.collect());
+        let membership = view.get(Keyspace::Meta, codec::META_MEMBERSHIP)?;
+        Ok(Self {
+            shared,
+            state,
+            alarms,
+            membership,
+        })
+    }
+
+    /// Reads everything anew: after the backend's content was replaced by a snapshot of another member.
+    pub fn reload(&mut self) -> backend::Result<()> {
+        *self = Self::load(Arc::clone(&self.shared))?;
+        self.shared.publish(&self.state);
+        Ok(())
+    }
+
+    /// The last log position whose effect is in the state.
+    pub fn applied(&self) -> Option<Position> {
+        self.state.applied
+    }
+
+    /// Newest revision.
+    pub fn revision(&self) -> Revision {
+        self.state.revision
+    }
+
+    /// Cluster level agreed on.
+    pub fn level(&self) -> u32 {
+        self.state.level
+    }
+
+    /// The membership that was set last; its meaning is the shell's.
+    pub fn membership(&self) -> Option<&Bytes> {
+        self.membership.as_ref()
+    }
+
+    /// Begins a round: any number of entries that are committed as one batch.
+    pub fn begin(&mut self) -> Round<'_> {
+        Round::new(self)
+    }
+
+    pub(crate) fn commit(
+        &mut self,
+        mut batch: Batch,
+        state: State,
+        alarms: Alarms,
+        membership: Option<Bytes>,
+    ) -> backend::Result<()> {
+        assert!(
+            state.revision >= self.state.revision,
+            "the revision went back"
+        );
+        assert!(
+            state.applied >= self.state.applied,
+            "the applied position went back"
+        );
+        batch.put(Keyspace::Meta, codec::META_STATE, state.encode());
+        if let Some(membership) = &membership {
+            batch.put(Keyspace::Meta, codec::META_MEMBERSHIP, membership.clone());
+        }
+        self.shared.backend.write(batch)?;
+        self.state = state;
+        self.alarms = alarms;
+        if membership.is_some() {
+            self.membership = membership;
+        }
+        self.shared.publish(&self.state);
+        Ok(())
+    }
+}
