@@ -170,15 +170,6 @@ impl Error {
         }))
     }
 
-    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
-        Self::Unavailable(Box::new(Failure {
-            code: 503,
-            reason: "ServiceUnavailable".to_owned(),
-            message: message.into(),
-            ..Failure::default()
-        }))
-    }
-
     /// Reads a metav1.Status.
     pub fn from_status(status: ApiStatus) -> Self {
         let details = status.details.unwrap_or_default();
