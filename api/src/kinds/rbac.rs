@@ -194,11 +194,10 @@ fn validate_subject(subject: &Value, namespaced: bool, path: &Path<'_>, errors: 
             if !group.is_empty() {
                 errors.not_supported(&path.child("apiGroup"), group, &[""]);
             }
-            // A binding in a namespace does not lend its own namespace to its subjects.
-            if subject.is_empty_at("namespace") {
+            // A binding in a namespace means accounts of its own namespace when none is named.
+            if !namespaced && subject.is_empty_at("namespace") {
                 errors.required(&path.child("namespace"), "");
             }
-            let _ = namespaced;
         }
         "User" | "Group" => {
             if group != GROUP {
@@ -276,11 +275,15 @@ mod tests {
         let strategy = role_binding::DESCRIPTOR.strategy;
         let none: Vec<String> = vec![];
         assert_eq!(create(strategy, binding()), none);
+        let nowhere = || with(binding(), "/subjects/2/namespace", Value::Null);
+        assert_eq!(create(strategy, nowhere()), none);
+        let cluster = with(
+            with(nowhere(), "/metadata/namespace", Value::Null),
+            "/roleRef/kind",
+            json!("ClusterRole"),
+        );
         assert_eq!(
-            create(
-                strategy,
-                with(binding(), "/subjects/2/namespace", Value::Null)
-            ),
+            create(cluster_role_binding::DESCRIPTOR.strategy, cluster),
             ["subjects[2].namespace: Required value"]
         );
         assert_eq!(

@@ -1,7 +1,7 @@
 //! Deployment: pods kept at a number and replaced gently when their template changes.
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::workload::{
     is_zero, percent, validate_int_or_percent, validate_pod_template, validate_selector,
@@ -204,16 +204,10 @@ fn validate_rolling(rolling: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-/// The `rollbackTo`-free shape of a new Deployment's strategy, for tests and tools.
-pub fn rolling_update(max_unavailable: &str, max_surge: &str) -> Value {
-    json!({
-        "type": "RollingUpdate",
-        "rollingUpdate": {"maxUnavailable": max_unavailable, "maxSurge": max_surge},
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::kinds::errors::testing::{create, update, with};
 
@@ -236,7 +230,10 @@ mod tests {
         Deployment.default(&mut object);
         let spec = &object["spec"];
         assert_eq!(spec["replicas"], 1);
-        assert_eq!(spec["strategy"], rolling_update("25%", "25%"));
+        assert_eq!(
+            spec["strategy"],
+            json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}})
+        );
         assert_eq!(
             (
                 &spec["revisionHistoryLimit"],

@@ -5,7 +5,6 @@ use serde_json::Value;
 
 use super::pod::validate_taint_effect;
 use crate::kinds::descriptor::ALL_VERBS;
-use crate::kinds::strategy::Generation;
 use crate::kinds::value::{Get, object_at, remove, same, set};
 use crate::kinds::{
     Column, Errors, Fields, Path, ResourceDescriptor, Rules, Strategy, Subresource, duration, names,
@@ -75,7 +74,6 @@ impl Strategy for Node {
 
     fn prepare_for_create(&self, object: &mut Value) {
         // Agents register with their status in one write, so unlike for other kinds it is kept.
-        debug_assert!(RULES.generation == Generation::None);
         if let Some(meta) = object_at(object, "metadata") {
             for key in [
                 "generation",
@@ -234,8 +232,7 @@ fn validate_taints(taints: &[Value], path: &Path<'_>, errors: &mut Errors) {
         validate_taint_effect(taint.text("effect"), false, &at.child("effect"), errors);
         let same_pair =
             |t: &&Value| t.text("key") == key && t.text("effect") == taint.text("effect");
-        if let Some(first) = taints[..i].iter().find(same_pair) {
-            let _ = first;
+        if taints[..i].iter().any(|t| same_pair(&t)) {
             errors.duplicate(&at, taint);
         }
     }

@@ -5,6 +5,8 @@
 
 mod validate;
 
+pub(crate) use validate::validate_port_reference;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 

@@ -24,8 +24,7 @@ pub(super) fn spec(spec: &Value, errors: &mut Errors) {
     let ports = spec.list("ports");
     let at = path.child("ports");
     for (i, port) in ports.iter().enumerate() {
-        let headless = spec.text("clusterIP") == "None";
-        validate_port(port, ports.len() > 1, headless, &at.index(i), errors);
+        validate_port(port, ports.len() > 1, &at.index(i), errors);
     }
     unique_ports(ports, &at, errors);
     validate_labels(spec.at("selector"), &path.child("selector"), errors);
@@ -83,13 +82,7 @@ fn by_type(spec: &Value, kind: &str, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-fn validate_port(
-    port: &Value,
-    name_required: bool,
-    headless: bool,
-    path: &Path<'_>,
-    errors: &mut Errors,
-) {
+fn validate_port(port: &Value, name_required: bool, path: &Path<'_>, errors: &mut Errors) {
     let name = port.text("name");
     if name_required && name.is_empty() {
         errors.required(&path.child("name"), "");
@@ -111,8 +104,6 @@ fn validate_port(
             names::qualified_name(protocol),
         );
     }
-    // A headless service has no proxy, so nothing would translate the port.
-    let _ = headless;
 }
 
 /// Checks a port given by number or by name.
