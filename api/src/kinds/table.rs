@@ -98,6 +98,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::kinds::registry;
 
     #[test]
     fn selectors_print_as_kubectl_prints_them() {
@@ -115,6 +116,75 @@ mod tests {
         ];
         for (selector, expected) in cases {
             assert_eq!(label_selector(&selector), expected);
+        }
+    }
+
+    #[test]
+    fn columns_are_those_that_people_know() {
+        let headings = |kind: &str, wide: bool| {
+            let descriptor = registry()
+                .all()
+                .find(|d| d.kind == kind)
+                .expect("a known kind");
+            let shown = columns(descriptor)
+                .iter()
+                .filter(|c| wide || c.priority == 0);
+            shown
+                .map(|c| c.name.to_uppercase())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        let narrow = [
+            ("ConfigMap", "NAME DATA AGE"),
+            ("Endpoints", "NAME ENDPOINTS AGE"),
+            ("Event", "LAST SEEN TYPE REASON OBJECT MESSAGE"),
+            ("Namespace", "NAME STATUS AGE"),
+            ("Node", "NAME STATUS ROLES AGE VERSION"),
+            ("Pod", "NAME READY STATUS RESTARTS AGE"),
+            ("Secret", "NAME TYPE DATA AGE"),
+            ("Service", "NAME TYPE CLUSTER-IP EXTERNAL-IP PORT(S) AGE"),
+            ("ServiceAccount", "NAME SECRETS AGE"),
+            ("Deployment", "NAME READY UP-TO-DATE AVAILABLE AGE"),
+            ("ReplicaSet", "NAME DESIRED CURRENT READY AGE"),
+            ("EndpointSlice", "NAME ADDRESSTYPE PORTS ENDPOINTS AGE"),
+            ("Lease", "NAME HOLDER AGE"),
+            (
+                "PodDisruptionBudget",
+                "NAME MIN AVAILABLE MAX UNAVAILABLE ALLOWED DISRUPTIONS AGE",
+            ),
+            (
+                "PriorityClass",
+                "NAME VALUE GLOBAL-DEFAULT AGE PREEMPTIONPOLICY",
+            ),
+            ("Role", "NAME CREATED AT"),
+            ("ClusterRole", "NAME CREATED AT"),
+            ("RoleBinding", "NAME ROLE AGE"),
+            ("ClusterRoleBinding", "NAME ROLE AGE"),
+        ];
+        for (kind, expected) in narrow {
+            assert_eq!(headings(kind, false), expected, "{kind}");
+        }
+        let wide = [
+            (
+                "Event",
+                "LAST SEEN TYPE REASON OBJECT SUBOBJECT SOURCE MESSAGE FIRST SEEN COUNT NAME",
+            ),
+            (
+                "Pod",
+                "NAME READY STATUS RESTARTS AGE IP NODE NOMINATED NODE READINESS GATES",
+            ),
+            (
+                "Node",
+                "NAME STATUS ROLES AGE VERSION INTERNAL-IP EXTERNAL-IP OS-IMAGE KERNEL-VERSION CONTAINER-RUNTIME",
+            ),
+            (
+                "Deployment",
+                "NAME READY UP-TO-DATE AVAILABLE AGE CONTAINERS IMAGES SELECTOR",
+            ),
+            ("RoleBinding", "NAME ROLE AGE USERS GROUPS SERVICEACCOUNTS"),
+        ];
+        for (kind, expected) in wide {
+            assert_eq!(headings(kind, true), expected, "{kind}");
         }
     }
 }

@@ -76,6 +76,10 @@ impl Strategy for Deployment {
         default_to(spec, "progressDeadlineSeconds", 600);
     }
 
+    fn init(&self, object: &mut Value) {
+        object_at(object, "status");
+    }
+
     fn carry_over_status(&self, new: &mut Value, old: &Value) {
         // The controller writes status; labels are the users'.
         if let Some(meta) = object_at(new, "metadata") {
@@ -258,7 +262,7 @@ mod tests {
         new["status"] = json!({"replicas": 9});
         Deployment.prepare_for_update(&mut new, &old);
         assert_eq!(new["metadata"]["generation"], 2);
-        assert_eq!(new.get("status"), None);
+        assert_eq!(new["status"], json!({}));
         let mut status = with(old.clone(), "/spec/replicas", json!(7));
         status["status"] = json!({"replicas": 1});
         Deployment.prepare_for_status_update(&mut status, &old);

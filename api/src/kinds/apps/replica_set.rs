@@ -1,13 +1,13 @@
 //! ReplicaSet: a number of pods from one template.
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::workload::{validate_pod_template, validate_selector, validate_selector_stays};
 use crate::kinds::core::pod;
 use crate::kinds::descriptor::ALL_VERBS;
 use crate::kinds::strategy::Generation;
-use crate::kinds::value::{Get, default_to, object_at};
+use crate::kinds::value::{Get, default_to, object_at, set};
 use crate::kinds::{
     Column, Errors, Fields, Path, ResourceDescriptor, Rules, Strategy, Subresource, duration, table,
 };
@@ -60,6 +60,10 @@ impl Strategy for ReplicaSet {
         if let Some(template) = object_at(spec, "template") {
             pod::default_template(template);
         }
+    }
+
+    fn init(&self, object: &mut Value) {
+        set(object, "status", json!({"replicas": 0}));
     }
 
     fn validate(&self, object: &Value, errors: &mut Errors) {
@@ -130,8 +134,6 @@ impl Strategy for ReplicaSet {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::kinds::errors::testing::{create, with};
 

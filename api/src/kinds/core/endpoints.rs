@@ -36,9 +36,14 @@ const SHOWN_MAX: usize = 3;
 
 struct Endpoints;
 
+static RULES: Rules = Rules {
+    create_on_update: true,
+    ..Rules::NAMESPACED
+};
+
 impl Strategy for Endpoints {
     fn rules(&self) -> &Rules {
-        &Rules::NAMESPACED
+        &RULES
     }
 
     fn default(&self, object: &mut Value) {

@@ -56,6 +56,34 @@ pub(crate) static RULES: Rules = Rules {
 const REASON_BYTES_MAX: usize = 128;
 const NOTE_BYTES_MAX: usize = 1024;
 
+/// Fields of the object an event is about: name in this view, name in the newer one, and the key. Both views are
+/// served from objects in this one, so both names can be selected.
+pub(crate) const REFERENCE_FIELDS: &[(&str, &str, &str)] = &[
+    ("involvedObject.kind", "regarding.kind", "kind"),
+    (
+        "involvedObject.namespace",
+        "regarding.namespace",
+        "namespace",
+    ),
+    ("involvedObject.name", "regarding.name", "name"),
+    ("involvedObject.uid", "regarding.uid", "uid"),
+    (
+        "involvedObject.apiVersion",
+        "regarding.apiVersion",
+        "apiVersion",
+    ),
+    (
+        "involvedObject.resourceVersion",
+        "regarding.resourceVersion",
+        "resourceVersion",
+    ),
+    (
+        "involvedObject.fieldPath",
+        "regarding.fieldPath",
+        "fieldPath",
+    ),
+];
+
 struct Event;
 
 impl Strategy for Event {
@@ -74,18 +102,13 @@ impl Strategy for Event {
     fn add_fields<'a>(&self, object: &'a Value, fields: &mut Fields<'a>) {
         let involved = object.at("involvedObject");
         let source = object.at("source");
-        fields.add("involvedObject.kind", involved.text("kind"));
-        fields.add("involvedObject.namespace", involved.text("namespace"));
-        fields.add("involvedObject.name", involved.text("name"));
-        fields.add("involvedObject.uid", involved.text("uid"));
-        fields.add("involvedObject.apiVersion", involved.text("apiVersion"));
-        fields.add(
-            "involvedObject.resourceVersion",
-            involved.text("resourceVersion"),
-        );
-        fields.add("involvedObject.fieldPath", involved.text("fieldPath"));
+        for (core, newer, key) in REFERENCE_FIELDS {
+            fields.add(core, involved.text(key));
+            fields.add(newer, involved.text(key));
+        }
         fields.add("reason", object.text("reason"));
         fields.add("reportingComponent", object.text("reportingComponent"));
+        fields.add("reportingController", object.text("reportingComponent"));
         let component = source.text("component");
         fields.add(
             "source",

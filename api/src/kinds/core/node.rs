@@ -22,14 +22,7 @@ pub static DESCRIPTOR: ResourceDescriptor = ResourceDescriptor {
     categories: &[],
     namespaced: false,
     storage_prefix: "minions",
-    subresources: &[
-        Subresource::own(
-            "proxy",
-            "NodeProxyOptions",
-            &["create", "delete", "get", "patch", "update"],
-        ),
-        Subresource::status("Node"),
-    ],
+    subresources: &[Subresource::status("Node")],
     verbs: ALL_VERBS,
     columns: &[
         Column::NAME,

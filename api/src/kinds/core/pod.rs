@@ -105,6 +105,8 @@ impl Strategy for Pod {
     }
 
     fn init(&self, object: &mut Value) {
+        // Admission may have added containers, volumes or an account.
+        self.default(object);
         let mut status = json!({"phase": "Pending", "qosClass": qos::class(object.at("spec"))});
         if !object.at("spec").is_empty_at("schedulingGates") {
             let condition = json!({

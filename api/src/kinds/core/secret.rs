@@ -93,22 +93,17 @@ impl Strategy for Secret {
 
 fn validate_type(object: &Value, path: &Path<'_>, errors: &mut Errors) {
     let data = object.at("data");
+    let annotations = object.at("metadata").at("annotations");
+    let account = annotations.text(SERVICE_ACCOUNT_NAME);
     let mut need = |keys: &[&str]| {
         for key in keys.iter().filter(|key| !data.has(key)) {
             errors.required(&path.key(key), "");
         }
     };
     match object.text("type") {
-        "kubernetes.io/service-account-token" => {
-            if object
-                .at("metadata")
-                .at("annotations")
-                .text(SERVICE_ACCOUNT_NAME)
-                .is_empty()
-            {
-                let annotations = Path::new("metadata.annotations");
-                errors.required(&annotations.key(SERVICE_ACCOUNT_NAME), "");
-            }
+        "kubernetes.io/service-account-token" if account.is_empty() => {
+            let annotations = Path::new("metadata.annotations");
+            errors.required(&annotations.key(SERVICE_ACCOUNT_NAME), "");
         }
         "kubernetes.io/dockercfg" => validate_json(data, ".dockercfg", path, errors),
         "kubernetes.io/dockerconfigjson" => validate_json(data, ".dockerconfigjson", path, errors),

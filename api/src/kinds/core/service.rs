@@ -51,6 +51,7 @@ struct Service;
 static RULES: Rules = Rules {
     name: NameRule::Label1035,
     status: true,
+    create_on_update: true,
     ..Rules::NAMESPACED
 };
 

@@ -4,10 +4,10 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::kinds::core::event::{COLUMNS, DESCRIPTOR as CORE, RULES, row};
+use crate::kinds::core::event::{COLUMNS, DESCRIPTOR as CORE, REFERENCE_FIELDS, RULES, row};
 use crate::kinds::descriptor::ALL_VERBS;
 use crate::kinds::value::{Get, object_at, remove, set};
-use crate::kinds::{Errors, Fields, ResourceDescriptor, Rules, Strategy};
+use crate::kinds::{Errors, Fields, Path, ResourceDescriptor, Rules, Strategy};
 
 /// `events` of events.k8s.io/v1.
 pub static DESCRIPTOR: ResourceDescriptor = ResourceDescriptor {
@@ -51,18 +51,17 @@ impl Strategy for Event {
         CORE.strategy.validate(&core, errors);
     }
 
+    fn validate_new(&self, object: &Value, errors: &mut Errors) {
+        if !object.has("eventTime") {
+            errors.required(&Path::new("eventTime"), "");
+        }
+    }
+
     fn add_fields<'a>(&self, object: &'a Value, fields: &mut Fields<'a>) {
         let regarding = object.at("regarding");
-        fields.add("regarding.kind", regarding.text("kind"));
-        fields.add("regarding.namespace", regarding.text("namespace"));
-        fields.add("regarding.name", regarding.text("name"));
-        fields.add("regarding.uid", regarding.text("uid"));
-        fields.add("regarding.apiVersion", regarding.text("apiVersion"));
-        fields.add(
-            "regarding.resourceVersion",
-            regarding.text("resourceVersion"),
-        );
-        fields.add("regarding.fieldPath", regarding.text("fieldPath"));
+        for (_, name, key) in REFERENCE_FIELDS {
+            fields.add(name, regarding.text(key));
+        }
         fields.add("reason", object.text("reason"));
         fields.add("reportingController", object.text("reportingController"));
         fields.add("type", object.text("type"));

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::kinds::apps::workload::{validate_int_or_percent, validate_label_selector};
 use crate::kinds::descriptor::ALL_VERBS;
 use crate::kinds::strategy::Generation;
-use crate::kinds::value::Get;
+use crate::kinds::value::{Get, set};
 use crate::kinds::{
     Column, Errors, Path, ResourceDescriptor, Rules, Strategy, Subresource, duration,
 };
@@ -35,6 +35,14 @@ pub static DESCRIPTOR: ResourceDescriptor = ResourceDescriptor {
     strategy: &PodDisruptionBudget,
 };
 
+/// The counts in the status, which are always shown.
+const COUNTS: &[&str] = &[
+    "disruptionsAllowed",
+    "currentHealthy",
+    "desiredHealthy",
+    "expectedPods",
+];
+
 struct PodDisruptionBudget;
 
 static RULES: Rules = Rules {
@@ -47,6 +55,14 @@ static RULES: Rules = Rules {
 impl Strategy for PodDisruptionBudget {
     fn rules(&self) -> &Rules {
         &RULES
+    }
+
+    fn init(&self, object: &mut Value) {
+        let zero = COUNTS
+            .iter()
+            .map(|key| ((*key).to_owned(), Value::from(0)))
+            .collect();
+        set(object, "status", Value::Object(zero));
     }
 
     fn validate(&self, object: &Value, errors: &mut Errors) {
@@ -78,12 +94,7 @@ impl Strategy for PodDisruptionBudget {
     fn validate_status(&self, new: &Value, _old: &Value, errors: &mut Errors) {
         let status = new.at("status");
         let path = Path::new("status");
-        for key in [
-            "disruptionsAllowed",
-            "currentHealthy",
-            "desiredHealthy",
-            "expectedPods",
-        ] {
+        for key in COUNTS {
             errors.non_negative(&path.child(key), status.int(key));
         }
     }

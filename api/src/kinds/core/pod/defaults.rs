@@ -37,15 +37,12 @@ pub fn default_spec(spec: &mut Value) {
     if !account.is_empty() {
         set_service_account(spec, &account);
     }
-    if spec.flag("hostNetwork") {
-        host_ports(spec);
-    }
     object_at(spec, "securityContext");
     default_to(spec, "schedulerName", "default-scheduler");
     canonical_amounts(spec, "overhead");
 }
 
-/// Defaults that only pods get, not templates: requests from limits, and service links.
+/// Defaults that only pods get, not templates: requests from limits, host ports, and service links.
 pub(super) fn pod_only(spec: &mut Value) {
     for key in ["initContainers", "containers"] {
         for container in items_at(spec, key) {
@@ -55,6 +52,9 @@ pub(super) fn pod_only(spec: &mut Value) {
         }
     }
     default_to(spec, "enableServiceLinks", true);
+    if spec.flag("hostNetwork") {
+        host_ports(spec);
+    }
     if let Some(resources) = spec.get_mut("resources") {
         requests_from_limits(resources);
     }

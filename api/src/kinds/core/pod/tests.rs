@@ -86,6 +86,12 @@ fn containers() {
             &["spec.containers[0].ports[1].hostPort: Duplicate value: \"TCP//5\""],
         ),
         ("/spec/hostNetwork", json!(true), &[]),
+    ]);
+}
+
+#[test]
+fn init_and_ephemeral_containers() {
+    check(&[
         (
             "/spec/initContainers",
             json!([{"name": "i", "image": "x", "livenessProbe": {"exec": {"command": ["x"]}}}]),

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::kinds::core::endpoints::validate_endpoint_ip;
 use crate::kinds::object_meta::validate_labels;
-use crate::kinds::value::{Get, same, set};
+use crate::kinds::value::{Get, items_at, keep, remove, same, set};
 use crate::kinds::{Errors, Path, names};
 
 const TYPES: &[&str] = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
@@ -360,11 +360,11 @@ pub(super) fn patch_allocated(new: &mut Value, old: &Value) {
                     set(spec, key, value.clone());
                 }
             }
-        } else if spec.is_empty_at("clusterIPs") && spec.text("clusterIP") == old.text("clusterIP")
+        } else if spec.is_empty_at("clusterIPs")
+            && spec.text("clusterIP") == old.text("clusterIP")
+            && let Some(value) = old.opt("clusterIPs")
         {
-            if let Some(value) = old.opt("clusterIPs") {
-                set(spec, "clusterIPs", value.clone());
-            }
+            set(spec, "clusterIPs", value.clone());
         }
         for key in ["ipFamilies", "ipFamilyPolicy"] {
             if spec.is_empty_at(key)
@@ -382,7 +382,7 @@ pub(super) fn patch_allocated(new: &mut Value, old: &Value) {
             "ipFamilyPolicy",
             "internalTrafficPolicy",
         ] {
-            crate::kinds::value::remove(spec, key);
+            remove(spec, key);
         }
     }
     patch_node_ports(spec, old);
@@ -395,27 +395,27 @@ fn patch_node_ports(spec: &mut Value, old: &Value) {
     }
     if !exposed(spec.text("type")) {
         // Node ports left from the old type are dropped, ones that the client changed are refused later.
-        for port in crate::kinds::value::items_at(spec, "ports") {
+        for port in items_at(spec, "ports") {
             let number = port.int("nodePort").unwrap_or(0);
             if old
                 .list("ports")
                 .iter()
                 .any(|p| number != 0 && p.int("nodePort") == Some(number))
             {
-                crate::kinds::value::remove(port, "nodePort");
+                remove(port, "nodePort");
             }
         }
         if spec.text("externalTrafficPolicy") == old.text("externalTrafficPolicy")
             && spec.is_empty_at("externalIPs")
         {
-            crate::kinds::value::remove(spec, "externalTrafficPolicy");
+            remove(spec, "externalTrafficPolicy");
         }
         if spec.int("healthCheckNodePort") == old.int("healthCheckNodePort") {
-            crate::kinds::value::remove(spec, "healthCheckNodePort");
+            remove(spec, "healthCheckNodePort");
         }
         return;
     }
-    for port in crate::kinds::value::items_at(spec, "ports") {
+    for port in items_at(spec, "ports") {
         if port.int("nodePort").unwrap_or(0) == 0 {
             let matches = |p: &&Value| {
                 p.int("port") == port.int("port")
@@ -435,7 +435,7 @@ fn patch_node_ports(spec: &mut Value, old: &Value) {
     let local =
         |s: &Value| s.text("type") == "LoadBalancer" && s.text("externalTrafficPolicy") == "Local";
     if local(spec) && local(old) && spec.int("healthCheckNodePort").unwrap_or(0) == 0 {
-        crate::kinds::value::keep(spec, old, "healthCheckNodePort");
+        keep(spec, old, "healthCheckNodePort");
     }
 }
 
