@@ -37,7 +37,11 @@ pub struct Settings {
 impl Settings {
     /// 100 MB files, five old ones.
     pub fn at(path: PathBuf) -> Self {
-        Self { path, bytes_max: 100 * 1024 * 1024, files_max: 5 }
+        Self {
+            path,
+            bytes_max: 100 * 1024 * 1024,
+            files_max: 5,
+        }
     }
 }
 
@@ -55,8 +59,15 @@ impl Log {
     /// Writes to a file until shutdown.
     pub fn start(settings: Settings, shutdown: &Shutdown) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        spawn("audit", TaskKind::Background, file::write(settings, receiver, shutdown.clone()));
-        Self { sender: Some(sender), dropped: Arc::default() }
+        spawn(
+            "audit",
+            TaskKind::Background,
+            file::write(settings, receiver, shutdown.clone()),
+        );
+        Self {
+            sender: Some(sender),
+            dropped: Arc::default(),
+        }
     }
 
     /// A log that keeps nothing.
@@ -132,7 +143,8 @@ impl Event<'_> {
         let component = self.user.is_some_and(|user| {
             user.name.starts_with("system:") && !user.name.starts_with("system:serviceaccount:")
         });
-        let heartbeat = matches!(info.resource.as_str(), "leases" | "events") || info.is_read_only();
+        let heartbeat =
+            matches!(info.resource.as_str(), "leases" | "events") || info.is_read_only();
         component && heartbeat && self.impersonated.is_none() && self.code < 400
     }
 
@@ -145,14 +157,29 @@ impl Event<'_> {
         add("apiVersion", "audit.k8s.io/v1".into());
         add("level", "Metadata".into());
         add("auditID", self.id.into());
-        add("stage", if self.long_running { "ResponseStarted" } else { "ResponseComplete" }.into());
+        add(
+            "stage",
+            if self.long_running {
+                "ResponseStarted"
+            } else {
+                "ResponseComplete"
+            }
+            .into(),
+        );
         add("requestURI", self.uri.into());
         add("verb", self.info.verb.as_str().into());
         add("user", self.user.map_or_else(|| json!({}), user_info));
         if let Some(user) = self.impersonated {
             add("impersonatedUser", user_info(user));
         }
-        add("sourceIPs", self.source.iter().map(ToString::to_string).collect::<Vec<_>>().into());
+        add(
+            "sourceIPs",
+            self.source
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .into(),
+        );
         add("userAgent", self.user_agent.into());
         if self.info.is_resource_request {
             add("objectRef", object_ref(self.info));
@@ -174,5 +201,9 @@ fn object_ref(info: &RequestInfo) -> Value {
         ("subresource", &info.subresource),
     ];
     let present = fields.into_iter().filter(|(_, value)| !value.is_empty());
-    Value::Object(present.map(|(name, value)| (name.to_owned(), value.clone().into())).collect())
+    Value::Object(
+        present
+            .map(|(name, value)| (name.to_owned(), value.clone().into()))
+            .collect(),
+    )
 }

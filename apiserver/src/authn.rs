@@ -102,7 +102,10 @@ impl Peer {
     pub fn of_certificate(identity: &PeerIdentity, address: Option<SocketAddr>) -> Self {
         let named = !identity.common_name.is_empty();
         let user = named.then(|| {
-            Arc::new(User::authenticated(identity.common_name.clone(), identity.organizations.clone()))
+            Arc::new(User::authenticated(
+                identity.common_name.clone(),
+                identity.organizations.clone(),
+            ))
         });
         Self { user, address }
     }
@@ -140,7 +143,8 @@ impl Authenticator {
             bearer::Found::Other => Err(Unauthenticated("unknown authorization scheme".to_owned())),
             bearer::Found::Nothing => {
                 let open = ANONYMOUS_PATHS.iter().any(|open| {
-                    path.strip_prefix(open).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                    path.strip_prefix(open)
+                        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
                 });
                 match open {
                     true => Ok(Arc::new(User::anonymous())),
@@ -154,7 +158,11 @@ impl Authenticator {
         if let Some(user) = self.static_tokens.user(token) {
             return Ok(user);
         }
-        let Some(tokens) = self.tokens.as_ref().filter(|_| Tokens::looks_like_jwt(token)) else {
+        let Some(tokens) = self
+            .tokens
+            .as_ref()
+            .filter(|_| Tokens::looks_like_jwt(token))
+        else {
             return Err(Unauthenticated("unknown bearer token".to_owned()));
         };
         match tokens.verify(token, tokens.audiences()).await {

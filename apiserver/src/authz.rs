@@ -173,5 +173,8 @@ fn refusal(attributes: &Attributes<'_>) -> String {
         "" => "at the cluster scope".to_owned(),
         namespace => format!("in the namespace {}", quote(namespace)),
     };
-    format!("User {user} cannot {verb} resource {resource} in API group {} {scope}", quote(attributes.group))
+    format!(
+        "User {user} cannot {verb} resource {resource} in API group {} {scope}",
+        quote(attributes.group)
+    )
 }

@@ -46,11 +46,25 @@ pub async fn run(objects: &Arc<dyn Objects>, shutdown: &Shutdown) {
 pub async fn reconcile(objects: &dyn Objects) -> Result<(), Status> {
     for role in roles::ROLES {
         let wanted = roles::role_object(role);
-        ensure(objects, Resource::rbac("clusterroles"), role.name, wanted, merge_role).await?;
+        ensure(
+            objects,
+            Resource::rbac("clusterroles"),
+            role.name,
+            wanted,
+            merge_role,
+        )
+        .await?;
     }
     for (role, subjects) in roles::BINDINGS {
         let wanted = roles::binding_object(role, subjects);
-        ensure(objects, Resource::rbac("clusterrolebindings"), role, wanted, merge_binding).await?;
+        ensure(
+            objects,
+            Resource::rbac("clusterrolebindings"),
+            role,
+            wanted,
+            merge_binding,
+        )
+        .await?;
     }
     Ok(())
 }
@@ -113,7 +127,10 @@ fn merge_role(present: &mut Value, wanted: &Value) -> bool {
         return changed;
     }
     let mut rules = rules_of(present);
-    let missing: Vec<Rule> = rules_of(wanted).into_iter().filter(|rule| !rules.contains(rule)).collect();
+    let missing: Vec<Rule> = rules_of(wanted)
+        .into_iter()
+        .filter(|rule| !rules.contains(rule))
+        .collect();
     if missing.is_empty() {
         return false;
     }

@@ -11,9 +11,9 @@ mod limits;
 mod metrics;
 pub mod objects;
 pub mod respond;
-mod version;
 #[cfg(test)]
 mod tests;
+mod version;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -111,12 +111,20 @@ impl Record {
         let mut info = RequestInfo::resolve(request.method(), request.uri());
         if grpc {
             // The method's name says whether it reads, for limits and metrics.
-            info.verb = info.path.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+            info.verb = info
+                .path
+                .rsplit('/')
+                .next()
+                .unwrap_or_default()
+                .to_ascii_lowercase();
         }
         Self {
             id: uuid::Uuid::new_v4().to_string().into(),
             info: Arc::new(info),
-            uri: request.uri().path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string),
+            uri: request
+                .uri()
+                .path_and_query()
+                .map_or_else(|| "/".to_owned(), ToString::to_string),
             user_agent: request::user_agent(request.headers()).into(),
             grpc,
             user: None,
@@ -153,11 +161,15 @@ impl Edge {
     pub async fn handle(&self, peer: &Peer, request: Request<Body>) -> Response<Body> {
         let mut record = Record::of(&request);
         // A panic costs its request a 500, not the connection's other streams their lives.
-        let outcome = AssertUnwindSafe(self.pass(peer, request, &mut record)).catch_unwind().await;
+        let outcome = AssertUnwindSafe(self.pass(peer, request, &mut record))
+            .catch_unwind()
+            .await;
         let answer = outcome.unwrap_or_else(|_| {
             self.metrics.panicked();
             tracing::error!(uri = record.uri, "request handler panicked");
-            Err(Status::internal("the request could not be completed because of a fault in the server"))
+            Err(Status::internal(
+                "the request could not be completed because of a fault in the server",
+            ))
         });
         let mut response = answer.unwrap_or_else(|status| match record.grpc {
             true => respond::grpc_status(&status),
@@ -166,15 +178,23 @@ impl Edge {
         if let Ok(id) = HeaderValue::from_str(&record.id) {
             response.headers_mut().insert(AUDIT_ID, id);
         }
-        self.finish(peer, &record, response.status().as_u16());
+        self.finish(peer, &record, respond::code_of(&response));
         response
     }
 
-    async fn pass(&self, peer: &Peer, mut request: Request<Body>, record: &mut Record) -> Result<Response<Body>, Status> {
+    async fn pass(
+        &self,
+        peer: &Peer,
+        mut request: Request<Body>,
+        record: &mut Record,
+    ) -> Result<Response<Body>, Status> {
         let info = Arc::clone(&record.info);
 
         // Identity first: every later step, the refusals included, belongs to somebody.
-        let proved = self.authenticator.authenticate(peer, request.headers(), &info.path).await;
+        let proved = self
+            .authenticator
+            .authenticate(peer, request.headers(), &info.path)
+            .await;
         let user = proved.map_err(|error| {
             self.metrics.unauthenticated();
             tracing::debug!(%error, uri = record.uri, "not authenticated");
@@ -185,13 +205,15 @@ impl Edge {
         request.headers_mut().remove(AUTHORIZATION);
 
         // Impersonation before authorization, so that the request is judged as the user it acts for.
-        let acting = impersonation::resolve(request.headers(), &user, &*self.authorizer)?.map(Arc::new);
+        let acting =
+            impersonation::resolve(request.headers(), &user, &*self.authorizer)?.map(Arc::new);
         impersonation::strip(request.headers_mut());
         record.impersonated.clone_from(&acting);
         let user = acting.unwrap_or(user);
 
         // Load before authorization and work, after identity: administrators and health checks are never turned away.
-        let exempt = record.is_long_running() || is_health(&info.path) || user.in_group(GROUP_MASTERS);
+        let exempt =
+            record.is_long_running() || is_health(&info.path) || user.in_group(GROUP_MASTERS);
         let _slot = match exempt {
             true => None,
             false => Some(self.limits.enter(is_read_only(record)).await?),
@@ -216,7 +238,12 @@ impl Edge {
             return answer.await;
         }
         let timed = tokio::time::timeout(REQUEST_TIMEOUT, answer).await;
-        timed.unwrap_or_else(|_| Err(Status::timeout("request did not complete within the allotted timeout", 0)))
+        timed.unwrap_or_else(|_| {
+            Err(Status::timeout(
+                "request did not complete within the allotted timeout",
+                0,
+            ))
+        })
     }
 
     fn finish(&self, peer: &Peer, record: &Record, code: u16) {
@@ -250,6 +277,7 @@ fn is_read_only(record: &Record) -> bool {
 /// Paths that answer without authorization.
 fn is_health(path: &str) -> bool {
     ["/livez", "/readyz", "/healthz"].iter().any(|health| {
-        path.strip_prefix(health).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        path.strip_prefix(health)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     })
 }

@@ -31,7 +31,8 @@ impl Encoded {
     fn of(value: &Value) -> Self {
         let bytes = Bytes::from(value.to_string());
         let digest = hex::encode_upper(Sha256::digest(&bytes));
-        let etag = HeaderValue::from_str(&format!("\"{digest}\"")).expect("hexadecimal digits are a header value");
+        let etag = HeaderValue::from_str(&format!("\"{digest}\""))
+            .expect("hexadecimal digits are a header value");
         Self { bytes, etag }
     }
 }
@@ -63,27 +64,50 @@ static DOCUMENTS: LazyLock<Documents> = LazyLock::new(|| {
             add(format!("/apis/{}", group.name), &documents::group(&group));
         }
         for version in &group.versions {
-            let prefix = if group.name.is_empty() { "/api".to_owned() } else { format!("/apis/{}", group.name) };
-            add(format!("{prefix}/{version}"), &documents::resource_list(kinds, group.name, version));
+            let prefix = if group.name.is_empty() {
+                "/api".to_owned()
+            } else {
+                format!("/apis/{}", group.name)
+            };
+            add(
+                format!("{prefix}/{version}"),
+                &documents::resource_list(kinds, group.name, version),
+            );
         }
     }
     let mut aggregated = BTreeMap::new();
     for version in AGGREGATED {
-        aggregated.insert(("/api", version), Encoded::of(&documents::aggregated(kinds, version, true)));
-        aggregated.insert(("/apis", version), Encoded::of(&documents::aggregated(kinds, version, false)));
+        aggregated.insert(
+            ("/api", version),
+            Encoded::of(&documents::aggregated(kinds, version, true)),
+        );
+        aggregated.insert(
+            ("/apis", version),
+            Encoded::of(&documents::aggregated(kinds, version, false)),
+        );
     }
-    Documents { classic, aggregated }
+    Documents {
+        classic,
+        aggregated,
+    }
 });
 
 /// Answers a GET below `/api` or `/apis` that names no resource.
 pub fn serve(request: &Request<Body>) -> Result<Response<Body>, Status> {
     let path = request.uri().path().trim_end_matches('/');
-    let form = if matches!(path, "/api" | "/apis") { wanted(request.headers())? } else { Form::Classic };
+    let form = if matches!(path, "/api" | "/apis") {
+        wanted(request.headers())?
+    } else {
+        Form::Classic
+    };
     let (document, content_type) = match form {
         Form::Classic => (DOCUMENTS.classic.get(path), respond::JSON),
         Form::Aggregated(version) => {
             let key = if path == "/api" { "/api" } else { "/apis" };
-            (DOCUMENTS.aggregated.get(&(key, version)), media_type(version))
+            (
+                DOCUMENTS.aggregated.get(&(key, version)),
+                media_type(version),
+            )
         }
     };
     let document = document.ok_or_else(Status::no_such_path)?;
@@ -102,7 +126,10 @@ pub fn serve(request: &Request<Body>) -> Result<Response<Body>, Status> {
 pub(crate) fn has_already(headers: &HeaderMap, etag: &HeaderValue) -> bool {
     let wanted = etag.as_bytes();
     headers.get_all(IF_NONE_MATCH).iter().any(|value| {
-        value.as_bytes().split(|&byte| byte == b',').any(|tag| tag.trim_ascii() == wanted)
+        value
+            .as_bytes()
+            .split(|&byte| byte == b',')
+            .any(|tag| tag.trim_ascii() == wanted)
     })
 }
 
@@ -126,7 +153,8 @@ pub(crate) fn paths() -> Vec<&'static str> {
 }
 
 fn media_type(version: &str) -> HeaderValue {
-    let text = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
+    let text =
+        format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
     HeaderValue::from_str(&text).expect("the versions are plain words")
 }
 
@@ -141,12 +169,19 @@ fn wanted(headers: &HeaderMap) -> Result<Form, Status> {
             }
         }
     }
-    if asked { Err(Status::not_acceptable(["application/json"])) } else { Ok(Form::Classic) }
+    if asked {
+        Err(Status::not_acceptable(["application/json"]))
+    } else {
+        Ok(Form::Classic)
+    }
 }
 
 fn form_of(item: &str) -> Option<Form> {
     let mut parts = item.split(';').map(str::trim);
-    if !matches!(parts.next(), Some("application/json" | "application/*" | "*/*")) {
+    if !matches!(
+        parts.next(),
+        Some("application/json" | "application/*" | "*/*")
+    ) {
         return None;
     }
     let (mut group, mut version, mut kind) = ("", "", "");
@@ -162,5 +197,7 @@ fn form_of(item: &str) -> Option<Form> {
         return Some(Form::Classic);
     }
     let known = AGGREGATED.into_iter().find(|known| *known == version);
-    known.filter(|_| group == "apidiscovery.k8s.io" && kind == "APIGroupDiscoveryList").map(Form::Aggregated)
+    known
+        .filter(|_| group == "apidiscovery.k8s.io" && kind == "APIGroupDiscoveryList")
+        .map(Form::Aggregated)
 }

@@ -31,8 +31,14 @@ impl Document {
     fn of(value: &Value) -> Self {
         let json = Bytes::from(value.to_string());
         let hash = hex::encode_upper(Sha256::digest(&json));
-        let etag = HeaderValue::from_str(&format!("\"{hash}\"")).expect("hexadecimal digits are a header value");
-        Self { json, gzip: OnceLock::new(), hash, etag }
+        let etag = HeaderValue::from_str(&format!("\"{hash}\""))
+            .expect("hexadecimal digits are a header value");
+        Self {
+            json,
+            gzip: OnceLock::new(),
+            hash,
+            etag,
+        }
     }
 
     fn compressed(&self) -> Bytes {
@@ -77,7 +83,9 @@ pub fn serve(request: &Request<Body>) -> Result<Response<Body>, Status> {
         }
         "/openapi/v3" => Ok(send(request, &V3_INDEX)),
         path => {
-            let name = path.strip_prefix("/openapi/v3/").ok_or_else(Status::no_such_path)?;
+            let name = path
+                .strip_prefix("/openapi/v3/")
+                .ok_or_else(Status::no_such_path)?;
             let document = V3.get(name).ok_or_else(Status::no_such_path)?;
             accept_json(request)?;
             Ok(send_hashed(request, name, document))
@@ -88,10 +96,15 @@ pub fn serve(request: &Request<Body>) -> Result<Response<Body>, Status> {
 /// A document named by its hash never changes; an old hash leads to the new one.
 fn send_hashed(request: &Request<Body>, name: &str, document: &Document) -> Response<Body> {
     let query = request.uri().query().unwrap_or_default();
-    let Some(hash) = query_value(query, "hash") else { return send(request, document) };
+    let Some(hash) = query_value(query, "hash") else {
+        return send(request, document);
+    };
     if hash == document.hash {
         let mut response = send(request, document);
-        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable, max-age=31536000"));
+        response.headers_mut().insert(
+            CACHE_CONTROL,
+            HeaderValue::from_static("public, immutable, max-age=31536000"),
+        );
         return response;
     }
     let mut response = Response::new(empty());
@@ -108,7 +121,11 @@ fn send(request: &Request<Body>, document: &Document) -> Response<Body> {
         return not_modified(&document.etag);
     }
     let zip = accepts_gzip(request.headers());
-    let mut response = Response::new(full(if zip { document.compressed() } else { document.json.clone() }));
+    let mut response = Response::new(full(if zip {
+        document.compressed()
+    } else {
+        document.json.clone()
+    }));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, respond::JSON);
     headers.insert(ETAG, document.etag.clone());
@@ -132,5 +149,9 @@ fn accept_json(request: &Request<Body>) -> Result<(), Status> {
             }
         }
     }
-    if asked { Err(Status::not_acceptable(["application/json"])) } else { Ok(()) }
+    if asked {
+        Err(Status::not_acceptable(["application/json"]))
+    } else {
+        Ok(())
+    }
 }

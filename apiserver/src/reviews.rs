@@ -4,7 +4,6 @@
 //! They are computed, never stored. Whether somebody may ask at all is decided before. Invariant: an access review
 //! gives the very answer that the filter chain would give, because it asks the same authorizer.
 
-mod creates;
 #[cfg(test)]
 mod tests;
 
@@ -20,8 +19,6 @@ use crate::authz::live::Live;
 use crate::authz::policy::Rule;
 use crate::authz::{Attributes, Authorizer, Decision};
 use crate::tokens::Tokens;
-
-pub use creates::{Computed, install};
 
 const AUTHENTICATION: &str = "authentication.k8s.io";
 const AUTHORIZATION: &str = "authorization.k8s.io";
@@ -65,14 +62,20 @@ impl Reviewer<'_> {
             "SelfSubjectReview" => json!({"userInfo": user_info(user)}),
             "SelfSubjectAccessReview" => self.access(kind, user, &review["spec"])?,
             "SelfSubjectRulesReview" => self.rules(user, &review["spec"])?,
-            "SubjectAccessReview" => self.access(kind, &subject(kind, &review["spec"])?, &review["spec"])?,
+            "SubjectAccessReview" => {
+                self.access(kind, &subject(kind, &review["spec"])?, &review["spec"])?
+            }
             "LocalSubjectAccessReview" => {
                 check_local(kind, namespace, &review)?;
                 self.access(kind, &subject(kind, &review["spec"])?, &review["spec"])?
             }
             _ => return Err(Status::no_such_path()),
         };
-        let group = if kind.starts_with("Token") || kind == "SelfSubjectReview" { AUTHENTICATION } else { AUTHORIZATION };
+        let group = if kind.starts_with("Token") || kind == "SelfSubjectReview" {
+            AUTHENTICATION
+        } else {
+            AUTHORIZATION
+        };
         review["kind"] = kind.into();
         review["apiVersion"] = format!("{group}/v1").into();
         if !review["metadata"].is_object() {
@@ -86,16 +89,27 @@ impl Reviewer<'_> {
     async fn token(&self, spec: &Value) -> Result<Value, Status> {
         let token = spec["token"].as_str().unwrap_or_default();
         if token.is_empty() {
-            return Err(Status::bad_request("token is required for TokenReview in authentication"));
+            return Err(Status::bad_request(
+                "token is required for TokenReview in authentication",
+            ));
         }
         let asked = texts(&spec["audiences"]);
         if let Some(user) = self.authenticator.static_tokens.user(token) {
             return Ok(json!({"authenticated": true, "user": user_info(&user)}));
         }
-        let Some(tokens) = self.authenticator.tokens.as_ref().filter(|_| Tokens::looks_like_jwt(token)) else {
+        let Some(tokens) = self
+            .authenticator
+            .tokens
+            .as_ref()
+            .filter(|_| Tokens::looks_like_jwt(token))
+        else {
             return Ok(json!({"user": {}}));
         };
-        let audiences = if asked.is_empty() { tokens.audiences().to_vec() } else { asked };
+        let audiences = if asked.is_empty() {
+            tokens.audiences().to_vec()
+        } else {
+            asked
+        };
         Ok(match tokens.verify(token, &audiences).await {
             Ok(verified) => json!({
                 "authenticated": true,
@@ -112,17 +126,50 @@ impl Reviewer<'_> {
         let path = |field: &str| FieldPath::new("spec").child(field);
         if !resource.is_null() && !other.is_null() {
             let why = "cannot be specified in combination with resourceAttributes";
-            return Err(invalid(kind, &[FieldError::invalid(&path("nonResourceAttributes"), other.clone(), why)]));
+            return Err(invalid(
+                kind,
+                &[FieldError::invalid(
+                    &path("nonResourceAttributes"),
+                    other.clone(),
+                    why,
+                )],
+            ));
         }
         if resource.is_null() && other.is_null() {
-            let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-            return Err(invalid(kind, &[FieldError::invalid(&path("resourceAttributes"), Value::Null, why)]));
+            let why =
+                "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+            return Err(invalid(
+                kind,
+                &[FieldError::invalid(
+                    &path("resourceAttributes"),
+                    Value::Null,
+                    why,
+                )],
+            ));
         }
-        let text = |value: &'_ Value, field: &str| value[field].as_str().unwrap_or_default().to_owned();
+        let text =
+            |value: &'_ Value, field: &str| value[field].as_str().unwrap_or_default().to_owned();
         let of = if resource.is_null() { other } else { resource };
-        let fields = ["verb", "group", "version", "resource", "subresource", "namespace", "name", "path"];
-        let [verb, group, version, name_of_resource, subresource, namespace, name, url] =
-            fields.map(|field| text(of, field));
+        let fields = [
+            "verb",
+            "group",
+            "version",
+            "resource",
+            "subresource",
+            "namespace",
+            "name",
+            "path",
+        ];
+        let [
+            verb,
+            group,
+            version,
+            name_of_resource,
+            subresource,
+            namespace,
+            name,
+            url,
+        ] = fields.map(|field| text(of, field));
         let field_selector = selector(&of["fieldSelector"]);
         let label_selector = selector(&of["labelSelector"]);
         let decision = self.authorizer.authorize(&Attributes {
@@ -156,8 +203,9 @@ impl Reviewer<'_> {
             return Err(Status::bad_request("no namespace on request"));
         }
         let rules = self.authorizer.rules_for(user, namespace);
-        let (urls, resources): (Vec<Rule>, Vec<Rule>) =
-            rules.into_iter().partition(|rule| !rule.non_resource_urls.is_empty());
+        let (urls, resources): (Vec<Rule>, Vec<Rule>) = rules
+            .into_iter()
+            .partition(|rule| !rule.non_resource_urls.is_empty());
         let values = |rules: Vec<Rule>| rules.iter().map(Rule::to_value).collect::<Vec<_>>();
         Ok(json!({
             "resourceRules": values(resources),
@@ -177,21 +225,46 @@ fn subject(kind: &str, spec: &Value) -> Result<User, Status> {
         let why = "at least one of user or group must be specified";
         return Err(invalid(kind, &[FieldError::invalid(&path, "", why)]));
     }
-    let extra = spec["extra"].as_object().into_iter().flatten().map(|(key, values)| (key.to_lowercase(), texts(values)));
-    Ok(User { name, uid: spec["uid"].as_str().unwrap_or_default().to_owned(), groups, extra: extra.collect() })
+    let extra = spec["extra"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, values)| (key.to_lowercase(), texts(values)));
+    Ok(User {
+        name,
+        uid: spec["uid"].as_str().unwrap_or_default().to_owned(),
+        groups,
+        extra: extra.collect(),
+    })
 }
 
 fn check_local(kind: &str, namespace: &str, review: &Value) -> Result<(), Status> {
     let path = FieldPath::new("spec");
-    let asked = review["spec"]["resourceAttributes"]["namespace"].as_str().unwrap_or_default();
+    let asked = review["spec"]["resourceAttributes"]["namespace"]
+        .as_str()
+        .unwrap_or_default();
     if !review["spec"]["nonResourceAttributes"].is_null() {
         let path = path.child("nonResourceAttributes");
         let why = "disallowed on this kind of request";
-        return Err(invalid(kind, &[FieldError::invalid(&path, review["spec"]["nonResourceAttributes"].clone(), why)]));
+        return Err(invalid(
+            kind,
+            &[FieldError::invalid(
+                &path,
+                review["spec"]["nonResourceAttributes"].clone(),
+                why,
+            )],
+        ));
     }
     if asked != namespace {
         let path = path.child("resourceAttributes").child("namespace");
-        return Err(invalid(kind, &[FieldError::invalid(&path, asked, "must match metadata.namespace")]));
+        return Err(invalid(
+            kind,
+            &[FieldError::invalid(
+                &path,
+                asked,
+                "must match metadata.namespace",
+            )],
+        ));
     }
     Ok(())
 }
@@ -205,7 +278,11 @@ fn selector(value: &Value) -> Option<String> {
     if let Some(raw) = value["rawSelector"].as_str() {
         return (!raw.is_empty()).then(|| raw.to_owned());
     }
-    let terms: Vec<String> = value["requirements"].as_array()?.iter().filter_map(requirement).collect();
+    let terms: Vec<String> = value["requirements"]
+        .as_array()?
+        .iter()
+        .filter_map(requirement)
+        .collect();
     (!terms.is_empty()).then(|| terms.join(","))
 }
 
@@ -242,5 +319,8 @@ pub fn user_info(user: &User) -> Value {
 
 fn texts(value: &Value) -> Vec<String> {
     let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
-    items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
+    items
+        .iter()
+        .filter_map(|item| item.as_str().map(str::to_owned))
+        .collect()
 }

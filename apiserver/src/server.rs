@@ -10,6 +10,7 @@ mod tests;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use corten_base::shutdown::Shutdown;
@@ -36,8 +37,10 @@ use crate::request::Body;
 const CONNECTIONS: usize = 10_000;
 /// Streams of one HTTP/2 connection: as upstream, so that clients open a second one at the same point.
 const STREAMS_PER_CONNECTION: u32 = 250;
-/// A client that does not finish its head in this time is cut.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// A client that does not finish its head in this time is cut; so is an idle HTTP/1.1 connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// A connection that has not brought a first request by then is cut, whatever its protocol.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Tokens and impersonation make long heads.
 const HEAD_BYTES: u32 = 64 * 1024;
 /// How soon a vanished HTTP/2 peer is noticed.
@@ -59,7 +62,9 @@ pub async fn serve(
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let front = Front::new(&edge);
     while let Some((stream, address)) = connections.next().await {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+            break;
+        };
         let peer = peer_of(&stream, address);
         front.connect(stream, peer, Some(slot));
     }
@@ -89,14 +94,24 @@ pub struct Local {
 impl Local {
     /// Connections that act as `user`.
     pub fn new(edge: &Arc<Edge>, user: User, shutdown: &Shutdown) -> Self {
-        let front = Arc::new(Front { cut: shutdown.child(), ..Front::new(edge) });
-        Self { front, user: Arc::new(user), shutdown: shutdown.clone() }
+        let front = Arc::new(Front {
+            cut: shutdown.child(),
+            ..Front::new(edge)
+        });
+        Self {
+            front,
+            user: Arc::new(user),
+            shutdown: shutdown.clone(),
+        }
     }
 
     /// The client's end of a new connection; HTTP/1.1 and HTTP/2 are both understood.
     pub fn connect(&self) -> DuplexStream {
         let (client, server) = tokio::io::duplex(DUPLEX_BYTES);
-        let peer = Peer { user: Some(Arc::clone(&self.user)), address: None };
+        let peer = Peer {
+            user: Some(Arc::clone(&self.user)),
+            address: None,
+        };
         if !self.shutdown.is_triggered() {
             self.front.connect(server, peer, None);
         }
@@ -117,15 +132,19 @@ fn builder() -> Builder<TokioExecutor> {
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .max_header_list_size(HEAD_BYTES)
         .keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .adaptive_window(true);
+        .keep_alive_timeout(PING_TIMEOUT);
     builder
 }
 
 fn peer_of(stream: &TlsStream<TcpStream>, address: SocketAddr) -> Peer {
-    let nobody = Peer { user: None, address: Some(address) };
+    let nobody = Peer {
+        user: None,
+        address: Some(address),
+    };
     let (_, session) = stream.get_ref();
-    let Some(leaf) = session.peer_certificates().and_then(<[_]>::first) else { return nobody };
+    let Some(leaf) = session.peer_certificates().and_then(<[_]>::first) else {
+        return nobody;
+    };
     match peer_identity(leaf) {
         Ok(identity) => Peer::of_certificate(&identity, Some(address)),
         Err(error) => {
@@ -147,7 +166,12 @@ struct Front {
 impl Front {
     fn new(edge: &Arc<Edge>) -> Self {
         let graceful = GracefulShutdown::new();
-        Self { edge: Arc::clone(edge), builder: builder(), graceful, cut: Shutdown::new() }
+        Self {
+            edge: Arc::clone(edge),
+            builder: builder(),
+            graceful,
+            cut: Shutdown::new(),
+        }
     }
 
     /// Serves one connection in a task of its own. The slot is free again when the connection ends.
@@ -156,30 +180,53 @@ impl Front {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (edge, peer) = (Arc::clone(&self.edge), Arc::new(peer));
+        let used = Arc::new(AtomicBool::new(false));
+        let first = Arc::clone(&used);
         let service = service_fn(move |request: Request<Incoming>| {
+            first.store(true, Ordering::Relaxed);
             let (edge, peer) = (Arc::clone(&edge), Arc::clone(&peer));
             async move {
                 let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
                 Ok::<Response<Body>, Infallible>(Box::pin(edge.handle(&peer, request)).await)
             }
         });
-        let connection = self.builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+        let connection = self
+            .builder
+            .serve_connection_with_upgrades(TokioIo::new(stream), service)
+            .into_owned();
         let watched = self.graceful.watch(connection);
         let cut = self.cut.clone();
+        // Connections within the process hold no slot and may wait as long as they like.
+        let limited = slot.is_some();
         spawn("connection", TaskKind::Connection, async move {
-            tokio::select! {
+            tokio::pin!(watched);
+            let ended = tokio::select! {
                 biased;
-                () = cut.wait() => {}
-                ended = watched => if let Err(error) = ended {
-                    tracing::debug!(%error, "connection ended");
-                }
+                () = cut.wait() => return,
+                ended = &mut watched => Some(ended),
+                () = tokio::time::sleep(FIRST_REQUEST_TIMEOUT), if limited => None,
+            };
+            let ended = match ended {
+                Some(ended) => ended,
+                None if !used.load(Ordering::Relaxed) => return,
+                None => tokio::select! {
+                    biased;
+                    () = cut.wait() => return,
+                    ended = &mut watched => ended,
+                },
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%error, "connection ended");
             }
             drop(slot);
         });
     }
 
     async fn drain(self) {
-        if tokio::time::timeout(DRAIN, self.graceful.shutdown()).await.is_err() {
+        if tokio::time::timeout(DRAIN, self.graceful.shutdown())
+            .await
+            .is_err()
+        {
             tracing::info!("connections were still open after {DRAIN:?}, cutting them");
             self.cut.trigger();
         }

@@ -41,7 +41,11 @@ pub struct Streaming {
 
 impl Streaming {
     /// Answers a request to one of the four subresources.
-    pub async fn serve(&self, caller: &Caller, request: Request<Body>) -> Result<Response<Body>, Status> {
+    pub async fn serve(
+        &self,
+        caller: &Caller,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Status> {
         let info = &caller.info;
         let upgrade = request.headers().contains_key(UPGRADE);
         self.check_method(caller, upgrade)?;
@@ -57,7 +61,10 @@ impl Streaming {
         let query = request.uri().query().unwrap_or_default();
         let location = Location::resolve(&info.subresource, &pod, query)?;
         let node_name = pod["spec"]["nodeName"].as_str().unwrap_or_default();
-        let Some(node) = self.node_of(node_name, &info.subresource, &info.name).await? else {
+        let Some(node) = self
+            .node_of(node_name, &info.subresource, &info.name)
+            .await?
+        else {
             // A pod that no node has yet has an empty log, as upstream answers.
             return Ok(crate::chain::respond::text(StatusCode::OK, ""));
         };
@@ -71,41 +78,68 @@ impl Streaming {
         if info.subresource == "log" {
             return match info.verb.as_str() {
                 "get" => Ok(()),
-                verb => Err(Status::method_not_allowed(&GroupResource::new("", "pods"), verb)),
+                verb => Err(Status::method_not_allowed(
+                    &GroupResource::new("", "pods"),
+                    verb,
+                )),
             };
         }
         if !matches!(info.verb.as_str(), "get" | "create") {
-            return Err(Status::method_not_allowed(&GroupResource::new("", "pods"), &info.verb));
+            return Err(Status::method_not_allowed(
+                &GroupResource::new("", "pods"),
+                &info.verb,
+            ));
         }
         if !upgrade {
             return Err(Status::bad_request("Upgrade request required"));
         }
-        let question = Attributes { verb: "create", ..Attributes::of_request(&caller.user, info) };
+        let question = Attributes {
+            verb: "create",
+            ..Attributes::of_request(&caller.user, info)
+        };
         authz::require(&*self.authorizer, &question)
     }
 
-    async fn node_of(&self, name: &str, subresource: &str, pod: &str) -> Result<Option<Value>, Status> {
+    async fn node_of(
+        &self,
+        name: &str,
+        subresource: &str,
+        pod: &str,
+    ) -> Result<Option<Value>, Status> {
         if name.is_empty() {
             return match subresource {
                 "log" => Ok(None),
-                _ => Err(Status::bad_request(format!("pod {pod} does not have a host assigned"))),
+                _ => Err(Status::bad_request(format!(
+                    "pod {pod} does not have a host assigned"
+                ))),
             };
         }
         let found = self.objects.get(Resource::core("nodes"), "", name).await?;
-        found.map(Some).ok_or_else(|| Status::not_found(&GroupResource::new("", "nodes"), name))
+        found
+            .map(Some)
+            .ok_or_else(|| Status::not_found(&GroupResource::new("", "nodes"), name))
     }
 }
 
 /// Headers that belong to one hop, or that would tell the agent too much.
-const DROPPED: [&str; 7] =
-    ["authorization", "cookie", "keep-alive", "proxy-authorization", "te", "trailer", "accept-encoding"];
+const DROPPED: [&str; 7] = [
+    "authorization",
+    "cookie",
+    "keep-alive",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "accept-encoding",
+];
 
 fn copied_headers(from: &HeaderMap, upgrade: bool) -> HeaderMap {
     let hop: [HeaderName; 4] = [CONNECTION, UPGRADE, TRANSFER_ENCODING, HOST];
     let mut headers = HeaderMap::new();
     for (name, value) in from {
         let upgrading = upgrade && (name == CONNECTION || name == UPGRADE);
-        if upgrading || !(hop.contains(name) || name == CONTENT_LENGTH || DROPPED.contains(&name.as_str())) {
+        if upgrading
+            || !(hop.contains(name) || name == CONTENT_LENGTH || DROPPED.contains(&name.as_str()))
+        {
             headers.append(name.clone(), value.clone());
         }
     }
@@ -128,12 +162,19 @@ async fn forward(
     }
     let answered = connection.sender.send_request(outgoing).await;
     let mut answer = answered.map_err(|error| {
-        Status::internal(format!("error talking to the node agent at {}: {error}", connection.host))
+        Status::internal(format!(
+            "error talking to the node agent at {}: {error}",
+            connection.host
+        ))
     })?;
     let switched = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
     if let (true, Some(client_side)) = (switched, client_side) {
         let agent_side = hyper::upgrade::on(&mut answer);
-        spawn("stream", TaskKind::Connection, pipe(client_side, agent_side));
+        spawn(
+            "stream",
+            TaskKind::Connection,
+            pipe(client_side, agent_side),
+        );
         let (head, _) = answer.into_parts();
         let mut response = Response::new(empty());
         *response.status_mut() = head.status;
@@ -144,7 +185,10 @@ async fn forward(
     for name in [CONNECTION, TRANSFER_ENCODING] {
         head.headers.remove(name);
     }
-    Ok(Response::from_parts(head, body.map_err(Into::into).boxed_unsync()))
+    Ok(Response::from_parts(
+        head,
+        body.map_err(Into::into).boxed_unsync(),
+    ))
 }
 
 /// Copies both ways until one side is done; the other then sees the end.

@@ -11,8 +11,8 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use corten_base::clock::Clock;
 use corten_api::status::Status;
+use corten_base::clock::Clock;
 use serde_json::{Value, json};
 
 pub use keys::{KeyError, Keys};
@@ -78,8 +78,18 @@ impl Tokens {
         objects: Arc<dyn Objects>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let audiences = if audiences.is_empty() { vec![issuer.to_owned()] } else { audiences.to_vec() };
-        Self { keys, issuer: issuer.to_owned(), audiences, objects, clock }
+        let audiences = if audiences.is_empty() {
+            vec![issuer.to_owned()]
+        } else {
+            audiences.to_vec()
+        };
+        Self {
+            keys,
+            issuer: issuer.to_owned(),
+            audiences,
+            objects,
+            clock,
+        }
     }
 
     /// The audiences that this server accepts.
@@ -103,24 +113,34 @@ impl Tokens {
         if namespace.is_empty() || claims["sub"] != format!("{USER_PREFIX}{namespace}:{name}") {
             return Err(TokenError::Signature);
         }
-        self.check_exists("serviceaccounts", "the service account", namespace, account).await?;
+        self.check_exists("serviceaccounts", "the service account", namespace, account)
+            .await?;
         let bound = [
             ("pod", "pods", "the pod", namespace),
             ("secret", "secrets", "the secret", namespace),
         ];
         for (claim, resource, words, namespace) in bound {
             if !private[claim].is_null() {
-                self.check_exists(resource, words, namespace, &private[claim]).await?;
+                self.check_exists(resource, words, namespace, &private[claim])
+                    .await?;
             }
         }
         // A pod's token names its node for information; only a token bound to the node itself dies with it.
         if private["pod"].is_null() && !private["node"].is_null() {
-            self.check_exists("nodes", "the node", "", &private["node"]).await?;
+            self.check_exists("nodes", "the node", "", &private["node"])
+                .await?;
         }
-        Ok(Verified { user: user_of(namespace, name, &claims), audiences: accepted })
+        Ok(Verified {
+            user: user_of(namespace, name, &claims),
+            audiences: accepted,
+        })
     }
 
-    fn check_claims(&self, claims: &Value, audiences: &[String]) -> Result<Vec<String>, TokenError> {
+    fn check_claims(
+        &self,
+        claims: &Value,
+        audiences: &[String],
+    ) -> Result<Vec<String>, TokenError> {
         if claims["iss"] != self.issuer {
             return Err(TokenError::Issuer);
         }
@@ -132,11 +152,22 @@ impl Tokens {
         }
         let named: Vec<String> = match &claims["aud"] {
             Value::String(one) => vec![one.clone()],
-            Value::Array(several) => several.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect(),
+            Value::Array(several) => several
+                .iter()
+                .filter_map(|item| item.as_str().map(str::to_owned))
+                .collect(),
             _ => Vec::new(),
         };
-        let accepted: Vec<String> = audiences.iter().filter(|audience| named.contains(audience)).cloned().collect();
-        if accepted.is_empty() { Err(TokenError::Audience(named)) } else { Ok(accepted) }
+        let accepted: Vec<String> = audiences
+            .iter()
+            .filter(|audience| named.contains(audience))
+            .cloned()
+            .collect();
+        if accepted.is_empty() {
+            Err(TokenError::Audience(named))
+        } else {
+            Ok(accepted)
+        }
     }
 
     async fn check_exists(
@@ -147,10 +178,18 @@ impl Tokens {
         reference: &Value,
     ) -> Result<(), TokenError> {
         let name = reference["name"].as_str().unwrap_or_default();
-        let found = self.objects.get(Resource::core(resource), namespace, name).await.map_err(TokenError::Lookup)?;
+        let found = self
+            .objects
+            .get(Resource::core(resource), namespace, name)
+            .await
+            .map_err(TokenError::Lookup)?;
         let object = found.ok_or(TokenError::Unbound(words))?;
         let same = object["metadata"]["uid"] == reference["uid"];
-        if same && !self.is_long_deleted(&object) { Ok(()) } else { Err(TokenError::Unbound(words)) }
+        if same && !self.is_long_deleted(&object) {
+            Ok(())
+        } else {
+            Err(TokenError::Unbound(words))
+        }
     }
 
     /// A terminating pod keeps its token until its grace period is over, and a little longer to finish.
@@ -195,11 +234,21 @@ fn user_of(namespace: &str, name: &str, claims: &Value) -> User {
         }
     };
     let text = |value: &Value| value.as_str().map(str::to_owned);
-    add("credential-id", claims["jti"].as_str().map(|id| format!("JTI={id}")));
+    add(
+        "credential-id",
+        claims["jti"].as_str().map(|id| format!("JTI={id}")),
+    );
     for bound in ["pod", "node"] {
         add(&format!("{bound}-name"), text(&private[bound]["name"]));
         add(&format!("{bound}-uid"), text(&private[bound]["uid"]));
     }
-    let user = User::authenticated(format!("{USER_PREFIX}{namespace}:{name}"), groups_of(namespace));
-    User { uid: text(&private["serviceaccount"]["uid"]).unwrap_or_default(), extra, ..user }
+    let user = User::authenticated(
+        format!("{USER_PREFIX}{namespace}:{name}"),
+        groups_of(namespace),
+    );
+    User {
+        uid: text(&private["serviceaccount"]["uid"]).unwrap_or_default(),
+        extra,
+        ..user
+    }
 }

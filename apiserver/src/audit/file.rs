@@ -16,8 +16,16 @@ use super::Settings;
 const BATCH: usize = 256;
 
 /// Writes lines until shutdown, then what is left in the queue.
-pub(super) async fn write(settings: Settings, mut lines: mpsc::Receiver<String>, shutdown: Shutdown) {
-    let mut log = Rotated { settings, file: None, bytes: 0 };
+pub(super) async fn write(
+    settings: Settings,
+    mut lines: mpsc::Receiver<String>,
+    shutdown: Shutdown,
+) {
+    let mut log = Rotated {
+        settings,
+        file: None,
+        bytes: 0,
+    };
     let mut batch = Vec::with_capacity(BATCH);
     loop {
         let received = tokio::select! {

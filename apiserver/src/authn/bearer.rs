@@ -29,7 +29,9 @@ pub enum Found {
 /// Looks for a bearer token.
 pub fn find(headers: &HeaderMap) -> Found {
     if let Some(value) = headers.get(http::header::AUTHORIZATION) {
-        let Ok(text) = value.to_str() else { return Found::Other };
+        let Ok(text) = value.to_str() else {
+            return Found::Other;
+        };
         let mut words = text.trim().splitn(2, ' ');
         let scheme = words.next().unwrap_or_default();
         let token = words.next().unwrap_or_default().trim();

@@ -20,8 +20,14 @@ const HEADER_EXTRA: &str = "impersonate-extra-";
 const GROUP_AUTHENTICATION: &str = "authentication.k8s.io";
 
 /// The wanted identity, `None` when no header asks for one.
-pub fn resolve(headers: &HeaderMap, user: &User, authorizer: &dyn Authorizer) -> Result<Option<User>, Status> {
-    let Some(wanted) = wanted(headers)? else { return Ok(None) };
+pub fn resolve(
+    headers: &HeaderMap,
+    user: &User,
+    authorizer: &dyn Authorizer,
+) -> Result<Option<User>, Status> {
+    let Some(wanted) = wanted(headers)? else {
+        return Ok(None);
+    };
     let require = |group: &str, resource: &str, subresource: &str, namespace: &str, name: &str| {
         let question = Attributes::resource(user, "impersonate", group, resource)
             .in_namespace(namespace)
@@ -29,7 +35,10 @@ pub fn resolve(headers: &HeaderMap, user: &User, authorizer: &dyn Authorizer) ->
             .with_subresource(subresource);
         authz::require(authorizer, &question)
     };
-    let account = wanted.name.strip_prefix(tokens::USER_PREFIX).and_then(|rest| rest.split_once(':'));
+    let account = wanted
+        .name
+        .strip_prefix(tokens::USER_PREFIX)
+        .and_then(|rest| rest.split_once(':'));
     match account {
         Some((namespace, name)) => require("", "serviceaccounts", "", namespace, name)?,
         None => require("", "users", "", "", &wanted.name)?,
@@ -49,7 +58,9 @@ pub fn resolve(headers: &HeaderMap, user: &User, authorizer: &dyn Authorizer) ->
 }
 
 fn account_namespace(user: &str) -> Option<&str> {
-    user.strip_prefix(tokens::USER_PREFIX)?.split_once(':').map(|(namespace, _)| namespace)
+    user.strip_prefix(tokens::USER_PREFIX)?
+        .split_once(':')
+        .map(|(namespace, _)| namespace)
 }
 
 fn with_usual_groups(mut user: User) -> User {
@@ -58,7 +69,11 @@ fn with_usual_groups(mut user: User) -> User {
     {
         user.groups.extend(tokens::groups_of(namespace));
     }
-    let usual = if user.name == USER_ANONYMOUS { GROUP_UNAUTHENTICATED } else { GROUP_AUTHENTICATED };
+    let usual = if user.name == USER_ANONYMOUS {
+        GROUP_UNAUTHENTICATED
+    } else {
+        GROUP_AUTHENTICATED
+    };
     if !user.in_group(GROUP_AUTHENTICATED) && !user.in_group(GROUP_UNAUTHENTICATED) {
         user.groups.push(usual.to_owned());
     }
@@ -67,12 +82,26 @@ fn with_usual_groups(mut user: User) -> User {
 
 fn wanted(headers: &HeaderMap) -> Result<Option<User>, Status> {
     let text = |value: &http::HeaderValue| {
-        let text = value.to_str().map_err(|_| Status::bad_request("an impersonation header is not text"))?;
+        let text = value
+            .to_str()
+            .map_err(|_| Status::bad_request("an impersonation header is not text"))?;
         Ok::<_, Status>(text.to_owned())
     };
-    let name = headers.get(HEADER_USER).map(text).transpose()?.unwrap_or_default();
-    let groups = headers.get_all(HEADER_GROUP).iter().map(text).collect::<Result<Vec<_>, _>>()?;
-    let uid = headers.get(HEADER_UID).map(text).transpose()?.unwrap_or_default();
+    let name = headers
+        .get(HEADER_USER)
+        .map(text)
+        .transpose()?
+        .unwrap_or_default();
+    let groups = headers
+        .get_all(HEADER_GROUP)
+        .iter()
+        .map(text)
+        .collect::<Result<Vec<_>, _>>()?;
+    let uid = headers
+        .get(HEADER_UID)
+        .map(text)
+        .transpose()?
+        .unwrap_or_default();
     let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (header, value) in headers {
         if let Some(key) = header.as_str().strip_prefix(HEADER_EXTRA) {
@@ -84,14 +113,25 @@ fn wanted(headers: &HeaderMap) -> Result<Option<User>, Status> {
         if groups.is_empty() && uid.is_empty() && extra.is_empty() {
             return Ok(None);
         }
-        return Err(Status::bad_request("requested groups, a uid or extra without impersonating a user"));
+        return Err(Status::bad_request(
+            "requested groups, a uid or extra without impersonating a user",
+        ));
     }
-    Ok(Some(User { name, uid, groups, extra }))
+    Ok(Some(User {
+        name,
+        uid,
+        groups,
+        extra,
+    }))
 }
 
 /// Takes the headers away, so that nothing behind can read them as facts.
 pub fn strip(headers: &mut HeaderMap) {
-    let found: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with("impersonate-")).cloned().collect();
+    let found: Vec<_> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("impersonate-"))
+        .cloned()
+        .collect();
     for name in found {
         headers.remove(name);
     }

@@ -33,7 +33,11 @@ pub fn start(objects: &Arc<dyn Objects>, shutdown: &Shutdown) {
             () = source.follow(ROLES, sender) => {}
         }
     });
-    spawn("aggregate-roles", TaskKind::Background, run(Arc::clone(objects), receiver));
+    spawn(
+        "aggregate-roles",
+        TaskKind::Background,
+        run(Arc::clone(objects), receiver),
+    );
 }
 
 async fn run(objects: Arc<dyn Objects>, mut changes: mpsc::Receiver<Change>) {
@@ -57,7 +61,12 @@ async fn run(objects: Arc<dyn Objects>, mut changes: mpsc::Receiver<Change>) {
 }
 
 fn take(roles: &mut BTreeMap<String, Value>, change: Change) {
-    let name = |role: &Value| role["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let name = |role: &Value| {
+        role["metadata"]["name"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
     match change {
         Change::Reset(all) => *roles = all.into_iter().map(|role| (name(&role), role)).collect(),
         Change::Set(role) => drop(roles.insert(name(&role), role)),
@@ -81,7 +90,9 @@ async fn write_changed(objects: &dyn Objects, roles: &BTreeMap<String, Value>) -
 pub(super) fn stale(roles: &BTreeMap<String, Value>) -> Vec<Value> {
     let mut out = Vec::new();
     for (name, role) in roles {
-        let Some(selectors) = role["aggregationRule"]["clusterRoleSelectors"].as_array() else { continue };
+        let Some(selectors) = role["aggregationRule"]["clusterRoleSelectors"].as_array() else {
+            continue;
+        };
         let mut rules: Vec<Rule> = Vec::new();
         for (other, source) in roles {
             if other != name && selectors.iter().any(|selector| matches(selector, source)) {
@@ -105,11 +116,18 @@ pub(super) fn stale(roles: &BTreeMap<String, Value>) -> Vec<Value> {
 fn matches(selector: &Value, role: &Value) -> bool {
     let labels = &role["metadata"]["labels"];
     let equal = selector["matchLabels"].as_object().into_iter().flatten();
-    let expressions = selector["matchExpressions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    equal.into_iter().all(|(key, value)| labels[key.as_str()] == *value)
+    let expressions = selector["matchExpressions"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    equal
+        .into_iter()
+        .all(|(key, value)| labels[key.as_str()] == *value)
         && expressions.iter().all(|expression| {
             let value = &labels[expression["key"].as_str().unwrap_or_default()];
-            let listed = expression["values"].as_array().is_some_and(|values| values.contains(value));
+            let listed = expression["values"]
+                .as_array()
+                .is_some_and(|values| values.contains(value));
             match expression["operator"].as_str() {
                 Some("In") => listed,
                 Some("NotIn") => !listed,

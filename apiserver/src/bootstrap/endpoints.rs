@@ -18,8 +18,14 @@ use serde_json::{Value, json};
 
 use crate::chain::objects::{Objects, Resource};
 
-const LEASES: Resource = Resource { group: "coordination.k8s.io", name: "leases" };
-const SLICES: Resource = Resource { group: "discovery.k8s.io", name: "endpointslices" };
+const LEASES: Resource = Resource {
+    group: "coordination.k8s.io",
+    name: "leases",
+};
+const SLICES: Resource = Resource {
+    group: "discovery.k8s.io",
+    name: "endpointslices",
+};
 const ENDPOINTS: Resource = Resource::core("endpoints");
 const SERVICES: Resource = Resource::core("services");
 const NAME: &str = "kubernetes";
@@ -39,8 +45,17 @@ pub struct Advertised {
 }
 
 /// Keeps everything up to date until shutdown, then takes this server's address out.
-pub fn start(objects: &Arc<dyn Objects>, clock: Arc<dyn Clock>, advertised: Advertised, shutdown: &Shutdown) {
-    let keeper = Keeper { objects: Arc::clone(objects), clock, advertised };
+pub fn start(
+    objects: &Arc<dyn Objects>,
+    clock: Arc<dyn Clock>,
+    advertised: Advertised,
+    shutdown: &Shutdown,
+) {
+    let keeper = Keeper {
+        objects: Arc::clone(objects),
+        clock,
+        advertised,
+    };
     let shutdown = shutdown.clone();
     spawn("kubernetes-service", TaskKind::Background, async move {
         while !shutdown.is_triggered() {
@@ -55,7 +70,10 @@ pub fn start(objects: &Arc<dyn Objects>, clock: Arc<dyn Clock>, advertised: Adve
         }
         let own = keeper.advertised.address.ip();
         // The server may be cut off already; the lease then runs out by itself.
-        drop(tokio::time::timeout(Duration::from_secs(1), keeper.write(|present| drop(present.remove(&own)))).await);
+        let without_own = keeper.write(|present| {
+            present.remove(&own);
+        });
+        drop(tokio::time::timeout(Duration::from_secs(1), without_own).await);
     });
 }
 
@@ -85,11 +103,19 @@ impl Keeper {
 
     async fn renew_lease(&self) -> Result<(), Status> {
         let name = lease_name(self.advertised.address.ip());
-        let now = self.clock.wall().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
+        let now = self
+            .clock
+            .wall()
+            .strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
+            .to_string();
         if let Some(mut lease) = self.objects.get(LEASES, LEASE_NAMESPACE, &name).await? {
             lease["spec"]["renewTime"] = now.into();
             lease["spec"]["leaseDurationSeconds"] = LEASE_SECONDS.into();
-            return self.objects.update(LEASES, LEASE_NAMESPACE, lease).await.map(drop);
+            return self
+                .objects
+                .update(LEASES, LEASE_NAMESPACE, lease)
+                .await
+                .map(drop);
         }
         let lease = json!({
             "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
@@ -107,10 +133,16 @@ impl Keeper {
     }
 
     async fn is_alive(&self, ip: IpAddr) -> Result<bool, Status> {
-        let lease = self.objects.get(LEASES, LEASE_NAMESPACE, &lease_name(ip)).await?;
-        let renewed = lease.as_ref().and_then(|lease| lease["spec"]["renewTime"].as_str());
+        let lease = self
+            .objects
+            .get(LEASES, LEASE_NAMESPACE, &lease_name(ip))
+            .await?;
+        let renewed = lease
+            .as_ref()
+            .and_then(|lease| lease["spec"]["renewTime"].as_str());
         let renewed = renewed.and_then(|text| text.parse::<Timestamp>().ok());
-        Ok(renewed.is_some_and(|at| at.as_second() + LEASE_SECONDS >= self.clock.wall().as_second()))
+        Ok(renewed
+            .is_some_and(|at| at.as_second() + LEASE_SECONDS >= self.clock.wall().as_second()))
     }
 
     async fn ensure_service(&self) -> Result<(), Status> {
@@ -146,7 +178,8 @@ impl Keeper {
     async fn write(&self, change: impl FnOnce(&mut BTreeSet<IpAddr>)) -> Result<(), Status> {
         let mut addresses = self.present().await?;
         change(&mut addresses);
-        let port = json!([{"name": "https", "port": self.advertised.address.port(), "protocol": "TCP"}]);
+        let port =
+            json!([{"name": "https", "port": self.advertised.address.port(), "protocol": "TCP"}]);
         let listed: Vec<Value> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
         let subsets = match listed.is_empty() {
             true => json!([]),
@@ -161,9 +194,15 @@ impl Keeper {
             "subsets": subsets,
         });
         self.ensure(ENDPOINTS, endpoints, &["subsets"]).await?;
-        let family = if self.advertised.address.is_ipv4() { "IPv4" } else { "IPv6" };
-        let ready: Vec<Value> =
-            addresses.iter().map(|ip| json!({"addresses": [ip], "conditions": {"ready": true}})).collect();
+        let family = if self.advertised.address.is_ipv4() {
+            "IPv4"
+        } else {
+            "IPv6"
+        };
+        let ready: Vec<Value> = addresses
+            .iter()
+            .map(|ip| json!({"addresses": [ip], "conditions": {"ready": true}}))
+            .collect();
         let slice = json!({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
             "metadata": {
@@ -175,14 +214,21 @@ impl Keeper {
         self.ensure(SLICES, slice, &["endpoints", "ports"]).await
     }
 
-    async fn ensure(&self, resource: Resource, wanted: Value, fields: &[&str]) -> Result<(), Status> {
+    async fn ensure(
+        &self,
+        resource: Resource,
+        wanted: Value,
+        fields: &[&str],
+    ) -> Result<(), Status> {
         let Some(mut present) = self.objects.get(resource, NAMESPACE, NAME).await? else {
             return create(&*self.objects, resource, NAMESPACE, wanted).await;
         };
         let mut changed = false;
         for field in fields {
-            let empty = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
-            let same = present[field] == wanted[field] || (empty(&present[field]) && empty(&wanted[field]));
+            let empty =
+                |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+            let same = present[field] == wanted[field]
+                || (empty(&present[field]) && empty(&wanted[field]));
             if !same {
                 present[field] = wanted[field].clone();
                 changed = true;
@@ -191,11 +237,19 @@ impl Keeper {
         if !changed {
             return Ok(());
         }
-        self.objects.update(resource, NAMESPACE, present).await.map(drop)
+        self.objects
+            .update(resource, NAMESPACE, present)
+            .await
+            .map(drop)
     }
 }
 
-async fn create(objects: &dyn Objects, resource: Resource, namespace: &str, object: Value) -> Result<(), Status> {
+async fn create(
+    objects: &dyn Objects,
+    resource: Resource,
+    namespace: &str,
+    object: Value,
+) -> Result<(), Status> {
     match objects.create(resource, namespace, object).await {
         Err(error) if !error.is(&Reason::AlreadyExists) => Err(error),
         _ => Ok(()),
@@ -203,9 +257,17 @@ async fn create(objects: &dyn Objects, resource: Resource, namespace: &str, obje
 }
 
 fn addresses_of(endpoints: &Value) -> BTreeSet<IpAddr> {
-    let subsets = endpoints["subsets"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let addresses = subsets.iter().filter_map(|subset| subset["addresses"].as_array()).flatten();
-    addresses.filter_map(|address| address["ip"].as_str()?.parse().ok()).collect()
+    let subsets = endpoints["subsets"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let addresses = subsets
+        .iter()
+        .filter_map(|subset| subset["addresses"].as_array())
+        .flatten();
+    addresses
+        .filter_map(|address| address["ip"].as_str()?.parse().ok())
+        .collect()
 }
 
 /// Leases are named by address, so that a restarted server takes its own again.

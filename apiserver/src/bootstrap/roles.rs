@@ -20,7 +20,12 @@ pub(super) struct Role {
 }
 
 const fn role(name: &'static str, rules: &'static str) -> Role {
-    Role { name, flows_into: None, collects: false, rules }
+    Role {
+        name,
+        flows_into: None,
+        collects: false,
+        rules,
+    }
 }
 
 /// Label that marks a role as part of an aggregate.
@@ -100,16 +105,28 @@ pub(super) const BINDINGS: &[(&str, &[&str])] = &[
     ("cluster-admin", &["Group system:masters"]),
     ("system:discovery", &["Group system:authenticated"]),
     ("system:basic-user", &["Group system:authenticated"]),
-    ("system:public-info-viewer", &["Group system:authenticated", "Group system:unauthenticated"]),
+    (
+        "system:public-info-viewer",
+        &["Group system:authenticated", "Group system:unauthenticated"],
+    ),
     ("system:monitoring", &["Group system:monitoring"]),
-    ("system:service-account-issuer-discovery", &["Group system:serviceaccounts"]),
+    (
+        "system:service-account-issuer-discovery",
+        &["Group system:serviceaccounts"],
+    ),
     ("system:node-proxier", &["User system:kube-proxy"]),
-    ("system:kube-controller-manager", &["User system:kube-controller-manager"]),
+    (
+        "system:kube-controller-manager",
+        &["User system:kube-controller-manager"],
+    ),
     ("system:kube-scheduler", &["User system:kube-scheduler"]),
     ("system:volume-scheduler", &["User system:kube-scheduler"]),
     ("system:kube-dns", &["ServiceAccount kube-system/kube-dns"]),
     ("system:node", &[]),
-    ("corten:controllers", &["User system:kube-controller-manager"]),
+    (
+        "corten:controllers",
+        &["User system:kube-controller-manager"],
+    ),
     ("corten:proxy", &["User system:kube-proxy"]),
     // Routes and tunnels to the other hosts' pods need the addresses and podCIDRs of all nodes.
     ("corten:node-peers", &["Group system:nodes"]),
@@ -230,20 +247,41 @@ get | url | /healthz /livez /readyz /metrics /api /api/* /apis /apis/* /openapi/
 
 /// Parses rule lines.
 pub(super) fn parse(lines: &str) -> Vec<Rule> {
-    lines.lines().map(str::trim).filter(|line| !line.is_empty()).map(parse_line).collect()
+    lines
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .map(parse_line)
+        .collect()
 }
 
 fn parse_line(line: &str) -> Rule {
     let mut columns = line.split('|').map(str::trim);
     let mut column = || columns.next().unwrap_or_default();
-    let words = |text: &str| text.split([' ', ',']).filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>();
-    let (verbs, group, resources, names) = (words(column()), column(), words(column()), words(column()));
+    let words = |text: &str| {
+        text.split([' ', ','])
+            .filter(|word| !word.is_empty())
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let (verbs, group, resources, names) =
+        (words(column()), column(), words(column()), words(column()));
     if group == "url" {
-        return Rule { verbs, non_resource_urls: resources, ..Rule::default() };
+        return Rule {
+            verbs,
+            non_resource_urls: resources,
+            ..Rule::default()
+        };
     }
     let group_name = |name: String| if name == "core" { String::new() } else { name };
     let api_groups = words(group).into_iter().map(group_name).collect();
-    Rule { verbs, api_groups, resources, resource_names: names, ..Rule::default() }
+    Rule {
+        verbs,
+        api_groups,
+        resources,
+        resource_names: names,
+        ..Rule::default()
+    }
 }
 
 /// The ClusterRole object.
@@ -259,7 +297,8 @@ pub(super) fn role_object(role: &Role) -> Value {
     }
     if role.collects {
         let label = aggregate_label(role.name);
-        object["aggregationRule"] = json!({"clusterRoleSelectors": [{"matchLabels": {label: "true"}}]});
+        object["aggregationRule"] =
+            json!({"clusterRoleSelectors": [{"matchLabels": {label: "true"}}]});
         if let Some(fields) = object.as_object_mut() {
             fields.remove("rules");
         }
@@ -306,8 +345,16 @@ mod tests {
             for rule in parse(role.rules) {
                 let urls = !rule.non_resource_urls.is_empty();
                 let resources = !rule.api_groups.is_empty() && !rule.resources.is_empty();
-                assert!(!rule.verbs.is_empty() && (urls != resources), "{}: {rule:?}", role.name);
-                assert!(rule.resources.iter().all(|resource| !resource.contains('|')));
+                assert!(
+                    !rule.verbs.is_empty() && (urls != resources),
+                    "{}: {rule:?}",
+                    role.name
+                );
+                assert!(
+                    rule.resources
+                        .iter()
+                        .all(|resource| !resource.contains('|'))
+                );
             }
         }
     }

@@ -21,35 +21,53 @@ use crate::request::{Body, BoxError};
 const MIN_BYTES: u64 = 128 * 1024;
 
 /// Whether the client accepts gzip.
-pub fn accepts_gzip(headers: &HeaderMap) -> bool {
+pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
     let values = headers.get_all(ACCEPT_ENCODING).iter();
-    values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(|item| {
-        let mut parts = item.split(';').map(str::trim);
-        matches!(parts.next(), Some("gzip" | "*")) && !parts.any(|part| matches!(part, "q=0" | "q=0.0"))
-    })
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|item| {
+            let mut parts = item.split(';').map(str::trim);
+            matches!(parts.next(), Some("gzip" | "*"))
+                && !parts.any(|part| matches!(part, "q=0" | "q=0.0"))
+        })
 }
 
 /// Compresses a response that is large, or of unknown size.
-pub fn apply(response: Response<Body>) -> Response<Body> {
-    let small = response.body().size_hint().exact().is_some_and(|size| size < MIN_BYTES);
-    if small || response.headers().contains_key(CONTENT_ENCODING) || !response.status().is_success() {
+pub(crate) fn apply(response: Response<Body>) -> Response<Body> {
+    let small = response
+        .body()
+        .size_hint()
+        .exact()
+        .is_some_and(|size| size < MIN_BYTES);
+    if small || response.headers().contains_key(CONTENT_ENCODING) || !response.status().is_success()
+    {
         return response;
     }
     compressed(response)
 }
 
 /// Compresses whatever the size.
-pub fn compressed(response: Response<Body>) -> Response<Body> {
+pub(crate) fn compressed(response: Response<Body>) -> Response<Body> {
     let (mut head, body) = response.into_parts();
-    head.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    head.headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
+    head.headers
+        .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    head.headers
+        .append(VARY, HeaderValue::from_static("Accept-Encoding"));
     head.headers.remove(CONTENT_LENGTH);
     let encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    Response::from_parts(head, Gzip { body, encoder: Some(encoder) }.boxed_unsync())
+    Response::from_parts(
+        head,
+        Gzip {
+            body,
+            encoder: Some(encoder),
+        }
+        .boxed_unsync(),
+    )
 }
 
 /// Compresses a document at once.
-pub fn whole(bytes: &[u8]) -> Bytes {
+pub(crate) fn whole(bytes: &[u8]) -> Bytes {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     let done = encoder.write_all(bytes).and_then(|()| encoder.finish());
     done.expect("writing to memory cannot fail").into()
@@ -68,12 +86,19 @@ impl http_body::Body for Gzip {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
         loop {
-            let Some(encoder) = this.encoder.as_mut() else { return Poll::Ready(None) };
+            let Some(encoder) = this.encoder.as_mut() else {
+                return Poll::Ready(None);
+            };
             if encoder.get_ref().len() >= CHUNK {
-                return Poll::Ready(Some(Ok(Frame::data(std::mem::take(encoder.get_mut()).into()))));
+                return Poll::Ready(Some(Ok(Frame::data(
+                    std::mem::take(encoder.get_mut()).into(),
+                ))));
             }
             match std::task::ready!(Pin::new(&mut this.body).poll_frame(cx)) {
                 Some(Ok(frame)) => {
@@ -85,7 +110,9 @@ impl http_body::Body for Gzip {
                 }
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => {
-                    let Some(encoder) = this.encoder.take() else { return Poll::Ready(None) };
+                    let Some(encoder) = this.encoder.take() else {
+                        return Poll::Ready(None);
+                    };
                     return Poll::Ready(Some(match encoder.finish() {
                         Ok(rest) => Ok(Frame::data(rest.into())),
                         Err(error) => Err(error.into()),

@@ -13,7 +13,12 @@ use crate::request::{Body, Caller, empty};
 use crate::{discovery, openapi};
 
 impl Edge {
-    pub(super) async fn dispatch(&self, caller: Caller, request: Request<Body>, grpc: bool) -> Result<Response<Body>, Status> {
+    pub(super) async fn dispatch(
+        &self,
+        caller: Caller,
+        request: Request<Body>,
+        grpc: bool,
+    ) -> Result<Response<Body>, Status> {
         if grpc {
             return Ok((self.grpc)(request).await);
         }
@@ -34,9 +39,14 @@ impl Edge {
                 _ => {}
             }
         }
-        let gzip = matches!(info.verb.as_str(), "get" | "list") && compress::accepts_gzip(request.headers());
+        let gzip = matches!(info.verb.as_str(), "get" | "list")
+            && compress::accepts_gzip(request.headers());
         let response = (self.rest)(request).await;
-        Ok(if gzip { compress::apply(response) } else { response })
+        Ok(if gzip {
+            compress::apply(response)
+        } else {
+            response
+        })
     }
 
     fn path(&self, request: &Request<Body>) -> Result<Response<Body>, Status> {
@@ -51,26 +61,48 @@ impl Edge {
             "/openid/v1/jwks" => return self.openid(request, false),
             _ => {}
         }
-        if path == "/api" || path.starts_with("/api/") || path == "/apis" || path.starts_with("/apis/") {
+        if path == "/api"
+            || path.starts_with("/api/")
+            || path == "/apis"
+            || path.starts_with("/apis/")
+        {
             return discovery::serve(request);
         }
         if path.starts_with("/openapi/") {
             return openapi::serve(request);
         }
-        let answer = self.admin.handle(path, request.uri().query()).ok_or_else(Status::no_such_path)?;
+        let answer = self
+            .admin
+            .handle(path, request.uri().query())
+            .ok_or_else(Status::no_such_path)?;
         Ok(answer.map(|body| body.map_err(|never| match never {}).boxed_unsync()))
     }
 
-    fn openid(&self, request: &Request<Body>, configuration: bool) -> Result<Response<Body>, Status> {
-        let tokens = self.authenticator.tokens.as_ref().ok_or_else(Status::no_such_path)?;
-        let host = request.headers().get(http::header::HOST).and_then(|host| host.to_str().ok());
-        let host = host.or_else(|| request.uri().authority().map(http::uri::Authority::as_str)).unwrap_or("localhost");
+    fn openid(
+        &self,
+        request: &Request<Body>,
+        configuration: bool,
+    ) -> Result<Response<Body>, Status> {
+        let tokens = self
+            .authenticator
+            .tokens
+            .as_ref()
+            .ok_or_else(Status::no_such_path)?;
+        let host = request
+            .headers()
+            .get(http::header::HOST)
+            .and_then(|host| host.to_str().ok());
+        let host = host
+            .or_else(|| request.uri().authority().map(http::uri::Authority::as_str))
+            .unwrap_or("localhost");
         Ok(match configuration {
             true => respond::json(&tokens.openid_configuration(host)),
             false => {
                 let mut response = respond::json(&tokens.jwks());
                 let kind = http::HeaderValue::from_static("application/jwk-set+json");
-                response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+                response
+                    .headers_mut()
+                    .insert(http::header::CONTENT_TYPE, kind);
                 response
             }
         })
@@ -97,6 +129,8 @@ impl Drop for Running {
 pub(crate) fn not_modified(etag: &http::HeaderValue) -> Response<Body> {
     let mut response = Response::new(empty());
     *response.status_mut() = StatusCode::NOT_MODIFIED;
-    response.headers_mut().insert(http::header::ETAG, etag.clone());
+    response
+        .headers_mut()
+        .insert(http::header::ETAG, etag.clone());
     response
 }

@@ -13,9 +13,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::metrics::Metrics;
 
 /// As many as upstream allows by default.
-pub const READS: usize = 400;
+pub(super) const READS: usize = 400;
 /// As many as upstream allows by default.
-pub const WRITES: usize = 200;
+pub(super) const WRITES: usize = 200;
 /// A short burst waits, a long overload is told so.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 /// Waiting requests for each one that is worked on.
@@ -58,7 +58,11 @@ impl Limits {
             waiting_max: slots * WAITING_PER_SLOT,
             inflight: metrics.inflight(name),
         };
-        Self { reads: pool("readOnly", READS), writes: pool("mutating", WRITES), metrics: metrics.clone() }
+        Self {
+            reads: pool("readOnly", READS),
+            writes: pool("mutating", WRITES),
+            metrics: metrics.clone(),
+        }
     }
 
     /// Waits for a slot, or refuses.
@@ -70,11 +74,15 @@ impl Limits {
         };
         let Some(permit) = permit else {
             self.metrics.rejected(pool.name);
-            let message = "the server is currently handling too many requests, please try again later";
+            let message =
+                "the server is currently handling too many requests, please try again later";
             return Err(Status::too_many_requests(message, RETRY_AFTER_SECONDS));
         };
         pool.inflight.inc();
-        Ok(Slot { inflight: &pool.inflight, _permit: permit })
+        Ok(Slot {
+            inflight: &pool.inflight,
+            _permit: permit,
+        })
     }
 }
 
@@ -92,6 +100,9 @@ impl Pool {
         if before >= self.waiting_max {
             return None;
         }
-        tokio::time::timeout(WAIT_MAX, self.slots.acquire()).await.ok()?.ok()
+        tokio::time::timeout(WAIT_MAX, self.slots.acquire())
+            .await
+            .ok()?
+            .ok()
     }
 }

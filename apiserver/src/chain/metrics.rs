@@ -53,7 +53,9 @@ pub(super) struct Metrics {
 }
 
 /// From a cached read to a slow list.
-const BUCKETS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 10.0, 60.0];
+const BUCKETS: [f64; 14] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 10.0, 60.0,
+];
 
 impl Metrics {
     pub(super) fn register(admin: &AdminServer) -> Self {
@@ -68,44 +70,98 @@ impl Metrics {
         };
         admin.with_registry(|registry| {
             let all = metrics.clone();
-            registry.register("apiserver_request", "Requests by verb, resource and code.", all.requests);
-            registry.register("apiserver_request_duration_seconds", "Time to the response's head.", all.durations);
-            registry.register("apiserver_current_inflight_requests", "Requests being worked on.", all.inflight);
-            registry.register("apiserver_longrunning_requests", "Watches and streams under way.", all.long_running);
-            registry.register("apiserver_rejected_requests", "Requests refused for load.", all.rejected);
-            registry.register("apiserver_authentication_failures", "Requests with bad credentials.", all.unauthenticated);
-            registry.register("apiserver_panics", "Requests that ended in a panic.", all.panics);
+            registry.register(
+                "apiserver_request",
+                "Requests by verb, resource and code.",
+                all.requests,
+            );
+            registry.register(
+                "apiserver_request_duration_seconds",
+                "Time to the response's head.",
+                all.durations,
+            );
+            registry.register(
+                "apiserver_current_inflight_requests",
+                "Requests being worked on.",
+                all.inflight,
+            );
+            registry.register(
+                "apiserver_longrunning_requests",
+                "Watches and streams under way.",
+                all.long_running,
+            );
+            registry.register(
+                "apiserver_rejected_requests",
+                "Requests refused for load.",
+                all.rejected,
+            );
+            registry.register(
+                "apiserver_authentication_failures",
+                "Requests with bad credentials.",
+                all.unauthenticated,
+            );
+            registry.register(
+                "apiserver_panics",
+                "Requests that ended in a panic.",
+                all.panics,
+            );
         });
         metrics
     }
 
     pub(super) fn observe(&self, info: &RequestInfo, code: u16, took: Duration) {
         let (group, version, resource, subresource) = known(info);
-        let scope = match (info.is_resource_request, info.namespace.is_empty(), info.name.is_empty()) {
+        let scope = match (
+            info.is_resource_request,
+            info.namespace.is_empty(),
+            info.name.is_empty(),
+        ) {
             (false, ..) => "",
             (true, _, false) => "resource",
             (true, false, true) => "namespace",
             (true, true, true) => "cluster",
         };
         let verb = verb(info);
-        let counted = Counted { verb: verb.clone(), group, version, resource, subresource, scope, code };
+        let counted = Counted {
+            verb: verb.clone(),
+            group,
+            version,
+            resource,
+            subresource,
+            scope,
+            code,
+        };
         self.requests.get_or_create(&counted).inc();
         if !info.is_long_running() {
-            let timed = Timed { verb, group, resource, subresource, scope };
-            self.durations.get_or_create(&timed).observe(took.as_secs_f64());
+            let timed = Timed {
+                verb,
+                group,
+                resource,
+                subresource,
+                scope,
+            };
+            self.durations
+                .get_or_create(&timed)
+                .observe(took.as_secs_f64());
         }
     }
 
     pub(super) fn inflight(&self, kind: &'static str) -> Gauge {
-        self.inflight.get_or_create(&Kind { request_kind: kind }).clone()
+        self.inflight
+            .get_or_create(&Kind { request_kind: kind })
+            .clone()
     }
 
     pub(super) fn long_running(&self, kind: &'static str) -> Gauge {
-        self.long_running.get_or_create(&Kind { request_kind: kind }).clone()
+        self.long_running
+            .get_or_create(&Kind { request_kind: kind })
+            .clone()
     }
 
     pub(super) fn rejected(&self, kind: &'static str) {
-        self.rejected.get_or_create(&Kind { request_kind: kind }).inc();
+        self.rejected
+            .get_or_create(&Kind { request_kind: kind })
+            .inc();
     }
 
     pub(super) fn unauthenticated(&self) {
@@ -118,15 +174,37 @@ impl Metrics {
 }
 
 fn verb(info: &RequestInfo) -> String {
-    const VERBS: [&str; 9] =
-        ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "post"];
+    const VERBS: [&str; 9] = [
+        "get",
+        "list",
+        "watch",
+        "create",
+        "update",
+        "patch",
+        "delete",
+        "deletecollection",
+        "post",
+    ];
     let known = VERBS.contains(&info.verb.as_str());
-    if known { info.verb.to_ascii_uppercase() } else { "OTHER".to_owned() }
+    if known {
+        info.verb.to_ascii_uppercase()
+    } else {
+        "OTHER".to_owned()
+    }
 }
 
 fn known(info: &RequestInfo) -> (&'static str, &'static str, &'static str, &'static str) {
     let found = kinds::registry().resource(&info.api_group, &info.api_version, &info.resource);
-    let Some(descriptor) = found.filter(|_| info.is_resource_request) else { return ("", "", "", "") };
-    let subresource = descriptor.subresource(&info.subresource).map_or("", |subresource| subresource.name);
-    (descriptor.group, descriptor.version, descriptor.resource, subresource)
+    let Some(descriptor) = found.filter(|_| info.is_resource_request) else {
+        return ("", "", "", "");
+    };
+    let subresource = descriptor
+        .subresource(&info.subresource)
+        .map_or("", |subresource| subresource.name);
+    (
+        descriptor.group,
+        descriptor.version,
+        descriptor.resource,
+        subresource,
+    )
 }

@@ -18,9 +18,12 @@ pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// A Status as REST's answer.
 pub fn status(status: &Status) -> Response<Body> {
     let mut response = json_bytes(status.to_json().to_string().into());
-    *response.status_mut() = StatusCode::from_u16(status.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() =
+        StatusCode::from_u16(status.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     if let Some(seconds) = status.retry_after_seconds() {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }
@@ -34,7 +37,9 @@ pub fn json(value: &Value) -> Response<Body> {
 pub fn json_bytes(bytes: Bytes) -> Response<Body> {
     let mut response = Response::new(full(bytes));
     response.headers_mut().insert(CONTENT_TYPE, JSON);
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     response
 }
 
@@ -52,11 +57,15 @@ pub fn grpc_status(status: &Status) -> Response<Body> {
     let mut response = Response::new(empty());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from(grpc_code(status.code())));
+    headers.insert(
+        HeaderName::from_static("grpc-status"),
+        HeaderValue::from(grpc_code(status.code())),
+    );
     if let Ok(message) = HeaderValue::from_str(&percent_encode(&status.message)) {
         headers.insert(HeaderName::from_static("grpc-message"), message);
     }
-    let encoded = base64::engine::general_purpose::STANDARD_NO_PAD.encode(status.to_json().to_string());
+    let encoded =
+        base64::engine::general_purpose::STANDARD_NO_PAD.encode(status.to_json().to_string());
     if let Ok(value) = HeaderValue::from_str(&encoded) {
         headers.insert(HeaderName::from_static("corten-status-bin"), value);
     }
@@ -80,6 +89,28 @@ pub fn grpc_code(http: u16) -> u16 {
         503 => 14,
         504 => 4,
         _ => 13,
+    }
+}
+
+/// The code for audit and metrics: gRPC hides refusals behind a 200.
+pub fn code_of(response: &Response<Body>) -> u16 {
+    let refused = response
+        .headers()
+        .get("grpc-status")
+        .and_then(|code| code.to_str().ok());
+    match refused.unwrap_or("0") {
+        "0" => response.status().as_u16(),
+        "3" => 422,
+        "4" => 504,
+        "5" => 404,
+        "6" | "9" | "10" => 409,
+        "7" => 403,
+        "8" => 429,
+        "11" => 410,
+        "12" => 501,
+        "14" => 503,
+        "16" => 401,
+        _ => 500,
     }
 }
 

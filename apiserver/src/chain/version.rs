@@ -29,7 +29,10 @@ pub(super) fn document() -> Value {
 
 fn numbers(version: &str) -> (&str, &str) {
     let mut parts = version.trim_start_matches('v').split('.');
-    (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
+    (
+        parts.next().unwrap_or_default(),
+        parts.next().unwrap_or_default(),
+    )
 }
 
 /// As Go names it.

@@ -8,7 +8,10 @@ use serde_json::{Map, Value, json};
 
 /// `/api`.
 pub(super) fn core_versions(kinds: &Kinds) -> Value {
-    let core = kinds.groups().into_iter().find(|group| group.name.is_empty());
+    let core = kinds
+        .groups()
+        .into_iter()
+        .find(|group| group.name.is_empty());
     json!({
         "kind": "APIVersions",
         "versions": core.map(|group| group.versions).unwrap_or_default(),
@@ -18,7 +21,10 @@ pub(super) fn core_versions(kinds: &Kinds) -> Value {
 
 /// `/apis`.
 pub(super) fn group_list(kinds: &Kinds) -> Value {
-    let groups = kinds.groups().into_iter().filter(|group| !group.name.is_empty());
+    let groups = kinds
+        .groups()
+        .into_iter()
+        .filter(|group| !group.name.is_empty());
     let groups: Vec<Value> = groups.map(|group| group_fields(&group)).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
@@ -47,9 +53,18 @@ pub(super) fn resource_list(kinds: &Kinds, group: &str, version: &str) -> Value 
     let mut resources = Vec::new();
     for descriptor in kinds.in_version(group, version) {
         resources.push(resource(descriptor));
-        resources.extend(descriptor.subresources.iter().map(|sub| subresource(descriptor, sub)));
+        resources.extend(
+            descriptor
+                .subresources
+                .iter()
+                .map(|sub| subresource(descriptor, sub)),
+        );
     }
-    let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    let group_version = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
     json!({
         "kind": "APIResourceList",
         "apiVersion": "v1",
@@ -80,7 +95,10 @@ fn add_names(fields: &mut Map<String, Value>, descriptor: &ResourceDescriptor) {
 
 fn subresource(descriptor: &ResourceDescriptor, sub: &Subresource) -> Value {
     let mut fields = Map::new();
-    fields.insert("name".into(), format!("{}/{}", descriptor.resource, sub.name).into());
+    fields.insert(
+        "name".into(),
+        format!("{}/{}", descriptor.resource, sub.name).into(),
+    );
     fields.insert("singularName".into(), "".into());
     fields.insert("namespaced".into(), descriptor.namespaced.into());
     if !sub.version.is_empty() {
@@ -94,7 +112,10 @@ fn subresource(descriptor: &ResourceDescriptor, sub: &Subresource) -> Value {
 
 /// All resources in one document, of the core group or of the others.
 pub(super) fn aggregated(kinds: &Kinds, document_version: &str, core: bool) -> Value {
-    let groups = kinds.groups().into_iter().filter(|group| group.name.is_empty() == core);
+    let groups = kinds
+        .groups()
+        .into_iter()
+        .filter(|group| group.name.is_empty() == core);
     let items: Vec<Value> = groups
         .map(|group| {
             let version = |version: &&str| {
@@ -124,8 +145,19 @@ fn aggregated_resource(descriptor: &ResourceDescriptor) -> Value {
     let kind = |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
     let mut fields = Map::new();
     fields.insert("resource".into(), descriptor.resource.into());
-    fields.insert("responseKind".into(), kind(descriptor.group, descriptor.version, descriptor.kind));
-    fields.insert("scope".into(), if descriptor.namespaced { "Namespaced" } else { "Cluster" }.into());
+    fields.insert(
+        "responseKind".into(),
+        kind(descriptor.group, descriptor.version, descriptor.kind),
+    );
+    fields.insert(
+        "scope".into(),
+        if descriptor.namespaced {
+            "Namespaced"
+        } else {
+            "Cluster"
+        }
+        .into(),
+    );
     fields.insert("singularResource".into(), descriptor.singular.into());
     fields.insert("verbs".into(), descriptor.verbs.into());
     add_names(&mut fields, descriptor);

@@ -25,7 +25,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The kubelet's port, when the Node does not say.
 const PORT_DEFAULT: u16 = 10250;
 /// Which address of a node is tried first.
-const ADDRESS_TYPES: [&str; 5] = ["InternalIP", "ExternalIP", "InternalDNS", "ExternalDNS", "Hostname"];
+const ADDRESS_TYPES: [&str; 5] = [
+    "InternalIP",
+    "ExternalIP",
+    "InternalDNS",
+    "ExternalDNS",
+    "Hostname",
+];
 
 /// Dials agents.
 pub struct Agents {
@@ -45,12 +51,17 @@ impl Agents {
         let mut config = (*client_config(files)?).clone();
         // Upgrades exist in HTTP/1.1 only.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { connector: TlsConnector::from(Arc::new(config)) })
+        Ok(Self {
+            connector: TlsConnector::from(Arc::new(config)),
+        })
     }
 
     pub(super) async fn connect(&self, name: &str, node: &Value) -> Result<Connection, Status> {
         let (address, port) = endpoint(node).ok_or_else(|| {
-            Status::internal(format!("node {name} has no address of type {}", ADDRESS_TYPES.join(", ")))
+            Status::internal(format!(
+                "node {name} has no address of type {}",
+                ADDRESS_TYPES.join(", ")
+            ))
         })?;
         let host = match address.parse::<IpAddr>() {
             Ok(IpAddr::V6(ip)) => format!("[{ip}]:{port}"),
@@ -60,8 +71,12 @@ impl Agents {
         let stream = dialled
             .map_err(|_| "no answer in time".to_owned())
             .and_then(|outcome| outcome.map_err(|error| error.to_string()))
-            .map_err(|error| Status::internal(format!("error dialing the node agent at {host}: {error}")))?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(Status::internal)?;
+            .map_err(|error| {
+                Status::internal(format!("error dialing the node agent at {host}: {error}"))
+            })?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(Status::internal)?;
         spawn("agent-connection", TaskKind::Connection, async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "connection to node agent ended");
@@ -71,10 +86,16 @@ impl Agents {
     }
 
     /// The certificate may name the node or the address: the name is tried first, as it says more.
-    async fn dial(&self, name: &str, address: &str, port: u16) -> std::io::Result<TlsStream<TcpStream>> {
+    async fn dial(
+        &self,
+        name: &str,
+        address: &str,
+        port: u16,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let by_name = ServerName::try_from(name.to_owned());
         let by_address = ServerName::try_from(address.to_owned());
-        let mut last = std::io::Error::other("neither the node's name nor its address can be verified");
+        let mut last =
+            std::io::Error::other("neither the node's name nor its address can be verified");
         for server_name in [by_name, by_address].into_iter().flatten() {
             let stream = TcpStream::connect((address, port)).await?;
             stream.set_nodelay(true)?;
@@ -92,10 +113,14 @@ pub(super) fn endpoint(node: &Value) -> Option<(String, u16)> {
     let addresses = node["status"]["addresses"].as_array()?;
     let of_type = |kind: &&str| {
         let found = addresses.iter().find(|address| address["type"] == **kind)?;
-        found["address"].as_str().filter(|address| !address.is_empty())
+        found["address"]
+            .as_str()
+            .filter(|address| !address.is_empty())
     };
     let address = ADDRESS_TYPES.iter().find_map(of_type)?;
     let port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64();
-    let port = port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
+    let port = port
+        .and_then(|port| u16::try_from(port).ok())
+        .filter(|port| *port > 0);
     Some((address.to_owned(), port.unwrap_or(PORT_DEFAULT)))
 }

@@ -12,25 +12,37 @@ pub(super) fn choose(pod: &Value, wanted: &str) -> Result<String, Status> {
     let init = names(pod, "initContainers");
     let ephemeral = names(pod, "ephemeralContainers");
     if !wanted.is_empty() {
-        let known = [&own, &init, &ephemeral].into_iter().any(|list| list.contains(&wanted));
+        let known = [&own, &init, &ephemeral]
+            .into_iter()
+            .any(|list| list.contains(&wanted));
         return match known {
             true => Ok(wanted.to_owned()),
-            false => Err(Status::bad_request(format!("container {wanted} is not valid for pod {name}"))),
+            false => Err(Status::bad_request(format!(
+                "container {wanted} is not valid for pod {name}"
+            ))),
         };
     }
     match own.as_slice() {
         [one] => Ok((*one).to_owned()),
-        [] => Err(Status::bad_request(format!("a container name must be specified for pod {name}"))),
+        [] => Err(Status::bad_request(format!(
+            "a container name must be specified for pod {name}"
+        ))),
         several => {
             let mut message = format!(
                 "a container name must be specified for pod {name}, choose one of: [{}]",
                 several.join(" ")
             );
             if !init.is_empty() {
-                message.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
+                message.push_str(&format!(
+                    " or one of the init containers: [{}]",
+                    init.join(" ")
+                ));
             }
             if !ephemeral.is_empty() {
-                message.push_str(&format!(" or one of the ephemeral containers: [{}]", ephemeral.join(" ")));
+                message.push_str(&format!(
+                    " or one of the ephemeral containers: [{}]",
+                    ephemeral.join(" ")
+                ));
             }
             Err(Status::bad_request(message))
         }
@@ -38,6 +50,12 @@ pub(super) fn choose(pod: &Value, wanted: &str) -> Result<String, Status> {
 }
 
 fn names<'a>(pod: &'a Value, list: &str) -> Vec<&'a str> {
-    let items = pod["spec"][list].as_array().map(Vec::as_slice).unwrap_or_default();
-    items.iter().filter_map(|container| container["name"].as_str()).collect()
+    let items = pod["spec"][list]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    items
+        .iter()
+        .filter_map(|container| container["name"].as_str())
+        .collect()
 }

@@ -62,11 +62,21 @@ fn log(pod: &Value, query: &str) -> Result<Location, Status> {
         ("sinceSeconds", 1, "must be greater than 0"),
     ];
     for (name, min, complaint) in bounds {
-        let Some(text) = query_value(query, name).filter(|text| !text.is_empty()) else { continue };
+        let Some(text) = query_value(query, name).filter(|text| !text.is_empty()) else {
+            continue;
+        };
         match text.parse::<i64>() {
             Ok(number) if number >= min => parameters.push((name, number.to_string())),
-            Ok(number) => errors.push(FieldError::invalid(&FieldPath::new(name), number, complaint)),
-            Err(_) => return Err(Status::bad_request(format!("unable to decode {name} {text:?} as a number"))),
+            Ok(number) => errors.push(FieldError::invalid(
+                &FieldPath::new(name),
+                number,
+                complaint,
+            )),
+            Err(_) => {
+                return Err(Status::bad_request(format!(
+                    "unable to decode {name} {text:?} as a number"
+                )));
+            }
         }
     }
     for name in ["sinceTime", "stream"] {
@@ -80,40 +90,64 @@ fn log(pod: &Value, query: &str) -> Result<Location, Status> {
         errors.push(FieldError::forbidden(&FieldPath::root(), why));
     }
     if !errors.is_empty() {
-        return Err(Status::invalid(&GroupKind::new("", "PodLogOptions"), name_of(pod), &errors));
+        return Err(Status::invalid(
+            &GroupKind::new("", "PodLogOptions"),
+            name_of(pod),
+            &errors,
+        ));
     }
     let container = container::choose(pod, &query_value(query, "container").unwrap_or_default())?;
-    Ok(Location { path: path("containerLogs", pod, Some(&container)), query: parameters })
+    Ok(Location {
+        path: path("containerLogs", pod, Some(&container)),
+        query: parameters,
+    })
 }
 
 fn command(subresource: &str, pod: &Value, query: &str) -> Result<Location, Status> {
     let phase = pod["status"]["phase"].as_str().unwrap_or_default();
     if matches!(phase, "Succeeded" | "Failed") {
-        let what = if subresource == "exec" { "exec into" } else { "attach to" };
-        let message = format!("cannot {what} a container in a completed pod; current phase is {phase}");
+        let what = if subresource == "exec" {
+            "exec into"
+        } else {
+            "attach to"
+        };
+        let message =
+            format!("cannot {what} a container in a completed pod; current phase is {phase}");
         return Err(Status::bad_request(message));
     }
     let container = container::choose(pod, &query_value(query, "container").unwrap_or_default())?;
     let asked = |name: &str| query_value(query, name).is_some_and(|value| is_true(&value));
     let mut parameters = Vec::new();
-    for (theirs, agents) in [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")] {
+    for (theirs, agents) in [
+        ("stdin", "input"),
+        ("stdout", "output"),
+        ("stderr", "error"),
+        ("tty", "tty"),
+    ] {
         // A terminal has one output stream: errors come with it.
         if asked(theirs) && !(theirs == "stderr" && asked("tty")) {
             parameters.push((agents, "1".to_owned()));
         }
     }
     if parameters.iter().all(|(name, _)| *name == "tty") {
-        return Err(Status::bad_request("you must specify at least 1 of stdin, stdout, stderr"));
+        return Err(Status::bad_request(
+            "you must specify at least 1 of stdin, stdout, stderr",
+        ));
     }
     if subresource == "exec" {
         let words = query_pairs(query).filter(|(name, _)| name == "command");
         let before = parameters.len();
         parameters.extend(words.map(|(_, word)| ("command", word.into_owned())));
         if parameters.len() == before {
-            return Err(Status::bad_request("you must specify a command for the container"));
+            return Err(Status::bad_request(
+                "you must specify a command for the container",
+            ));
         }
     }
-    Ok(Location { path: path(subresource, pod, Some(&container)), query: parameters })
+    Ok(Location {
+        path: path(subresource, pod, Some(&container)),
+        query: parameters,
+    })
 }
 
 fn port_forward(pod: &Value, query: &str) -> Result<Location, Status> {
@@ -122,11 +156,18 @@ fn port_forward(pod: &Value, query: &str) -> Result<Location, Status> {
         for port in list.split(',') {
             match port.trim().parse::<u16>() {
                 Ok(number) if number > 0 => parameters.push(("port", number.to_string())),
-                _ => return Err(Status::bad_request(format!("unable to parse {port:?} as a port"))),
+                _ => {
+                    return Err(Status::bad_request(format!(
+                        "unable to parse {port:?} as a port"
+                    )));
+                }
             }
         }
     }
-    Ok(Location { path: path("portForward", pod, None), query: parameters })
+    Ok(Location {
+        path: path("portForward", pod, None),
+        query: parameters,
+    })
 }
 
 fn name_of(pod: &Value) -> &str {
@@ -141,7 +182,9 @@ fn encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                out.push(char::from(byte))
+            }
             _ => out.push_str(&format!("%{byte:02X}")),
         }
     }

@@ -7,7 +7,10 @@ use super::agent::endpoint;
 use super::location::Location;
 
 fn pod(containers: &[&str]) -> Value {
-    let containers: Vec<Value> = containers.iter().map(|name| json!({"name": name})).collect();
+    let containers: Vec<Value> = containers
+        .iter()
+        .map(|name| json!({"name": name}))
+        .collect();
     json!({
         "metadata": {"namespace": "ns", "name": "p"},
         "spec": {"containers": containers, "initContainers": [{"name": "setup"}]},
@@ -16,7 +19,8 @@ fn pod(containers: &[&str]) -> Value {
 }
 
 fn uri(subresource: &str, pod: &Value, query: &str) -> Result<String, Status> {
-    Location::resolve(subresource, pod, query).map(|location| location.uri().expect("a uri").to_string())
+    Location::resolve(subresource, pod, query)
+        .map(|location| location.uri().expect("a uri").to_string())
 }
 
 #[test]
@@ -29,15 +33,31 @@ fn paths_and_parameters() {
             "follow=true&tailLines=5&timestamps=true&previous=false",
             "/containerLogs/ns/p/main?follow=true&timestamps=true&tailLines=5",
         ),
-        ("log", "container=setup&limitBytes=10&sinceSeconds=3", "/containerLogs/ns/p/setup?limitBytes=10&sinceSeconds=3"),
+        (
+            "log",
+            "container=setup&limitBytes=10&sinceSeconds=3",
+            "/containerLogs/ns/p/setup?limitBytes=10&sinceSeconds=3",
+        ),
         (
             "exec",
             "command=sh&command=-c&command=echo+a%26b&stdin=true&stdout=true&stderr=true",
             "/exec/ns/p/main?input=1&output=1&error=1&command=sh&command=-c&command=echo%20a%26b",
         ),
-        ("exec", "command=sh&stdin=1&stdout=1&stderr=1&tty=1", "/exec/ns/p/main?input=1&output=1&tty=1&command=sh"),
-        ("attach", "container=main&stdout=true", "/attach/ns/p/main?output=1"),
-        ("portforward", "ports=80,81&ports=90", "/portForward/ns/p?port=80&port=81&port=90"),
+        (
+            "exec",
+            "command=sh&stdin=1&stdout=1&stderr=1&tty=1",
+            "/exec/ns/p/main?input=1&output=1&tty=1&command=sh",
+        ),
+        (
+            "attach",
+            "container=main&stdout=true",
+            "/attach/ns/p/main?output=1",
+        ),
+        (
+            "portforward",
+            "ports=80,81&ports=90",
+            "/portForward/ns/p?port=80&port=81&port=90",
+        ),
         ("portforward", "", "/portForward/ns/p"),
     ];
     for (subresource, query, expected) in rows {
@@ -58,29 +78,71 @@ fn refusals() {
             "",
             "a container name must be specified for pod p, choose one of: [a b] or one of the init containers: [setup]",
         ),
-        ("log", &two, "container=x", "container x is not valid for pod p"),
-        ("exec", &one, "stdout=1", "you must specify a command for the container"),
-        ("exec", &one, "command=sh&tty=1", "you must specify at least 1 of stdin, stdout, stderr"),
-        ("exec", &done, "command=sh&stdout=1", "cannot exec into a container in a completed pod; current phase is Succeeded"),
-        ("portforward", &one, "ports=0", "unable to parse \"0\" as a port"),
+        (
+            "log",
+            &two,
+            "container=x",
+            "container x is not valid for pod p",
+        ),
+        (
+            "exec",
+            &one,
+            "stdout=1",
+            "you must specify a command for the container",
+        ),
+        (
+            "exec",
+            &one,
+            "command=sh&tty=1",
+            "you must specify at least 1 of stdin, stdout, stderr",
+        ),
+        (
+            "exec",
+            &done,
+            "command=sh&stdout=1",
+            "cannot exec into a container in a completed pod; current phase is Succeeded",
+        ),
+        (
+            "portforward",
+            &one,
+            "ports=0",
+            "unable to parse \"0\" as a port",
+        ),
     ];
     for (subresource, pod, query, expected) in rows {
         let status = uri(subresource, pod, query).expect_err(query);
-        assert_eq!((status.message.as_str(), status.code()), (expected, 400), "{query}");
+        assert_eq!(
+            (status.message.as_str(), status.code()),
+            (expected, 400),
+            "{query}"
+        );
     }
-    for query in ["tailLines=-1", "limitBytes=0", "sinceSeconds=0", "sinceSeconds=1&sinceTime=2024-01-01T00:00:00Z"] {
-        assert_eq!(uri("log", &one, query).expect_err(query).code(), 422, "{query}");
+    for query in [
+        "tailLines=-1",
+        "limitBytes=0",
+        "sinceSeconds=0",
+        "sinceSeconds=1&sinceTime=2024-01-01T00:00:00Z",
+    ] {
+        assert_eq!(
+            uri("log", &one, query).expect_err(query).code(),
+            422,
+            "{query}"
+        );
     }
 }
 
 #[test]
 fn where_an_agent_listens() {
-    let node = |addresses: Value, port: Value| {
-        json!({"status": {"addresses": addresses, "daemonEndpoints": {"kubeletEndpoint": {"Port": port}}}})
-    };
+    let node = |addresses: Value, port: Value| json!({"status": {"addresses": addresses, "daemonEndpoints": {"kubeletEndpoint": {"Port": port}}}});
     let both = json!([{"type": "Hostname", "address": "n1"}, {"type": "InternalIP", "address": "10.0.0.1"}]);
-    assert_eq!(endpoint(&node(both, json!(1234))), Some(("10.0.0.1".to_owned(), 1234)));
+    assert_eq!(
+        endpoint(&node(both, json!(1234))),
+        Some(("10.0.0.1".to_owned(), 1234))
+    );
     let name_only = json!([{"type": "Hostname", "address": "n1"}]);
-    assert_eq!(endpoint(&node(name_only, Value::Null)), Some(("n1".to_owned(), 10250)));
+    assert_eq!(
+        endpoint(&node(name_only, Value::Null)),
+        Some(("n1".to_owned(), 10250))
+    );
     assert_eq!(endpoint(&json!({})), None);
 }

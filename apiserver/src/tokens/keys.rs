@@ -5,7 +5,8 @@
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair,
+    UnparsedPublicKey,
 };
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
@@ -42,8 +43,8 @@ struct Trusted {
 
 /// SPKI header of an uncompressed P-256 point: the same for every such key.
 const SPKI_HEADER: [u8; 26] = [
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
-    0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
+    0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 ];
 /// Longer tokens are refused before any work; ours have about 1,000 bytes.
 const TOKEN_MAX: usize = 16 * 1024;
@@ -53,7 +54,10 @@ impl Trusted {
         let mut hash = Sha256::new();
         hash.update(SPKI_HEADER);
         hash.update(point);
-        Self { id: BASE64URL.encode(hash.finalize()), point: point.to_vec() }
+        Self {
+            id: BASE64URL.encode(hash.finalize()),
+            point: point.to_vec(),
+        }
     }
 }
 
@@ -62,8 +66,9 @@ impl Keys {
     pub fn new(private_pem: &str, public_pems: &[String]) -> Result<Self, KeyError> {
         let der = PrivatePkcs8KeyDer::from_pem_slice(private_pem.as_bytes())
             .map_err(|error| KeyError::Pem(error.to_string()))?;
-        let signing = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der.secret_pkcs8_der())
-            .map_err(|error| KeyError::Curve(error.to_string()))?;
+        let signing =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der.secret_pkcs8_der())
+                .map_err(|error| KeyError::Curve(error.to_string()))?;
         let own = Trusted::new(signing.public_key().as_ref());
         let signing_id = own.id.clone();
         let mut trusted = vec![own];
@@ -79,7 +84,12 @@ impl Keys {
                 }
             }
         }
-        Ok(Self { signing, signing_id, trusted, random: SystemRandom::new() })
+        Ok(Self {
+            signing,
+            signing_id,
+            trusted,
+            random: SystemRandom::new(),
+        })
     }
 
     /// Signs claims into a compact JWT.
@@ -108,12 +118,19 @@ impl Keys {
             return None;
         }
         let signature = BASE64URL.decode(signature).ok()?;
-        let candidates = self.trusted.iter().filter(|key| header["kid"].is_null() || header["kid"] == *key.id);
+        let candidates = self
+            .trusted
+            .iter()
+            .filter(|key| header["kid"].is_null() || header["kid"] == *key.id);
         let verified = |key: &Trusted| {
             let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &key.point);
             public.verify(signed.as_bytes(), &signature).is_ok()
         };
-        candidates.into_iter().any(verified).then(|| decode(payload)).flatten()
+        candidates
+            .into_iter()
+            .any(verified)
+            .then(|| decode(payload))
+            .flatten()
     }
 
     /// The public keys as a JWK set.

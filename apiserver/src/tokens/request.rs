@@ -51,8 +51,18 @@ impl Tokens {
         let audiences = self.requested_audiences(&request);
         let mut private = Map::new();
         private.insert("namespace".into(), namespace.into());
-        private.insert("serviceaccount".into(), json!({"name": name, "uid": account["metadata"]["uid"]}));
-        self.bind(user, namespace, name, &request["spec"]["boundObjectRef"], &mut private).await?;
+        private.insert(
+            "serviceaccount".into(),
+            json!({"name": name, "uid": account["metadata"]["uid"]}),
+        );
+        self.bind(
+            user,
+            namespace,
+            name,
+            &request["spec"]["boundObjectRef"],
+            &mut private,
+        )
+        .await?;
 
         let now = self.clock.wall().as_second();
         let claims = json!({
@@ -68,7 +78,12 @@ impl Tokens {
         let expires = jiff::Timestamp::from_second(now + seconds).map_err(Status::internal)?;
         request["kind"] = "TokenRequest".into();
         request["apiVersion"] = "authentication.k8s.io/v1".into();
-        request["metadata"]["creationTimestamp"] = self.clock.wall().strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into();
+        request["metadata"]["creationTimestamp"] = self
+            .clock
+            .wall()
+            .strftime("%Y-%m-%dT%H:%M:%SZ")
+            .to_string()
+            .into();
         request["spec"]["audiences"] = json!(audiences);
         request["spec"]["expirationSeconds"] = seconds.into();
         request["status"] = json!({
@@ -85,7 +100,9 @@ impl Tokens {
         for (field, wanted) in [("namespace", namespace), ("name", name)] {
             let given = request["metadata"][field].as_str().unwrap_or_default();
             if !given.is_empty() && given != wanted {
-                let message = format!("the {field} of the TokenRequest ({given}) does not match the URL ({wanted})");
+                let message = format!(
+                    "the {field} of the TokenRequest ({given}) does not match the URL ({wanted})"
+                );
                 return Err(Status::bad_request(message));
             }
             request["metadata"][field] = wanted.into();
@@ -94,15 +111,23 @@ impl Tokens {
     }
 
     fn requested_audiences(&self, request: &Value) -> Vec<String> {
-        let asked = request["spec"]["audiences"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let asked = request["spec"]["audiences"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         match asked {
             [] => self.audiences.clone(),
-            some => some.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect(),
+            some => some
+                .iter()
+                .filter_map(|item| item.as_str().map(str::to_owned))
+                .collect(),
         }
     }
 
     fn expiration(&self, request: &Value) -> Result<i64, Status> {
-        let seconds = request["spec"]["expirationSeconds"].as_i64().unwrap_or(EXPIRATION_DEFAULT);
+        let seconds = request["spec"]["expirationSeconds"]
+            .as_i64()
+            .unwrap_or(EXPIRATION_DEFAULT);
         let complaint = match seconds {
             ..EXPIRATION_MIN => "may not specify a duration less than 10 minutes",
             EXPIRATION_MIN..=EXPIRATION_MAX => return Ok(seconds),
@@ -110,7 +135,11 @@ impl Tokens {
         };
         let path = FieldPath::new("spec").child("expirationSeconds");
         let kind = GroupKind::new("authentication.k8s.io", "TokenRequest");
-        Err(Status::invalid(&kind, "", &[FieldError::invalid(&path, seconds, complaint)]))
+        Err(Status::invalid(
+            &kind,
+            "",
+            &[FieldError::invalid(&path, seconds, complaint)],
+        ))
     }
 
     async fn bind(
@@ -124,13 +153,16 @@ impl Tokens {
         if reference.is_null() {
             return Ok(());
         }
-        let (claim, resource) = match (reference["apiVersion"].as_str(), reference["kind"].as_str()) {
+        let (claim, resource) = match (reference["apiVersion"].as_str(), reference["kind"].as_str())
+        {
             (Some("v1"), Some("Pod")) => ("pod", "pods"),
             (Some("v1"), Some("Secret")) => ("secret", "secrets"),
             (Some("v1"), Some("Node")) => ("node", "nodes"),
             (version, kind) => {
                 let (version, kind) = (version.unwrap_or_default(), kind.unwrap_or_default());
-                return Err(Status::bad_request(format!("cannot bind token to object of type {version}, Kind={kind}")));
+                return Err(Status::bad_request(format!(
+                    "cannot bind token to object of type {version}, Kind={kind}"
+                )));
             }
         };
         let name = reference["name"].as_str().unwrap_or_default();
@@ -179,7 +211,10 @@ impl Tokens {
         if !node.is_empty()
             && let Some(object) = self.objects.get(Resource::core("nodes"), "", node).await?
         {
-            private.insert("node".into(), json!({"name": node, "uid": object["metadata"]["uid"]}));
+            private.insert(
+                "node".into(),
+                json!({"name": node, "uid": object["metadata"]["uid"]}),
+            );
         }
         Ok(())
     }

@@ -33,7 +33,10 @@ struct Bench {
 fn bench() -> Bench {
     let (private, public) = corten_base::pki::signing_key_pair().expect("a key");
     let objects = Fake::with(&[
-        (Resource::core("serviceaccounts"), json!({"metadata": {"namespace": "a", "name": "sa", "uid": "sa-uid"}})),
+        (
+            Resource::core("serviceaccounts"),
+            json!({"metadata": {"namespace": "a", "name": "sa", "uid": "sa-uid"}}),
+        ),
         (
             Resource::core("pods"),
             json!({
@@ -41,12 +44,21 @@ fn bench() -> Bench {
                 "spec": {"serviceAccountName": "sa", "nodeName": "n1"},
             }),
         ),
-        (Resource::core("nodes"), json!({"metadata": {"name": "n1", "uid": "node-uid"}})),
+        (
+            Resource::core("nodes"),
+            json!({"metadata": {"name": "n1", "uid": "node-uid"}}),
+        ),
     ]);
-    let clock = Arc::new(FixedClock(Mutex::new(jiff::Timestamp::from_second(1_700_000_000).expect("a time"))));
+    let clock = Arc::new(FixedClock(Mutex::new(
+        jiff::Timestamp::from_second(1_700_000_000).expect("a time"),
+    )));
     let keys = Keys::new(&private, &[public]).expect("keys");
     let tokens = Tokens::new(keys, ISSUER, &[], objects.clone(), clock.clone());
-    Bench { tokens, objects, clock }
+    Bench {
+        tokens,
+        objects,
+        clock,
+    }
 }
 
 fn node(name: &str) -> User {
@@ -58,8 +70,15 @@ fn bound_to_pod(uid: &str) -> Value {
 }
 
 async fn issue(bench: &Bench, request: Value) -> String {
-    let answer = bench.tokens.request(&node("n1"), "a", "sa", request).await.expect("issued");
-    answer["status"]["token"].as_str().expect("a token").to_owned()
+    let answer = bench
+        .tokens
+        .request(&node("n1"), "a", "sa", request)
+        .await
+        .expect("issued");
+    answer["status"]["token"]
+        .as_str()
+        .expect("a token")
+        .to_owned()
 }
 
 async fn verify(bench: &Bench, token: &str) -> Result<Verified, TokenError> {
@@ -69,29 +88,60 @@ async fn verify(bench: &Bench, token: &str) -> Result<Verified, TokenError> {
 #[tokio::test]
 async fn a_pods_token_names_everything_it_is_bound_to() {
     let bench = bench();
-    let answer = bench.tokens.request(&node("n1"), "a", "sa", bound_to_pod("pod-uid")).await.expect("issued");
+    let answer = bench
+        .tokens
+        .request(&node("n1"), "a", "sa", bound_to_pod("pod-uid"))
+        .await
+        .expect("issued");
     assert_eq!(answer["spec"]["expirationSeconds"], 3600);
     assert_eq!(answer["spec"]["audiences"], json!([ISSUER]));
-    assert_eq!(answer["status"]["expirationTimestamp"], "2023-11-14T23:13:20Z");
+    assert_eq!(
+        answer["status"]["expirationTimestamp"],
+        "2023-11-14T23:13:20Z"
+    );
     let token = answer["status"]["token"].as_str().expect("a token");
     let user = verify(&bench, token).await.expect("good").user;
     assert_eq!(user.name, "system:serviceaccount:a:sa");
     assert_eq!(user.uid, "sa-uid");
-    assert_eq!(user.groups, ["system:serviceaccounts", "system:serviceaccounts:a", "system:authenticated"]);
+    assert_eq!(
+        user.groups,
+        [
+            "system:serviceaccounts",
+            "system:serviceaccounts:a",
+            "system:authenticated"
+        ]
+    );
     assert_eq!(user.extra["authentication.kubernetes.io/pod-name"], ["p"]);
-    assert_eq!(user.extra["authentication.kubernetes.io/node-uid"], ["node-uid"]);
+    assert_eq!(
+        user.extra["authentication.kubernetes.io/node-uid"],
+        ["node-uid"]
+    );
 }
 
 #[tokio::test]
 async fn a_token_dies_with_what_it_is_bound_to() {
     let bench = bench();
     let token = issue(&bench, bound_to_pod("pod-uid")).await;
-    bench.objects.put(Resource::core("pods"), json!({"metadata": {"namespace": "a", "name": "p", "uid": "other"}}));
-    assert!(matches!(verify(&bench, &token).await, Err(TokenError::Unbound("the pod"))));
+    bench.objects.put(
+        Resource::core("pods"),
+        json!({"metadata": {"namespace": "a", "name": "p", "uid": "other"}}),
+    );
+    assert!(matches!(
+        verify(&bench, &token).await,
+        Err(TokenError::Unbound("the pod"))
+    ));
     bench.objects.remove(Resource::core("pods"), "a", "p");
-    assert!(matches!(verify(&bench, &token).await, Err(TokenError::Unbound("the pod"))));
-    bench.objects.remove(Resource::core("serviceaccounts"), "a", "sa");
-    assert!(matches!(verify(&bench, &token).await, Err(TokenError::Unbound("the service account"))));
+    assert!(matches!(
+        verify(&bench, &token).await,
+        Err(TokenError::Unbound("the pod"))
+    ));
+    bench
+        .objects
+        .remove(Resource::core("serviceaccounts"), "a", "sa");
+    assert!(matches!(
+        verify(&bench, &token).await,
+        Err(TokenError::Unbound("the service account"))
+    ));
 }
 
 #[tokio::test]
@@ -100,18 +150,33 @@ async fn time_audience_issuer_and_signature_are_checked() {
     let token = issue(&bench, bound_to_pod("pod-uid")).await;
     let other = bench.tokens.verify(&token, &["other".to_owned()]).await;
     assert!(matches!(other, Err(TokenError::Audience(_))));
-    assert!(matches!(verify(&super::tests::bench(), &token).await, Err(TokenError::Signature)), "another cluster's key");
+    assert!(
+        matches!(
+            verify(&super::tests::bench(), &token).await,
+            Err(TokenError::Signature)
+        ),
+        "another cluster's key"
+    );
 
     let mut parts: Vec<&str> = token.split('.').collect();
-    let none = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, r#"{"alg":"none"}"#);
+    let none = base64::Engine::encode(
+        &base64::engine::general_purpose::URL_SAFE_NO_PAD,
+        r#"{"alg":"none"}"#,
+    );
     parts[0] = &none;
-    assert!(matches!(verify(&bench, &parts.join(".")).await, Err(TokenError::Signature)));
+    assert!(matches!(
+        verify(&bench, &parts.join(".")).await,
+        Err(TokenError::Signature)
+    ));
     for garbage in ["", "..", "a.b.c", &token[..token.len() - 2]] {
         assert!(verify(&bench, garbage).await.is_err(), "{garbage}");
     }
     let later = jiff::Timestamp::from_second(1_700_003_600).expect("a time");
     *bench.clock.0.lock() = later;
-    assert!(matches!(verify(&bench, &token).await, Err(TokenError::Time)));
+    assert!(matches!(
+        verify(&bench, &token).await,
+        Err(TokenError::Time)
+    ));
 }
 
 #[tokio::test]
@@ -122,19 +187,55 @@ async fn requests_that_must_not_be_served() {
     let n2 = node("n2");
     let request = |user: User, name: &'static str, body: Value| {
         let tokens = &bench.tokens;
-        async move { tokens.request(&user, "a", name, body).await.expect_err("refused") }
+        async move {
+            tokens
+                .request(&user, "a", name, body)
+                .await
+                .expect_err("refused")
+        }
     };
-    let short = request(admin.clone(), "sa", json!({"spec": {"expirationSeconds": 60}})).await;
+    let short = request(
+        admin.clone(),
+        "sa",
+        json!({"spec": {"expirationSeconds": 60}}),
+    )
+    .await;
     assert_eq!(short.code(), 422);
-    assert!(short.message.contains("may not specify a duration less than 10 minutes"), "{}", short.message);
-    assert_eq!(request(admin.clone(), "missing", json!({})).await.code(), 404);
-    assert_eq!(request(admin.clone(), "sa", bound_to_pod("stale")).await.code(), 409);
-    let kind = json!({"spec": {"boundObjectRef": {"apiVersion": "v1", "kind": "Service", "name": "p"}}});
+    assert!(
+        short
+            .message
+            .contains("may not specify a duration less than 10 minutes"),
+        "{}",
+        short.message
+    );
+    assert_eq!(
+        request(admin.clone(), "missing", json!({})).await.code(),
+        404
+    );
+    assert_eq!(
+        request(admin.clone(), "sa", bound_to_pod("stale"))
+            .await
+            .code(),
+        409
+    );
+    let kind =
+        json!({"spec": {"boundObjectRef": {"apiVersion": "v1", "kind": "Service", "name": "p"}}});
     assert_eq!(request(admin.clone(), "sa", kind).await.code(), 400);
     assert_eq!(request(admin, "sa", json!([])).await.code(), 400);
-    assert_eq!(request(n1.clone(), "sa", json!({"spec": {}})).await.code(), 403, "nodes bind their tokens to pods");
-    assert_eq!(request(n2, "sa", bound_to_pod("pod-uid")).await.code(), 403, "the pod runs elsewhere");
-    let mine = bench.tokens.request(&n1, "a", "sa", bound_to_pod("pod-uid")).await;
+    assert_eq!(
+        request(n1.clone(), "sa", json!({"spec": {}})).await.code(),
+        403,
+        "nodes bind their tokens to pods"
+    );
+    assert_eq!(
+        request(n2, "sa", bound_to_pod("pod-uid")).await.code(),
+        403,
+        "the pod runs elsewhere"
+    );
+    let mine = bench
+        .tokens
+        .request(&n1, "a", "sa", bound_to_pod("pod-uid"))
+        .await;
     assert!(mine.is_ok());
 }
 
@@ -142,8 +243,15 @@ async fn requests_that_must_not_be_served() {
 async fn the_published_key_is_the_signing_key() {
     let bench = bench();
     let keys = bench.tokens.jwks();
-    assert_eq!(keys["keys"].as_array().map(Vec::len), Some(1), "the same public key is listed once");
+    assert_eq!(
+        keys["keys"].as_array().map(Vec::len),
+        Some(1),
+        "the same public key is listed once"
+    );
     assert_eq!(keys["keys"][0]["crv"], "P-256");
     let configuration = bench.tokens.openid_configuration("host");
-    assert_eq!(configuration["jwks_uri"], format!("{ISSUER}/openid/v1/jwks"));
+    assert_eq!(
+        configuration["jwks_uri"],
+        format!("{ISSUER}/openid/v1/jwks")
+    );
 }

@@ -29,18 +29,29 @@ impl Fake {
     }
 
     pub(crate) fn put(&self, resource: Resource, object: Value) {
-        let field = |name: &str| object["metadata"][name].as_str().unwrap_or_default().to_owned();
+        let field = |name: &str| {
+            object["metadata"][name]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
         let key = (resource, field("namespace"), field("name"));
         self.objects.lock().insert(key, object);
     }
 
     pub(crate) fn remove(&self, resource: Resource, namespace: &str, name: &str) {
-        self.objects.lock().remove(&(resource, namespace.to_owned(), name.to_owned()));
+        self.objects
+            .lock()
+            .remove(&(resource, namespace.to_owned(), name.to_owned()));
     }
 
     pub(crate) fn all(&self, resource: Resource) -> Vec<Value> {
         let objects = self.objects.lock();
-        objects.iter().filter(|((of, ..), _)| *of == resource).map(|(_, object)| object.clone()).collect()
+        objects
+            .iter()
+            .filter(|((of, ..), _)| *of == resource)
+            .map(|(_, object)| object.clone())
+            .collect()
     }
 
     pub(crate) fn writes(&self) -> usize {
@@ -50,17 +61,36 @@ impl Fake {
 
 #[async_trait]
 impl Objects for Fake {
-    async fn get(&self, resource: Resource, namespace: &str, name: &str) -> Result<Option<Value>, Status> {
-        Ok(self.objects.lock().get(&(resource, namespace.to_owned(), name.to_owned())).cloned())
+    async fn get(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Value>, Status> {
+        Ok(self
+            .objects
+            .lock()
+            .get(&(resource, namespace.to_owned(), name.to_owned()))
+            .cloned())
     }
 
-    async fn create(&self, resource: Resource, _namespace: &str, object: Value) -> Result<Value, Status> {
+    async fn create(
+        &self,
+        resource: Resource,
+        _namespace: &str,
+        object: Value,
+    ) -> Result<Value, Status> {
         *self.writes.lock() += 1;
         self.put(resource, object.clone());
         Ok(object)
     }
 
-    async fn update(&self, resource: Resource, _namespace: &str, object: Value) -> Result<Value, Status> {
+    async fn update(
+        &self,
+        resource: Resource,
+        _namespace: &str,
+        object: Value,
+    ) -> Result<Value, Status> {
         *self.writes.lock() += 1;
         self.put(resource, object.clone());
         Ok(object)
