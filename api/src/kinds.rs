@@ -32,3 +32,6 @@ pub use descriptor::{Column, ResourceDescriptor, Subresource};
 pub use errors::{Errors, Path};
 pub use registry::{Group, Kinds, registry};
 pub use strategy::{Fields, Generation, GracefulDelete, NameRule, Rules, Strategy};
+
+#[cfg(test)]
+mod tests;

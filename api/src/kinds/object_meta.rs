@@ -49,7 +49,7 @@ pub fn validate(object: &Value, rules: &Rules, errors: &mut Errors) {
 }
 
 /// Checks the metadata of an update.
-pub fn validate_update(new: &Value, old: &Value, _rules: &Rules, errors: &mut Errors) {
+pub fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
     let path = Path::new("metadata");
     let (new, old) = (new.at("metadata"), old.at("metadata"));
     let finalizers = path.child("finalizers");
@@ -282,7 +282,7 @@ mod tests {
         let old = json!({"metadata": {"name": "a", "uid": "1", "deletionTimestamp": "2024-01-01T00:00:00Z"}});
         let new = json!({"metadata": {"name": "a", "uid": "2", "deletionTimestamp": "2024-01-01T00:00:00Z",
                                       "finalizers": ["a.b/c"]}});
-        validate_update(&new, &old, &Rules::CLUSTER, &mut errors);
+        validate_update(&new, &old, &mut errors);
         let errors: Vec<String> = errors.finish().iter().map(ToString::to_string).collect();
         assert_eq!(
             errors,

@@ -207,7 +207,7 @@ pub trait Strategy: Send + Sync {
         old: &Value,
     ) -> Vec<FieldError> {
         let mut errors = Errors::new();
-        object_meta::validate_update(new, old, self.rules(), &mut errors);
+        object_meta::validate_update(new, old, &mut errors);
         errors.finish()
     }
 
@@ -268,7 +268,7 @@ pub trait Strategy: Send + Sync {
     /// All that is wrong with an update.
     fn validate_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
-        object_meta::validate_update(new, old, self.rules(), &mut errors);
+        object_meta::validate_update(new, old, &mut errors);
         self.validate(new, &mut errors);
         self.validate_change(new, old, &mut errors);
         errors.finish()
@@ -277,7 +277,7 @@ pub trait Strategy: Send + Sync {
     /// All that is wrong with an update of `status`.
     fn validate_status_update(&self, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = Errors::new();
-        object_meta::validate_update(new, old, self.rules(), &mut errors);
+        object_meta::validate_update(new, old, &mut errors);
         self.validate_status(new, old, &mut errors);
         errors.finish()
     }

@@ -153,6 +153,13 @@ impl Strategy for Deployment {
         }
     }
 
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        pod::warnings(
+            object.at("spec").at("template").at("spec"),
+            &Path::new("spec.template.spec"),
+        )
+    }
+
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let meta = object.at("metadata");
         let (spec, status) = (object.at("spec"), object.at("status"));

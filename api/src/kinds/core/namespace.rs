@@ -134,7 +134,7 @@ impl Strategy for Namespace {
         old: &Value,
     ) -> Vec<FieldError> {
         let mut errors = Errors::new();
-        object_meta::validate_update(new, old, self.rules(), &mut errors);
+        object_meta::validate_update(new, old, &mut errors);
         let path = Path::new("spec.finalizers");
         for (i, finalizer) in new.at("spec").list("finalizers").iter().enumerate() {
             validate_finalizer(

@@ -9,6 +9,7 @@ mod defaults;
 mod row;
 mod update;
 mod validate;
+mod warnings;
 
 use std::borrow::Cow;
 
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 pub use defaults::{default_spec, default_template};
 pub use validate::validate_spec;
 pub(crate) use validate::validate_taint_effect;
+pub use warnings::warnings;
 
 use crate::field::FieldError;
 use crate::kinds::descriptor::{ALL_VERBS, CONNECT, CREATE, GET_PATCH_UPDATE};
@@ -192,11 +194,15 @@ impl Strategy for Pod {
         old: &Value,
     ) -> Vec<FieldError> {
         let mut errors = Errors::new();
-        object_meta::validate_update(new, old, self.rules(), &mut errors);
+        object_meta::validate_update(new, old, &mut errors);
         if subresource == "ephemeralcontainers" {
             update::validate_ephemeral(new, old, &mut errors);
         }
         errors.finish()
+    }
+
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        warnings(object.at("spec"), &Path::new("spec"))
     }
 
     fn add_fields<'a>(&self, object: &'a Value, fields: &mut Fields<'a>) {
