@@ -12,30 +12,33 @@
 //! ```
 
 // The pipeline's outside.
-pub mod chain;
-pub mod request;
-pub mod server;
+pub mod audit;
 pub mod authn;
 pub mod authz;
-pub mod audit;
+pub mod bootstrap;
+pub mod chain;
 pub mod discovery;
 pub mod openapi;
+pub mod request;
+pub mod reviews;
+pub mod server;
 pub mod streaming;
 pub mod tokens;
-pub mod reviews;
-pub mod bootstrap;
 
 // The verbs and what they stand on.
-pub mod app;
-pub mod config;
-pub mod rest;
-pub mod grpc;
-pub mod registry;
 pub mod admission;
 pub mod allocators;
+pub mod app;
 pub mod cache;
-pub mod storage;
+pub mod config;
 pub mod crypt;
+pub mod grpc;
+pub mod registry;
+pub mod rest;
+pub mod storage;
 
 pub use app::Server;
 pub use config::Config;
+
+#[cfg(test)]
+mod testing;

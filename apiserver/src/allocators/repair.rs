@@ -1,0 +1,74 @@
+//! A net under the allocations: keys without a Service are given back, Services without their keys get them.
+//!
+//! Normal operation needs neither; restored backups and Services written by other programs do. Invariant: a key is removed
+//! only when the store itself, not the cache, shows no Service that holds it, and only if the key is as old as that look.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use corten_base::shutdown::Shutdown;
+use serde_json::{Value, json};
+
+use super::{IP_PREFIX, PORT_PREFIX, keys_of};
+use crate::storage::{Committed, Error, Store, Txn};
+
+/// As often as upstream repairs its bitmaps.
+const EVERY: Duration = Duration::from_secs(180);
+const SERVICES: &str = "/registry/services/specs/";
+
+/// Repairs now and then until shutdown.
+pub async fn repair(store: Store, shutdown: Shutdown) {
+    loop {
+        if let Err(error) = repair_once(&store).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "could not check the Services' allocations"
+            );
+        }
+        tokio::select! {
+            biased;
+            () = shutdown.wait() => return,
+            () = tokio::time::sleep(EVERY) => {}
+        }
+    }
+}
+
+async fn repair_once(store: &Store) -> Result<(), Error> {
+    // Allocations first: what is taken while we read is then missing from this list, and left alone.
+    let mut present = BTreeMap::new();
+    for prefix in [IP_PREFIX, PORT_PREFIX] {
+        for stored in store.range_all(prefix).await?.items {
+            present.insert(stored.key, stored.mod_revision);
+        }
+    }
+    let mut wanted: BTreeMap<String, String> = BTreeMap::new();
+    for stored in store.range_all(SERVICES).await?.items {
+        let Ok(service) = serde_json::from_slice::<Value>(&stored.value) else {
+            continue;
+        };
+        for key in keys_of(&service) {
+            if let Some(other) = wanted.insert(key.clone(), stored.key.clone()) {
+                tracing::error!(
+                    key,
+                    service = stored.key,
+                    other,
+                    "two Services hold the same number"
+                );
+            }
+        }
+    }
+    let names: BTreeSet<&String> = wanted.keys().collect();
+    for (key, revision) in present.iter().filter(|(key, _)| !names.contains(key)) {
+        if let Committed::Applied(_) = store.commit(&Txn::delete(key, *revision)).await? {
+            tracing::warn!(key, "gave back a number that no Service holds");
+        }
+    }
+    for (key, service) in wanted.iter().filter(|(key, _)| !present.contains_key(*key)) {
+        let value = Bytes::from(json!({"service": service}).to_string());
+        if let Committed::Applied(_) = store.commit(&Txn::create(key, value, None)).await? {
+            tracing::warn!(key, service, "recorded a number that a Service holds");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! What runs beside the requests: caches, authorizer, system objects, the kubernetes Service, repairs, compaction.
+//!
+//! Invariant: nothing here delays the listener; until the tasks have done their first work the server answers, but is not
+//! ready.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use corten_base::admin::AdminServer;
+use corten_base::clock::SystemClock;
+use corten_base::shutdown::Shutdown;
+use corten_base::tasks::{TaskKind, spawn};
+
+use super::Server;
+use crate::allocators;
+use crate::chain::objects::Objects;
+use crate::registry::{Registry, create_system_objects};
+use crate::storage::{self, Revision};
+use crate::{bootstrap, cache::Caches};
+
+/// The store may still be electing a leader when the server starts.
+const RETRY: Duration = Duration::from_millis(300);
+/// A readiness check of its own, so that people see what is missing.
+const BOOTSTRAP: &str = "bootstrap";
+
+/// Starts everything; all of it ends with the server.
+pub(super) fn start(server: &Server) {
+    let shutdown = &server.inner;
+    readiness(&server.admin, &server.caches, server);
+    spawn(
+        "watch-cache",
+        TaskKind::Critical,
+        Arc::clone(&server.caches).run(shutdown.clone()),
+    );
+    let objects: Arc<dyn Objects> = Arc::clone(&server.registry) as Arc<dyn Objects>;
+    server.authorizer.start(&objects, shutdown);
+    bootstrap::aggregate::start(&objects, shutdown);
+    spawn(
+        "compaction",
+        TaskKind::Background,
+        storage::compact_regularly(server.registry.store.clone(), shutdown.clone()),
+    );
+    spawn(
+        "allocations",
+        TaskKind::Background,
+        allocators::repair(server.registry.store.clone(), shutdown.clone()),
+    );
+    let (registry, admin, stop) = (
+        Arc::clone(&server.registry),
+        server.admin.clone(),
+        shutdown.clone(),
+    );
+    let advertised = server.advertised.clone();
+    spawn("bootstrap", TaskKind::Critical, async move {
+        system_objects(&registry, &stop).await;
+        bootstrap::run(&objects, &stop).await;
+        bootstrap::endpoints::start(&objects, Arc::new(SystemClock), advertised, &stop);
+        admin.readiness().set(BOOTSTRAP, Ok(()));
+    });
+}
+
+fn readiness(admin: &AdminServer, caches: &Arc<Caches>, server: &Server) {
+    let readiness = admin.readiness();
+    readiness.set(
+        BOOTSTRAP,
+        Err("system objects are not in place yet".to_owned()),
+    );
+    let caches = Arc::clone(caches);
+    readiness.check("watch-cache", move || match caches.observed() {
+        Revision::ZERO => Err("nothing has been loaded from the store yet".to_owned()),
+        _ => Ok(()),
+    });
+    let authorizer = Arc::clone(&server.authorizer);
+    readiness.check("authorization", move || {
+        if authorizer.synced() {
+            Ok(())
+        } else {
+            Err("rules are still being loaded".to_owned())
+        }
+    });
+}
+
+async fn system_objects(registry: &Registry, shutdown: &Shutdown) {
+    loop {
+        let created = tokio::select! {
+            biased;
+            () = shutdown.wait() => return,
+            created = create_system_objects(registry) => created,
+        };
+        match created {
+            Ok(()) => return,
+            Err(status) => tracing::warn!(%status, "system objects are not in place yet"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}

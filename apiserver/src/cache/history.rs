@@ -1,0 +1,49 @@
+//! Snapshots that paged lists are still reading.
+//!
+//! It is not a history of the resource: only revisions at which a page was cut are kept. Invariant: bounded in number
+//! and age; who comes later reads the store at the revision, or gets 410 when that is compacted.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Snapshot;
+use crate::storage::Revision;
+
+/// Matches the store's compaction: a token lives between one and two of these.
+const KEEP_FOR: Duration = Duration::from_secs(300);
+/// Each pins at most the objects that changed since.
+const SNAPSHOTS_MAX: usize = 64;
+
+/// Snapshots by the revision that their lists show.
+#[derive(Default)]
+pub(super) struct History {
+    kept: VecDeque<(Revision, Instant, Arc<Snapshot>)>,
+}
+
+impl History {
+    pub(super) fn keep(&mut self, revision: Revision, snapshot: &Arc<Snapshot>, now: Instant) {
+        self.expire(now);
+        if self.kept.iter().any(|(kept, _, _)| *kept == revision) {
+            return;
+        }
+        if self.kept.len() == SNAPSHOTS_MAX {
+            self.kept.pop_front();
+        }
+        self.kept.push_back((revision, now, Arc::clone(snapshot)));
+    }
+
+    pub(super) fn get(&mut self, revision: Revision, now: Instant) -> Option<Arc<Snapshot>> {
+        self.expire(now);
+        let found = self.kept.iter().find(|(kept, _, _)| *kept == revision);
+        found.map(|(_, _, snapshot)| Arc::clone(snapshot))
+    }
+
+    pub(super) fn expire(&mut self, now: Instant) {
+        while let Some((_, since, _)) = self.kept.front()
+            && now.duration_since(*since) > KEEP_FOR
+        {
+            self.kept.pop_front();
+        }
+    }
+}

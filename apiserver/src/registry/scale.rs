@@ -1,0 +1,97 @@
+//! The `scale` subresource: the number of replicas, for kinds that have one.
+//!
+//! It is a view: nothing of it is stored. Invariant: writing a Scale changes `spec.replicas` and nothing else, under the
+//! revision that the Scale names.
+
+use corten_api::field::{FieldError, FieldPath};
+use corten_api::meta::{self, GroupKind};
+use corten_api::selector::LabelSelector;
+use corten_api::status::Status;
+use serde_json::{Value, json};
+
+use super::modify::{Compute, Part};
+use super::{Answer, Context, Registry, Target};
+
+impl Registry {
+    pub(super) async fn get_scale(&self, target: &Target) -> Result<Answer, Status> {
+        let item = self.item(target, None).await?;
+        Ok(Answer::value(scale_of(&item.value())))
+    }
+
+    pub(super) async fn update_scale(
+        &self,
+        context: &Context,
+        target: &Target,
+        scale: &Value,
+    ) -> Result<Answer, Status> {
+        self.patch_scale(context, target, &mut |_| Ok(scale.clone()))
+            .await
+    }
+
+    /// Computes a new Scale from the present one, and stores what it says.
+    pub(super) async fn patch_scale(
+        &self,
+        context: &Context,
+        target: &Target,
+        compute: &mut Compute<'_>,
+    ) -> Result<Answer, Status> {
+        let mut on_object = |old: &Value| {
+            let scale = compute(&scale_of(old))?;
+            let replicas = replicas_of(target, &scale)?;
+            let mut new = old.clone();
+            new["spec"]["replicas"] = replicas.into();
+            // The client's preconditions, if it names any.
+            let given = meta::resource_version(&scale).to_owned();
+            meta::metadata_mut(&mut new).insert("resourceVersion".to_owned(), given.into());
+            if !meta::uid(&scale).is_empty() {
+                meta::set_uid(&mut new, &meta::uid(&scale).to_owned().into());
+            }
+            Ok(new)
+        };
+        let answer = self
+            .modify(context, target, Part::Main, &mut on_object)
+            .await?;
+        Ok(Answer::value(scale_of(&answer.into_value())))
+    }
+}
+
+fn replicas_of(target: &Target, scale: &Value) -> Result<i64, Status> {
+    let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
+    if replicas >= 0 {
+        return Ok(replicas);
+    }
+    let path = FieldPath::new("spec").child("replicas");
+    let error = FieldError::invalid(&path, replicas, "must be greater than or equal to 0");
+    Err(Status::invalid(
+        &GroupKind::new("autoscaling", "Scale"),
+        &target.name,
+        &[error],
+    ))
+}
+
+fn scale_of(object: &Value) -> Value {
+    let kept = [
+        "name",
+        "namespace",
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+    ];
+    let metadata = kept
+        .into_iter()
+        .filter_map(|key| Some((key.to_owned(), object["metadata"].get(key)?.clone())));
+    let metadata: serde_json::Map<String, Value> = metadata.collect();
+    let selector = LabelSelector::from_json(&object["spec"]["selector"])
+        .map(|selector| selector.to_string())
+        .unwrap_or_default();
+    json!({
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": metadata,
+        "spec": {"replicas": object["spec"]["replicas"].as_i64().unwrap_or(0)},
+        "status": {
+            "replicas": object["status"]["replicas"].as_i64().unwrap_or(0),
+            "selector": selector,
+        },
+    })
+}

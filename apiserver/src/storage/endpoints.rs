@@ -1,0 +1,228 @@
+//! Connections to the store's members: round robin over lazily connected channels, and patience while a leader is
+//! elected.
+//!
+//! It does not judge outcomes: who repeats a request must be sure that repeating is harmless. Invariant: a request is
+//! repeated only on errors that another member or a moment later may cure, and never beyond [`PATIENCE`].
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use corten_base::backoff::Backoff;
+use corten_base::tls::TlsFiles;
+use corten_proto::etcd::etcdserverpb::{
+    kv_client::KvClient, lease_client::LeaseClient, watch_client::WatchClient,
+};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Code, Status};
+
+/// How long a request may look for a member that answers: several elections, and below the usual client's minute.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// One attempt; a cut member must not eat the whole patience.
+const ATTEMPT: Duration = Duration::from_secs(4);
+/// Above the store's own limit for values, with room for a page of large objects.
+const MESSAGE_BYTES_MAX: usize = 1 << 30;
+
+/// A member address that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("store endpoint {endpoint:?} is not a URL")]
+    Address {
+        endpoint: String,
+        source: tonic::transport::Error,
+    },
+    #[error("no store endpoint is configured")]
+    None,
+    #[error(
+        "store endpoint {endpoint:?} uses https, but no store certificate files are configured"
+    )]
+    NoTls { endpoint: String },
+    #[error("the TLS files for the store ({ca:?}) cannot be used")]
+    Tls {
+        ca: PathBuf,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// The members of the store.
+#[derive(Clone)]
+pub struct Endpoints {
+    members: Arc<[Member]>,
+    next: Arc<AtomicUsize>,
+}
+
+/// One member's channel with its typed stubs.
+#[derive(Clone)]
+pub struct Member {
+    channel: Channel,
+}
+
+impl Member {
+    pub(super) fn kv(&self) -> KvClient<Channel> {
+        KvClient::new(self.channel.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    pub(super) fn watch(&self) -> WatchClient<Channel> {
+        WatchClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    pub(super) fn lease(&self) -> LeaseClient<Channel> {
+        LeaseClient::new(self.channel.clone())
+    }
+}
+
+impl Endpoints {
+    /// A store in this process.
+    pub fn in_process(channel: Channel) -> Self {
+        Self::of(vec![Member { channel }])
+    }
+
+    /// Members by URL, `http://host:port` or `https://host:port`; connections are made when first used.
+    pub fn connect(endpoints: &[String], tls: Option<&TlsFiles>) -> Result<Self, ConnectError> {
+        if endpoints.is_empty() {
+            return Err(ConnectError::None);
+        }
+        let members = endpoints.iter().map(|endpoint| member(endpoint, tls));
+        Ok(Self::of(members.collect::<Result<_, _>>()?))
+    }
+
+    fn of(members: Vec<Member>) -> Self {
+        Self {
+            members: members.into(),
+            next: Arc::new(AtomicUsize::new(0)),
+        }
+    }
+
+    /// The next member in turn.
+    pub(super) fn pick(&self) -> Member {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        self.members[turn % self.members.len()].clone()
+    }
+
+    /// Runs a harmlessly repeatable request on one member after the other.
+    pub(super) async fn retrying<T, F, Fut>(&self, mut request: F) -> Result<T, Status>
+    where
+        F: FnMut(Member) -> Fut,
+        Fut: Future<Output = Result<T, Status>>,
+    {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+        loop {
+            let attempt = tokio::time::timeout(ATTEMPT, request(self.pick())).await;
+            let status = match attempt {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(status)) => status,
+                Err(_) => Status::deadline_exceeded("the store member did not answer"),
+            };
+            let wait = backoff.next_delay();
+            if !is_transient(&status) || tokio::time::Instant::now() + wait >= deadline {
+                return Err(status);
+            }
+            tracing::debug!(code = ?status.code(), message = status.message(), "asking the next store member");
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+/// Whether another member, or the same a moment later, may answer.
+pub(super) fn is_transient(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Aborted
+    ) || (status.code() == Code::Unknown && std::error::Error::source(status).is_some())
+}
+
+fn member(endpoint: &str, tls: Option<&TlsFiles>) -> Result<Member, ConnectError> {
+    let url = if endpoint.contains("://") {
+        endpoint.to_owned()
+    } else {
+        format!(
+            "{}://{endpoint}",
+            if tls.is_some() { "https" } else { "http" }
+        )
+    };
+    let secure = url.starts_with("https://");
+    // The connector below does TLS itself, so that rotated certificate files are read again for each connection.
+    let plain = url.replacen("https://", "http://", 1);
+    let builder = Endpoint::from_shared(plain)
+        .map_err(|source| ConnectError::Address {
+            endpoint: endpoint.to_owned(),
+            source,
+        })?
+        .connect_timeout(Duration::from_secs(2))
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(5))
+        .keep_alive_timeout(Duration::from_secs(3))
+        .keep_alive_while_idle(true)
+        .initial_connection_window_size(8 << 20)
+        .initial_stream_window_size(4 << 20);
+    if !secure {
+        return Ok(Member {
+            channel: builder.connect_lazy(),
+        });
+    }
+    let files = tls.ok_or_else(|| ConnectError::NoTls {
+        endpoint: endpoint.to_owned(),
+    })?;
+    let connector = TlsConnector::new(files)?;
+    Ok(Member {
+        channel: builder.connect_with_connector_lazy(connector),
+    })
+}
+
+/// Dials a member with mutual TLS.
+#[derive(Clone)]
+struct TlsConnector {
+    config: Arc<rustls::ClientConfig>,
+}
+
+impl TlsConnector {
+    fn new(files: &TlsFiles) -> Result<Self, ConnectError> {
+        let config =
+            corten_base::tls::client_config(files).map_err(|source| ConnectError::Tls {
+                ca: files.ca.clone(),
+                source: source.into(),
+            })?;
+        let mut config = (*config).clone();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Self {
+            config: Arc::new(config),
+        })
+    }
+}
+
+impl tower::Service<Uri> for TlsConnector {
+    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connector = tokio_rustls::TlsConnector::from(Arc::clone(&self.config));
+        Box::pin(async move {
+            let host = uri
+                .host()
+                .unwrap_or_default()
+                .trim_matches(['[', ']'])
+                .to_owned();
+            let port = uri.port_u16().unwrap_or(2379);
+            let name = rustls::pki_types::ServerName::try_from(host.clone())
+                .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidInput, error))?;
+            let stream = TcpStream::connect((host.as_str(), port)).await?;
+            stream.set_nodelay(true)?;
+            Ok(TokioIo::new(connector.connect(name, stream).await?))
+        })
+    }
+}
