@@ -1,1 +1,16 @@
-//! Placeholder header; replaced by the crate's owner.
+//! corten-store: a replicated key-value store that speaks etcd's v3 API. This crate is the shell around the pure core
+//! in `corten-store-core`: consensus, files, sockets, services.
+//! Knows keys, bytes and revisions, and no kind of Kubernetes.
+//! Invariant: services know only the `Replica` trait, so that a member in memory and a member of a cluster answer alike.
+
+pub mod replica;
+pub mod services;
+pub mod memory;
+mod config;
+mod server;
+mod raft;
+mod rocks;
+mod peer;
+
+pub use config::Config;
+pub use server::{Store, StoreError};

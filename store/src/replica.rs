@@ -189,6 +189,11 @@ pub trait Replica: Send + Sync + 'static {
     /// The consensus state.
     fn status(&self) -> Status;
 
+    /// The present term alone, which goes into every header.
+    fn term(&self) -> u64 {
+        self.status().term
+    }
+
     /// The members as this replica knows them.
     fn members(&self) -> Vec<Member>;
 

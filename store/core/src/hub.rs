@@ -360,6 +360,11 @@ impl Hub {
         }
     }
 
+    /// Whether some watcher is behind and has room.
+    pub fn is_behind(&self) -> bool {
+        !self.behind.is_empty()
+    }
+
     /// Brings watchers up from recent events, tells those that need what is compacted, and gives the read of history
     /// that the rest need. Streams with something to send are added to `woken`.
     pub fn catch_up(&mut self, woken: &mut BTreeSet<SubscriberId>) -> Option<CatchUp> {

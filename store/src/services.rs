@@ -1,0 +1,47 @@
+//! The etcd v3 gRPC services over any replica.
+//! Not here: consensus, storage, sockets.
+//! Invariant: every answer carries a header with cluster, member, revision and term; every refusal etcd's text and code.
+
+mod context;
+mod kv;
+mod watch;
+mod lease;
+mod cluster;
+mod maintenance;
+mod auth;
+
+use std::sync::Arc;
+
+use corten_proto::etcd::etcdserverpb::{
+    auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
+    maintenance_server::MaintenanceServer, watch_server::WatchServer,
+};
+use corten_store_core::check::REQUEST_BYTES_MAX;
+use tonic::service::Routes;
+
+use crate::replica::Replica;
+use context::Context;
+
+/// What a gRPC message may be beyond the request limit, so that a request just too large gets etcd's text.
+const MESSAGE_SLACK_BYTES: usize = 512 * 1024;
+const MESSAGE_BYTES_MAX: usize = REQUEST_BYTES_MAX + MESSAGE_SLACK_BYTES;
+
+/// All services of a replica, to be mounted on a server.
+pub fn routes(replica: Arc<dyn Replica>) -> Routes {
+    let context = Context::new(replica);
+    let kv = KvServer::new(kv::Kv(context.clone()))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(usize::MAX);
+    let watch = WatchServer::new(watch::Watch(context.clone()))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(usize::MAX);
+    let lease = LeaseServer::new(lease::Lease(context.clone())).max_encoding_message_size(usize::MAX);
+    let cluster = ClusterServer::new(cluster::Cluster(context.clone()));
+    let maintenance = MaintenanceServer::new(maintenance::Maintenance(context));
+    Routes::new(kv)
+        .add_service(watch)
+        .add_service(lease)
+        .add_service(cluster)
+        .add_service(maintenance)
+        .add_service(AuthServer::new(auth::Auth))
+}

@@ -1,0 +1,114 @@
+//! The KV service: reads at this member, writes through the log.
+//! Not the semantics of either; those are the core's.
+//! Invariant: a read that is not marked serializable passes the read barrier first.
+
+use corten_proto::corten::store::v1::{raft_reply, raft_request::Command};
+use corten_proto::etcd::etcdserverpb::{
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, TxnRequest, TxnResponse, kv_server, request_op,
+};
+use corten_store_core::{Revision, check};
+use tonic::{Request, Response, Status};
+
+use super::context::{Context, mismatch, refused};
+
+pub(super) struct Kv(pub(super) Context);
+
+#[tonic::async_trait]
+impl kv_server::Kv for Kv {
+    async fn range(&self, request: Request<RangeRequest>) -> Result<Response<RangeResponse>, Status> {
+        let request = request.into_inner();
+        check::range(&request).map_err(refused)?;
+        if !request.serializable {
+            self.0.read_barrier().await?;
+        }
+        // A limit does not shorten the walk, because the whole range is counted; only a single key is surely short.
+        let mut response = if request.range_end.is_empty() {
+            self.0.store().range(&request).map_err(refused)?
+        } else {
+            self.0.blocking(move |store| store.range(&request)).await?
+        };
+        response.header = self.0.complete(&response.header);
+        Ok(Response::new(response))
+    }
+
+    async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
+        let request = request.into_inner();
+        check::put(&request).map_err(refused)?;
+        self.0.check_quota().await?;
+        match self.0.propose(Command::Put(request)).await? {
+            (revision, raft_reply::Result::Put(mut response)) => {
+                response.header = self.0.header(revision);
+                Ok(Response::new(response))
+            }
+            _ => Err(mismatch()),
+        }
+    }
+
+    async fn delete_range(
+        &self,
+        request: Request<DeleteRangeRequest>,
+    ) -> Result<Response<DeleteRangeResponse>, Status> {
+        let request = request.into_inner();
+        check::delete_range(&request).map_err(refused)?;
+        match self.0.propose(Command::DeleteRange(request)).await? {
+            (revision, raft_reply::Result::DeleteRange(mut response)) => {
+                response.header = self.0.header(revision);
+                Ok(Response::new(response))
+            }
+            _ => Err(mismatch()),
+        }
+    }
+
+    async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
+        let request = request.into_inner();
+        check::txn(&request).map_err(refused)?;
+        if check::is_read_only(&request) {
+            return self.read_txn(request).await;
+        }
+        if check::may_put(&request) {
+            self.0.check_quota().await?;
+        }
+        match self.0.propose(Command::Txn(request)).await? {
+            (revision, raft_reply::Result::Txn(mut response)) => {
+                response.header = self.0.header(revision);
+                Ok(Response::new(response))
+            }
+            _ => Err(mismatch()),
+        }
+    }
+
+    async fn compact(&self, request: Request<CompactionRequest>) -> Result<Response<CompactionResponse>, Status> {
+        let request = request.into_inner();
+        match self.0.propose(Command::Compact(request)).await? {
+            (revision, raft_reply::Result::Compact(mut response)) => {
+                if request.physical {
+                    self.0.replica().engine().compacted_on_disk(Revision::new(request.revision)).await;
+                }
+                response.header = self.0.header(revision);
+                Ok(Response::new(response))
+            }
+            _ => Err(mismatch()),
+        }
+    }
+}
+
+impl Kv {
+    async fn read_txn(&self, request: TxnRequest) -> Result<Response<TxnResponse>, Status> {
+        if !is_serializable(&request) {
+            self.0.read_barrier().await?;
+        }
+        let mut response = self.0.blocking(move |store| store.read_txn(&request)).await?;
+        response.header = self.0.complete(&response.header);
+        Ok(Response::new(response))
+    }
+}
+
+/// As etcd has it: all ranges of the transaction must be serializable, on both branches.
+fn is_serializable(request: &TxnRequest) -> bool {
+    request.success.iter().chain(&request.failure).all(|op| match &op.request {
+        Some(request_op::Request::RequestRange(range)) => range.serializable,
+        Some(request_op::Request::RequestTxn(nested)) => is_serializable(nested),
+        _ => false,
+    })
+}
