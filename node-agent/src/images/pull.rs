@@ -65,7 +65,7 @@ impl Puller<'_> {
             return Err(fail("the image's configuration and manifest disagree about its layers".to_owned()));
         }
         let total: u64 = manifest.layers.iter().map(|l| u64::try_from(l.size).unwrap_or_default()).sum();
-        let work = manifest.layers.iter().zip(&parsed.diff_ids).map(|(layer, diff_id)| self.layer(source, layer, diff_id));
+        let work: Vec<_> = manifest.layers.iter().zip(&parsed.diff_ids).map(|(layer, diff_id)| self.layer(source, layer, diff_id)).collect();
         let mut done = 0;
         let mut downloaded = 0;
         let mut layers = Vec::with_capacity(manifest.layers.len());

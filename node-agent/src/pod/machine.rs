@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 
 use super::backoff::Backoff;
 use super::container::{CONFIG_RETRY, ContainerMachine, State};
@@ -48,6 +48,8 @@ pub struct PodMachine {
     pub failed: Option<(String, String)>,
     pub stop: Option<PodStop>,
     pub removed: bool,
+    /// Conditions as last rendered: their transition times hold until they change.
+    pub(super) shown: Vec<PodCondition>,
     pub(super) finished: bool,
     pub(super) actions: Vec<Action>,
 }
@@ -60,6 +62,7 @@ impl PodMachine {
         let failed = status
             .filter(|s| s.phase.as_deref() == Some("Failed"))
             .and_then(|s| Some((s.reason.clone()?, s.message.clone().unwrap_or_default())));
+        let shown = status.and_then(|s| s.conditions.clone()).unwrap_or_default();
         Self {
             pod_ref: PodRef::of(&pod),
             containers: spec::containers(&pod)
@@ -76,6 +79,7 @@ impl PodMachine {
             failed,
             stop: None,
             removed: false,
+            shown,
             finished: false,
             actions: Vec::new(),
         }
@@ -91,6 +95,13 @@ impl PodMachine {
     /// Whether the pod has come to its end and its worker may go.
     pub fn is_finished(&self) -> bool {
         self.finished
+    }
+
+    /// Keeps what was rendered, so that unchanged conditions keep their times.
+    pub fn remember(&mut self, status: &PodStatus) {
+        if let Some(conditions) = &status.conditions {
+            self.shown.clone_from(conditions);
+        }
     }
 
     pub fn restart_policy(&self) -> &str {

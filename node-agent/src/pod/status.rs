@@ -3,7 +3,7 @@
 
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, HostIP, PodCondition, PodIP, PodStatus,
+    ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -84,6 +84,12 @@ pub fn phase(machine: &PodMachine) -> &'static str {
     } else {
         "Pending"
     }
+}
+
+/// Whether an object says that it will never run again.
+pub fn phase_is_over(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 fn container_status(machine: &PodMachine, container: &ContainerMachine, now: Now) -> ContainerStatus {
@@ -188,7 +194,7 @@ fn states(
 
 /// Our conditions, keeping the transition times of those that did not change.
 fn conditions(machine: &PodMachine, phase: &str, now: Now) -> Vec<PodCondition> {
-    let known = machine.pod.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or(&[]);
+    let known = &machine.shown;
     let make = |type_: &str, verdict: Result<(), (&str, String)>| {
         let status = if verdict.is_ok() { "True" } else { "False" };
         let old = known.iter().find(|c| c.type_ == type_ && c.status == status);

@@ -1,0 +1,208 @@
+//! The agent as a whole: which pods are here, one worker each, the node's own object, and the server's window on it all.
+//! Invariant: a pod directory without a worker exists only until the first list of pods is in.
+
+mod access;
+mod admission;
+mod build;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use corten_base::admin::AdminServer;
+use corten_base::shutdown::Shutdown;
+use corten_base::tasks::{self, TaskKind};
+use corten_client::cache::{Cache, Change};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::context::NodeContext;
+use crate::node::NodeKeeper;
+use crate::pod::Event;
+use crate::server::AgentServer;
+use crate::traits::PodRef;
+use crate::worker::{self, WorkerHandle};
+
+pub use build::{BuildError, Services};
+
+/// Workers by pod uid; read by the server.
+pub(crate) type Workers = Arc<RwLock<HashMap<String, WorkerHandle>>>;
+
+/// A built agent: sockets are bound, nothing runs yet.
+pub struct Agent {
+    config: Config,
+    context: Arc<NodeContext>,
+    workers: Workers,
+    pods: Cache<Pod>,
+    keeper: NodeKeeper,
+    node: watch::Receiver<Option<Arc<Node>>>,
+    routes: Option<crate::network::RouteKeeper>,
+    server: AgentServer,
+    admin: AdminServer,
+    caches: Shutdown,
+}
+
+impl Agent {
+    /// Runs until `shutdown`. Containers are left as they are.
+    pub async fn run(self, shutdown: Shutdown) {
+        let Self { config, context, workers, pods, keeper, node, routes, server, admin, caches } = self;
+        tracing::info!(node = context.node_name, data = %context.data_dir.display(), "node agent starts");
+        let ready = admin.readiness();
+        ready.set("pods", Err("the pods of this node are not known yet".to_owned()));
+        adopt_all(&context, &workers);
+        tasks::spawn("node", TaskKind::Critical, keeper.run(shutdown.clone()));
+        tasks::spawn(
+            "pod-network",
+            TaskKind::Critical,
+            configure_network(context.clone(), node, config.pod_cidrs.clone(), shutdown.clone()),
+        );
+        if let Some(routes) = routes {
+            tasks::spawn("routes", TaskKind::Background, routes.run(shutdown.clone()));
+        }
+        let stop = shutdown.clone();
+        tasks::spawn("agent-server", TaskKind::Critical, async move {
+            if let Err(error) = server.run(stop).await {
+                tracing::error!(%error, "the server ended");
+            }
+        });
+        let (stop, address) = (shutdown.clone(), config.admin_listen);
+        if address.port() != 0 {
+            tasks::spawn("admin", TaskKind::Background, async move {
+                if let Err(error) = admin.serve(address, None, stop).await {
+                    tracing::error!(%error, "the admin server ended");
+                }
+            });
+        }
+        let following = follow_pods(&context, &workers, &pods, || ready.set("pods", Ok(())));
+        tokio::select! {
+            biased;
+            () = shutdown.wait() => {}
+            () = following => tracing::error!("the cache of pods ended"),
+        }
+        caches.trigger();
+        tracing::info!("node agent stops; containers run on");
+    }
+}
+
+/// Every pod directory gets a worker at once: probes go on without the API.
+fn adopt_all(context: &Arc<NodeContext>, workers: &Workers) {
+    for dir in worker::stored_pods(&context.data_dir) {
+        match worker::read_record(&dir) {
+            Some(pod) => {
+                let uid = PodRef::of(&pod).uid;
+                let handle = worker::start(context.clone(), Arc::new(pod));
+                workers.write().insert(uid, handle);
+            }
+            None => {
+                // The crash came before the first record, so nothing was ever started in it.
+                tracing::warn!(dir = %dir.display(), "a pod directory without a record is removed");
+                let _ = std::fs::remove_dir_all(&dir);
+            }
+        }
+    }
+}
+
+/// Feeds the workers with what the API says.
+async fn follow_pods(
+    context: &Arc<NodeContext>,
+    workers: &Workers,
+    pods: &Cache<Pod>,
+    mut synced: impl FnMut(),
+) {
+    pods.wait_synced().await;
+    let known: std::collections::HashSet<String> =
+        pods.list().iter().map(|pod| PodRef::of(pod).uid).collect();
+    let orphans: Vec<WorkerHandle> = workers
+        .read()
+        .iter()
+        .filter(|(uid, _)| !known.contains(*uid))
+        .map(|(_, worker)| worker.clone())
+        .collect();
+    for orphan in orphans {
+        tracing::info!(pod = %orphan.pod_ref, "the pod was deleted while the agent was away");
+        orphan.send(Event::Removed).await;
+    }
+    synced();
+    let mut changes = pods.subscribe();
+    while let Some(change) = changes.next().await {
+        match change {
+            Change::Added(pod) => update(context, workers, pod).await,
+            Change::Updated { old, new } => {
+                if PodRef::of(&old).uid != PodRef::of(&new).uid {
+                    remove(workers, &PodRef::of(&old).uid).await;
+                }
+                update(context, workers, new).await;
+            }
+            Change::Deleted(pod) => remove(workers, &PodRef::of(&pod).uid).await,
+        }
+    }
+}
+
+async fn update(context: &Arc<NodeContext>, workers: &Workers, pod: Arc<Pod>) {
+    let reference = PodRef::of(&pod);
+    let known = workers.read().get(&reference.uid).cloned();
+    if let Some(worker) = known
+        && worker.send(Event::Updated(pod.clone())).await
+    {
+        return;
+    }
+    let verdict = if is_over(&pod) { Ok(()) } else { admission::admit(context, workers, &pod) };
+    let handle = worker::start(context.clone(), pod);
+    {
+        let mut workers = workers.write();
+        workers.retain(|_, worker| !worker.is_over());
+        workers.insert(reference.uid.clone(), handle.clone());
+    }
+    if let Err(refusal) = verdict {
+        tracing::warn!(pod = %reference, reason = refusal.reason, message = refusal.message, "pod rejected");
+        handle.send(Event::Rejected { reason: refusal.reason, message: refusal.message }).await;
+    }
+}
+
+fn is_over(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed")) || pod.metadata.deletion_timestamp.is_some()
+}
+
+async fn remove(workers: &Workers, uid: &str) {
+    let known = workers.read().get(uid).cloned();
+    if let Some(worker) = known {
+        worker.send(Event::Removed).await;
+    }
+}
+
+/// Gives the pod network its addresses once the Node has them, and again when they change.
+async fn configure_network(
+    context: Arc<NodeContext>,
+    mut node: watch::Receiver<Option<Arc<Node>>>,
+    fallback: Vec<ipnet::IpNet>,
+    shutdown: Shutdown,
+) {
+    let mut configured: Vec<ipnet::IpNet> = Vec::new();
+    loop {
+        let spec = node.borrow_and_update().as_ref().and_then(|node| node.spec.clone()).unwrap_or_default();
+        let listed = spec.pod_cidrs.unwrap_or_else(|| spec.pod_cidr.into_iter().collect());
+        let mut cidrs: Vec<ipnet::IpNet> = listed.iter().filter_map(|text| text.parse().ok()).collect();
+        if cidrs.is_empty() {
+            cidrs.clone_from(&fallback);
+        }
+        let mut retry = false;
+        if !cidrs.is_empty() && cidrs != configured {
+            match context.network.configure(&cidrs).await {
+                Ok(()) => configured = cidrs,
+                Err(error) => {
+                    tracing::warn!(%error, "the pod network could not be configured yet");
+                    retry = true;
+                }
+            }
+        }
+        tokio::select! {
+            biased;
+            () = shutdown.wait() => return,
+            changed = node.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(Duration::from_secs(1)), if retry => {}
+        }
+    }
+}

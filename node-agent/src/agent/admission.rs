@@ -1,0 +1,98 @@
+//! Whether this node can run a pod that was bound to it: the scheduler may have raced with others, or been passed by. Pure over
+//! the pods that are here.
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::Workers;
+use crate::context::NodeContext;
+use crate::host::Capacity;
+use crate::pod::status::phase_is_over;
+use crate::spec::resources::pod_request;
+
+/// Why a pod is not run here; becomes its status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) reason: String,
+    pub(super) message: String,
+}
+
+/// Checks a new pod against those that are here.
+pub(super) fn admit(context: &NodeContext, workers: &Workers, pod: &Pod) -> Result<(), Refusal> {
+    let here: Vec<_> = workers.read().values().filter_map(super::WorkerHandle::view).collect();
+    let others: Vec<&Pod> = here
+        .iter()
+        .map(|view| &*view.pod)
+        .filter(|other| other.metadata.uid != pod.metadata.uid && !phase_is_over(other))
+        .collect();
+    check(&context.allocatable, &others, pod)
+}
+
+fn check(allocatable: &Capacity, others: &[&Pod], pod: &Pod) -> Result<(), Refusal> {
+    let refuse = |reason: String, cause: String| {
+        Err(Refusal { reason, message: format!("Pod was rejected: {cause}") })
+    };
+    let limit = allocatable.get("pods").copied().unwrap_or(i64::MAX);
+    let count = i64::try_from(others.len()).unwrap_or(i64::MAX);
+    if count >= limit {
+        let cause = format!("Node didn't have enough resource: pods, requested: 1, used: {count}, capacity: {limit}");
+        return refuse("OutOfpods".to_owned(), cause);
+    }
+    for name in ["cpu", "memory", "ephemeral-storage"] {
+        let wanted = pod_request(pod, name);
+        let used: i64 = others.iter().map(|other| pod_request(other, name)).fold(0, i64::saturating_add);
+        let capacity = allocatable.get(name).copied().unwrap_or(0);
+        if wanted > 0 && used.saturating_add(wanted) > capacity {
+            let cause = format!(
+                "Node didn't have enough resource: {name}, requested: {wanted}, used: {used}, capacity: {capacity}"
+            );
+            return refuse(format!("OutOf{name}"), cause);
+        }
+    }
+    let ours = host_ports(pod);
+    if others.iter().flat_map(|other| host_ports(other)).any(|port| ours.contains(&port)) {
+        return refuse("NodePorts".to_owned(), "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports".to_owned());
+    }
+    Ok(())
+}
+
+/// Protocol and number of each port on the host; addresses are ignored, which can only refuse more.
+fn host_ports(pod: &Pod) -> Vec<(String, i32)> {
+    let Some(spec) = &pod.spec else { return Vec::new() };
+    let ports = spec.containers.iter().flat_map(|c| c.ports.iter().flatten());
+    ports
+        .filter_map(|port| {
+            let number = port.host_port.filter(|number| *number > 0)?;
+            Some((port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()), number))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(cpu: &str, port: i32) -> Pod {
+        serde_json::from_value(json!({"spec": {"containers": [{"name": "c",
+            "resources": {"requests": {"cpu": cpu}}, "ports": [{"containerPort": 1, "hostPort": port}]}]}}))
+        .expect("a pod")
+    }
+
+    #[test]
+    fn resources_and_ports() {
+        let allocatable: Capacity = [("cpu".to_owned(), 1000), ("pods".to_owned(), 2)].into();
+        let (small, large) = (pod("600m", 80), pod("500m", 81));
+        assert_eq!(check(&allocatable, &[], &small), Ok(()));
+        let refusal = check(&allocatable, &[&small], &large).expect_err("too large");
+        assert_eq!(refusal.reason, "OutOfcpu");
+        assert_eq!(
+            refusal.message,
+            "Pod was rejected: Node didn't have enough resource: cpu, requested: 500, used: 600, capacity: 1000"
+        );
+        let same_port = check(&allocatable, &[&pod("1m", 80)], &small).expect_err("port taken");
+        assert_eq!(same_port.reason, "NodePorts");
+        let full = check(&allocatable, &[&pod("1m", 1), &pod("1m", 2)], &small).expect_err("full");
+        assert_eq!(full.reason, "OutOfpods");
+    }
+}
