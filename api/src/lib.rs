@@ -3,6 +3,7 @@
 //! Invariant: objects are `serde_json::Value`s that passed `decode`, so every other module may rely on their shape.
 #![warn(missing_docs)]
 
+pub mod decode;
 pub mod field;
 pub mod intstr;
 pub mod kinds;
@@ -10,5 +11,6 @@ pub mod meta;
 pub mod names;
 pub mod quantity;
 pub mod quote;
+pub mod schema;
 pub mod selector;
 pub mod status;

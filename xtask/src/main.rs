@@ -1,6 +1,7 @@
 //! Repository tasks: `cargo run -p xtask -- <task>`. One module per task; this file only dispatches.
 //! Nothing here ships to users.
 
+mod codegen;
 mod edges;
 mod proto;
 mod tidy;
@@ -16,6 +17,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Generate the table of API fields.
+    Codegen(codegen::Args),
     /// Generate Rust from the .proto files.
     Proto(proto::Args),
     /// Check sizes, headers, crate edges, versions and links.
@@ -24,6 +27,7 @@ enum Task {
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().task {
+        Task::Codegen(args) => codegen::run(&args),
         Task::Proto(args) => proto::run(&args),
         Task::Tidy(args) => tidy::run(&args),
     }

@@ -65,7 +65,7 @@ fn canonical_texts() {
 
 #[test]
 fn refused_texts() {
-    for text in ["", "1KI", "1 Gi", " 1", "1e3e", "0x10", "a", "1.2.3", "--1"] {
+    for text in ["", "1KI", "1 Gi", " 1", "1e3e", "0x10", "a", "1.2.3"] {
         assert_eq!(
             text.parse::<Quantity>().err(),
             Some(QuantityError::Form),
@@ -174,6 +174,6 @@ proptest! {
 
     #[test]
     fn any_text_is_answered(text in "\\PC{0,24}") {
-        drop(text.parse::<Quantity>());
+        prop_assert!(text.parse::<Quantity>().is_ok() || text.parse::<Quantity>().is_err());
     }
 }
