@@ -19,8 +19,8 @@ pub enum RawEvent {
     Added(Bytes),
     /// The object changed.
     Modified(Bytes),
-    /// The object went away or ceased to match; its last state.
-    Deleted(Bytes),
+    /// The object went away or ceased to match; its last state, and the revision at which that happened.
+    Deleted(Bytes, Revision),
     /// Nothing newer than this revision is missing. After the initial state, `initial_end` is set once.
     Bookmark {
         /// All changes up to here were sent.
@@ -69,7 +69,10 @@ impl WatchStream {
         match wire::watch_reply::Type::try_from(reply.r#type) {
             Ok(wire::watch_reply::Type::Added) => Ok(Some(RawEvent::Added(object))),
             Ok(wire::watch_reply::Type::Modified) => Ok(Some(RawEvent::Modified(object))),
-            Ok(wire::watch_reply::Type::Deleted) => Ok(Some(RawEvent::Deleted(object))),
+            Ok(wire::watch_reply::Type::Deleted) => {
+                let revision = Revision::parse(&reply.resource_version);
+                Ok(Some(RawEvent::Deleted(object, revision)))
+            }
             Ok(wire::watch_reply::Type::Bookmark) => Ok(Some(RawEvent::Bookmark {
                 revision: Revision::parse(&reply.resource_version),
                 initial_end: reply.initial_events_end,

@@ -95,7 +95,7 @@ impl<T: Cached> Reflector<T> {
     async fn apply(&mut self, event: RawEvent) {
         match event {
             RawEvent::Added(json) | RawEvent::Modified(json) => self.put(&json).await,
-            RawEvent::Deleted(json) => self.remove(&json).await,
+            RawEvent::Deleted(json, revision) => self.remove(&json, revision).await,
             RawEvent::Bookmark {
                 revision,
                 initial_end,
@@ -123,17 +123,16 @@ impl<T: Cached> Reflector<T> {
         self.settle(delivery).await;
     }
 
-    async fn remove(&mut self, json: &[u8]) {
+    async fn remove(&mut self, json: &[u8], revision: Revision) {
         let Some(object) = self.read(json) else {
             return;
         };
         let name = ObjectName::of(&object);
-        let delivery =
-            self.cache
-                .shared
-                .store
-                .write()
-                .remove(&name.namespace, &name.name, Some(object));
+        let delivery = {
+            let mut store = self.cache.shared.store.write();
+            store.advance(revision);
+            store.remove(&name.namespace, &name.name, Some(object))
+        };
         self.settle(delivery).await;
     }
 
