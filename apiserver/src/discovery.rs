@@ -162,7 +162,12 @@ fn media_type(version: &str) -> HeaderValue {
 fn wanted(headers: &HeaderMap) -> Result<Form, Status> {
     let mut asked = false;
     for value in headers.get_all(ACCEPT) {
-        for item in value.to_str().unwrap_or_default().split(',') {
+        for item in value
+            .to_str()
+            .unwrap_or_default()
+            .split(',')
+            .filter(|item| !item.trim().is_empty())
+        {
             asked = true;
             if let Some(form) = form_of(item) {
                 return Ok(form);

@@ -141,7 +141,12 @@ fn send(request: &Request<Body>, document: &Document) -> Response<Body> {
 fn accept_json(request: &Request<Body>) -> Result<(), Status> {
     let mut asked = false;
     for value in request.headers().get_all(ACCEPT) {
-        for item in value.to_str().unwrap_or_default().split(',') {
+        for item in value
+            .to_str()
+            .unwrap_or_default()
+            .split(',')
+            .filter(|item| !item.trim().is_empty())
+        {
             asked = true;
             let kind = item.split(';').next().unwrap_or_default().trim();
             if matches!(kind, "" | "application/json" | "application/*" | "*/*") {

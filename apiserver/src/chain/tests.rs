@@ -68,25 +68,21 @@ fn edge() -> Arc<Edge> {
 
 struct Client {
     sender: http1::SendRequest<Body>,
+    /// Connections end with what opened them.
+    _local: Local,
 }
 
 impl Client {
-    async fn new(user: Option<User>) -> Self {
-        let shutdown = Shutdown::new();
-        let edge = edge();
-        let stream = match user {
-            Some(user) => Local::new(&edge, user, &shutdown).connect(),
-            None => Local::new(&edge, User::anonymous(), &shutdown).connect(),
-        };
-        let (sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .expect("connected");
-        corten_base::tasks::spawn(
-            "test-client",
-            corten_base::tasks::TaskKind::Connection,
-            connection,
-        );
-        Self { sender }
+    async fn new(user: User) -> Self {
+        let local = Local::new(&edge(), user, &Shutdown::new());
+        let stream = TokioIo::new(local.connect());
+        let (sender, connection) = http1::handshake(stream).await.expect("connected");
+        let kind = corten_base::tasks::TaskKind::Connection;
+        corten_base::tasks::spawn("test-client", kind, connection);
+        Self {
+            sender,
+            _local: local,
+        }
     }
 
     async fn send(
@@ -115,7 +111,7 @@ fn jane() -> User {
 
 #[tokio::test]
 async fn allowed_and_forbidden() {
-    let mut client = Client::new(Some(jane())).await;
+    let mut client = Client::new(jane()).await;
     let (code, body) = client.get("/api/v1/namespaces/a/pods").await;
     assert_eq!(
         (code, body),
@@ -133,7 +129,7 @@ async fn allowed_and_forbidden() {
 
 #[tokio::test]
 async fn administrators_documents() {
-    let mut client = Client::new(Some(User::apiserver())).await;
+    let mut client = Client::new(User::apiserver()).await;
     let (code, version) = client.get("/version").await;
     assert_eq!(
         (code, &version["major"], &version["minor"]),
@@ -168,13 +164,13 @@ async fn administrators_documents() {
 
 #[tokio::test]
 async fn acting_as_somebody_else() {
-    let mut root = Client::new(Some(User::apiserver())).await;
+    let mut root = Client::new(User::apiserver()).await;
     let as_jane = |path: &str| Request::get(path).header("Impersonate-User", "jane");
     let (code, _, body) = root.send(as_jane("/api/v1/pods")).await;
     assert_eq!(code, 200);
     assert!(String::from_utf8_lossy(&body).contains("\"jane\""));
     assert_eq!(root.send(as_jane("/api/v1/secrets")).await.0, 403);
-    let mut client = Client::new(Some(jane())).await;
+    let mut client = Client::new(jane()).await;
     assert_eq!(
         client
             .send(Request::get("/api/v1/pods").header("Impersonate-User", "root"))
@@ -186,7 +182,7 @@ async fn acting_as_somebody_else() {
 
 #[tokio::test]
 async fn a_panic_is_a_500_and_the_connection_lives() {
-    let mut client = Client::new(Some(jane())).await;
+    let mut client = Client::new(jane()).await;
     let (code, body) = client.get("/api/v1/namespaces/a/pods/panic").await;
     assert_eq!((code, &body["reason"]), (500, &json!("InternalError")));
     assert_eq!(client.get("/api/v1/pods").await.0, 200);
@@ -194,7 +190,7 @@ async fn a_panic_is_a_500_and_the_connection_lives() {
 
 #[tokio::test]
 async fn large_answers_are_compressed_on_demand() {
-    let mut client = Client::new(Some(jane())).await;
+    let mut client = Client::new(jane()).await;
     let path = "/api/v1/namespaces/a/pods/large";
     let (_, headers, plain) = client.send(Request::get(path)).await;
     assert!(!headers.contains_key("content-encoding"));
