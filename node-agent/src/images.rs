@@ -81,6 +81,13 @@ impl Images {
     }
 }
 
+/// Imports an archive into the store at `root` from beside a running agent, which finds it when it is asked for it.
+pub async fn import_archive(root: &std::path::Path, archive: &std::path::Path) -> Result<Vec<ImageRecord>, ImportError> {
+    let (root, archive) = (root.to_owned(), archive.to_owned());
+    let work = tokio::task::spawn_blocking(move || archive::import(&Store::attach(&root)?, &archive));
+    work.await.map_err(|error| ImportError::Content(error.to_string()))?
+}
+
 /// Parses a reference as written in a pod: Docker Hub and `latest` are understood.
 fn parse(image: &str) -> Result<Reference, ImageError> {
     image

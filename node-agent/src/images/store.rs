@@ -18,17 +18,31 @@ fn failed(what: &str, path: &Path, error: &dyn std::fmt::Display) -> ImageError 
 }
 
 impl Store {
+    /// Opens the store as its only owner: what was left half-done is removed.
     pub(super) fn open(root: &Path) -> Result<Self, ImageError> {
-        for sub in ["layers", "images", "tmp"] {
-            let dir = root.join(sub);
-            std::fs::create_dir_all(&dir).map_err(|e| failed("make", &dir, &e))?;
-        }
+        let store = Self::attach(root)?;
         let tmp = root.join("tmp");
         for entry in std::fs::read_dir(&tmp).map_err(|e| failed("read", &tmp, &e))?.flatten() {
             // Left by a process that died; what cannot be removed now only costs space.
             let _ = std::fs::remove_dir_all(entry.path()).or_else(|_| std::fs::remove_file(entry.path()));
         }
-        let dir = root.join("images");
+        Ok(store)
+    }
+
+    /// Opens the store beside its owner, to add to it.
+    pub(super) fn attach(root: &Path) -> Result<Self, ImageError> {
+        for sub in ["layers", "images", "tmp"] {
+            let dir = root.join(sub);
+            std::fs::create_dir_all(&dir).map_err(|e| failed("make", &dir, &e))?;
+        }
+        let store = Self { root: root.to_owned(), images: RwLock::new(BTreeMap::new()) };
+        store.reload()?;
+        Ok(store)
+    }
+
+    /// Reads the records on disk: another process may have imported images.
+    fn reload(&self) -> Result<(), ImageError> {
+        let dir = self.root.join("images");
         let mut images = BTreeMap::new();
         for entry in std::fs::read_dir(&dir).map_err(|e| failed("read", &dir, &e))?.flatten() {
             let record = std::fs::read(entry.path()).ok().and_then(|text| serde_json::from_slice::<ImageRecord>(&text).ok());
@@ -42,11 +56,22 @@ impl Store {
                 }
             }
         }
-        Ok(Self { root: root.to_owned(), images: RwLock::new(images) })
+        *self.images.write() = images;
+        Ok(())
     }
 
     /// An image by config id, by normalised name, or by `repository@digest`.
     pub(super) fn find(&self, key: &str) -> Option<ImageRecord> {
+        if let Some(found) = self.find_known(key) {
+            return Some(found);
+        }
+        if let Err(error) = self.reload() {
+            tracing::warn!(%error, "cannot read the image store again");
+        }
+        self.find_known(key)
+    }
+
+    fn find_known(&self, key: &str) -> Option<ImageRecord> {
         let images = self.images.read();
         let by_name = |record: &&ImageRecord| {
             record.image_id == key || record.references.iter().any(|reference| reference == key)

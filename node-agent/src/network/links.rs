@@ -52,7 +52,8 @@ pub(super) fn forwarding() {
 }
 
 pub(super) async fn exists(link: &str) -> bool {
-    Path::new("/sys/class/net").join(link).exists() || run("ip", &["link", "show", "dev", link], "").await.is_ok()
+    // Not through /sys: it shows the network namespace of whoever mounted it.
+    run("ip", &["link", "show", "dev", link], "").await.is_ok()
 }
 
 /// Whether the sandbox has its interface with its address already.
