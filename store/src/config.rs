@@ -1,0 +1,340 @@
+//! What an operator may set, under etcd's flag names where the meaning is the same.
+//!
+//! Does nothing with the values beyond checking them. Invariant: all faults of a configuration are reported together,
+//! and nothing past `Config::check` sees a value that was not checked.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use corten_base::tls::TlsFiles;
+use serde::{Deserialize, Serialize};
+
+use crate::peer::connect::PeerUrl;
+
+/// Raw values, from a file or from flags.
+#[derive(Debug, Clone, Serialize, Deserialize, clap::Args)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// Name of this member, as in --initial-cluster.
+    #[arg(long, default_value = "default", env = "CORTEN_STORE_NAME")]
+    pub name: String,
+    /// Folder of this member's log and state.
+    #[arg(long, default_value = "/var/lib/corten/store", env = "CORTEN_STORE_DATA_DIR")]
+    pub data_dir: PathBuf,
+    /// Where to serve clients: http://, https:// or unix:///path. May be empty when embedded.
+    #[arg(long, value_delimiter = ',', default_value = "http://127.0.0.1:2379")]
+    pub listen_client_urls: Vec<String>,
+    /// Where to serve other members.
+    #[arg(long, value_delimiter = ',', default_value = "http://127.0.0.1:2380")]
+    pub listen_peer_urls: Vec<String>,
+    /// Where clients reach this member; shown to them. Default: the listen URLs.
+    #[arg(long, value_delimiter = ',')]
+    pub advertise_client_urls: Vec<String>,
+    /// Where other members reach this member. Default: the listen URLs.
+    #[arg(long, value_delimiter = ',')]
+    pub initial_advertise_peer_urls: Vec<String>,
+    /// All members as name=peer-url, separated by commas; a member with several URLs appears several times.
+    /// Default: this member alone.
+    #[arg(long, default_value = "")]
+    pub initial_cluster: String,
+    /// Whether to found the cluster or to join one that this member was added to.
+    #[arg(long, value_enum, default_value_t = ClusterState::New)]
+    pub initial_cluster_state: ClusterState,
+    /// Keeps clusters with the same addresses apart.
+    #[arg(long, default_value = "corten-store")]
+    pub initial_cluster_token: String,
+    /// Certificate of the client port (server side).
+    #[arg(long)]
+    pub cert_file: Option<PathBuf>,
+    /// Its key.
+    #[arg(long)]
+    pub key_file: Option<PathBuf>,
+    /// Authority of client certificates; with it, clients must show one.
+    #[arg(long)]
+    pub trusted_ca_file: Option<PathBuf>,
+    /// Certificate for other members, as server and as client.
+    #[arg(long)]
+    pub peer_cert_file: Option<PathBuf>,
+    /// Its key.
+    #[arg(long)]
+    pub peer_key_file: Option<PathBuf>,
+    /// Authority of the members' certificates.
+    #[arg(long)]
+    pub peer_trusted_ca_file: Option<PathBuf>,
+    /// Address of the admin port (livez, readyz, metrics), as in 127.0.0.1:2381. Default: none.
+    #[arg(long)]
+    pub listen_metrics: Option<String>,
+    /// Milliseconds between heartbeats.
+    #[arg(long, default_value_t = 100)]
+    pub heartbeat_interval: u64,
+    /// Milliseconds that a leader may be silent before it counts as gone. Writes resume one to two of these later.
+    #[arg(long, default_value_t = 600)]
+    pub election_timeout: u64,
+    /// Log entries between snapshots.
+    #[arg(long, default_value_t = 20_000)]
+    pub snapshot_count: u64,
+    /// Entries kept behind a snapshot for followers that lag.
+    #[arg(long, default_value_t = 5_000)]
+    pub snapshot_catchup_entries: u64,
+    /// Log bytes after which a snapshot is taken even before --snapshot-count.
+    #[arg(long, default_value_t = 256 << 20)]
+    pub snapshot_log_bytes: u64,
+    /// Limit of the store's size in bytes; beyond it only reads, deletes and compaction work. 0: none.
+    #[arg(long, default_value_t = 0)]
+    pub quota_backend_bytes: u64,
+    /// Memory for blocks of table files, in bytes.
+    #[arg(long, default_value_t = 64 << 20)]
+    pub block_cache_bytes: usize,
+    /// Memory for rows not yet flushed, in bytes.
+    #[arg(long, default_value_t = 32 << 20)]
+    pub memtable_bytes: usize,
+}
+
+/// Whether the cluster exists already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum ClusterState {
+    /// Found it, together with the other members listed.
+    #[default]
+    New,
+    /// Join it; a member added this one before.
+    Existing,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        #[derive(clap::Parser)]
+        struct Defaults {
+            #[command(flatten)]
+            config: Config,
+        }
+        // One place for defaults: the flags.
+        let parsed: Defaults = clap::Parser::parse_from(["corten-store"]);
+        parsed.config
+    }
+}
+
+/// A configuration that cannot be used, with everything that is wrong with it.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration is not usable: {}", .0.join("; "))]
+pub struct ConfigError(pub Vec<String>);
+
+/// Where to serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Listen {
+    Tcp { tls: bool, host: String, port: u16 },
+    Unix(PathBuf),
+}
+
+/// Checked values.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) config: Config,
+    pub(crate) listen_client: Vec<Listen>,
+    pub(crate) listen_peer: Vec<Listen>,
+    pub(crate) advertise_client: Vec<String>,
+    pub(crate) advertise_peer: Vec<String>,
+    /// Name to peer URLs of the members listed; holds this member.
+    pub(crate) cluster: BTreeMap<String, Vec<String>>,
+    pub(crate) client_tls: Option<ServerFiles>,
+    pub(crate) peer_tls: Option<TlsFiles>,
+    pub(crate) heartbeat: Duration,
+    pub(crate) election: Duration,
+}
+
+/// TLS files of the client port.
+#[derive(Debug, Clone)]
+pub(crate) struct ServerFiles {
+    pub(crate) files: TlsFiles,
+    /// Clients must show a certificate of `files.ca`.
+    pub(crate) require_client: bool,
+}
+
+impl Config {
+    /// A member for one process, which serves nobody but its own process and loopback peers.
+    pub fn embedded(data_dir: impl Into<PathBuf>) -> Self {
+        Self { data_dir: data_dir.into(), listen_client_urls: Vec::new(), listen_peer_urls: Vec::new(), ..Self::default() }
+    }
+
+    /// What was given on the command line or in the environment wins over the file.
+    pub fn merge(file: Self, flags: Self, given: &clap::ArgMatches) -> Result<Self, serde_json::Error> {
+        let mut merged = serde_json::to_value(file)?;
+        let flags = serde_json::to_value(flags)?;
+        if let (Some(merged), Some(flags)) = (merged.as_object_mut(), flags.as_object()) {
+            for (name, value) in flags {
+                let source = given.value_source(&name.replace('-', "_"));
+                if source.is_some_and(|source| source != clap::parser::ValueSource::DefaultValue) {
+                    merged.insert(name.clone(), value.clone());
+                }
+            }
+        }
+        serde_json::from_value(merged)
+    }
+
+    /// The configuration as a file would have it.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string_pretty(self)
+    }
+
+    pub(crate) fn check(&self) -> Result<Settings, ConfigError> {
+        let mut faults = Vec::new();
+        let listen_client = parse_all(&self.listen_client_urls, &mut faults);
+        let listen_peer = parse_all(&self.listen_peer_urls, &mut faults);
+        let default_to = |given: &[String], listen: &[String]| {
+            if given.is_empty() { listen.to_vec() } else { given.to_vec() }
+        };
+        let advertise_client = default_to(&self.advertise_client_urls, &self.listen_client_urls);
+        let advertise_peer = default_to(&self.initial_advertise_peer_urls, &self.listen_peer_urls);
+        let cluster = self.parse_cluster(&advertise_peer, &mut faults);
+        let client_tls = self.client_tls(&listen_client, &mut faults);
+        let peer_tls = self.peer_tls(&listen_peer, &cluster, &mut faults);
+        if self.heartbeat_interval == 0 || self.election_timeout < 4 * self.heartbeat_interval {
+            faults.push("--election-timeout must be at least four times --heartbeat-interval".to_owned());
+        }
+        if self.name.is_empty() || self.name.contains(['=', ',']) {
+            faults.push(format!("--name {:?} must not be empty or hold '=' or ','", self.name));
+        }
+        if !faults.is_empty() {
+            return Err(ConfigError(faults));
+        }
+        Ok(Settings {
+            listen_client,
+            listen_peer,
+            advertise_client,
+            advertise_peer,
+            cluster,
+            client_tls,
+            peer_tls,
+            heartbeat: Duration::from_millis(self.heartbeat_interval),
+            election: Duration::from_millis(self.election_timeout),
+            config: self.clone(),
+        })
+    }
+
+    fn parse_cluster(&self, own: &[String], faults: &mut Vec<String>) -> BTreeMap<String, Vec<String>> {
+        let mut cluster: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        if self.initial_cluster.is_empty() {
+            cluster.insert(self.name.clone(), own.to_vec());
+            return cluster;
+        }
+        for part in self.initial_cluster.split(',') {
+            match part.split_once('=') {
+                Some((name, url)) if !name.is_empty() => match PeerUrl::parse(url) {
+                    Ok(_) => cluster.entry(name.to_owned()).or_default().push(url.to_owned()),
+                    Err(error) => faults.push(format!("--initial-cluster: {error}")),
+                },
+                _ => faults.push(format!("--initial-cluster: {part:?} is not name=url")),
+            }
+        }
+        match cluster.get(&self.name) {
+            None => faults.push(format!("--initial-cluster does not list this member, {:?}", self.name)),
+            Some(listed) if listed != own => {
+                faults.push(format!("--initial-cluster lists {listed:?} for this member, which advertises {own:?}"));
+            }
+            Some(_) => {}
+        }
+        cluster
+    }
+
+    fn client_tls(&self, listen: &[Listen], faults: &mut Vec<String>) -> Option<ServerFiles> {
+        let wanted = listen.iter().any(|listen| matches!(listen, Listen::Tcp { tls: true, .. }));
+        match (&self.cert_file, &self.key_file) {
+            (Some(cert), Some(key)) => {
+                let ca = self.trusted_ca_file.clone();
+                let require_client = ca.is_some();
+                // Without an authority the field is not looked at.
+                let files = TlsFiles { ca: ca.unwrap_or_default(), cert: cert.clone(), key: key.clone() };
+                Some(ServerFiles { files, require_client })
+            }
+            (None, None) => {
+                if wanted {
+                    faults.push("an https client URL needs --cert-file and --key-file".to_owned());
+                }
+                None
+            }
+            _ => {
+                faults.push("--cert-file and --key-file go together".to_owned());
+                None
+            }
+        }
+    }
+
+    fn peer_tls(
+        &self,
+        listen: &[Listen],
+        cluster: &BTreeMap<String, Vec<String>>,
+        faults: &mut Vec<String>,
+    ) -> Option<TlsFiles> {
+        let wanted = listen.iter().any(|listen| matches!(listen, Listen::Tcp { tls: true, .. }))
+            || cluster.values().flatten().any(|url| url.starts_with("https:"));
+        match (&self.peer_cert_file, &self.peer_key_file, &self.peer_trusted_ca_file) {
+            (Some(cert), Some(key), Some(ca)) => {
+                Some(TlsFiles { ca: ca.clone(), cert: cert.clone(), key: key.clone() })
+            }
+            (None, None, None) => {
+                if wanted {
+                    let flags = "--peer-cert-file, --peer-key-file and --peer-trusted-ca-file";
+                    faults.push(format!("https peer URLs need {flags}"));
+                }
+                None
+            }
+            _ => {
+                faults.push("the three --peer-*-file flags go together".to_owned());
+                None
+            }
+        }
+    }
+}
+
+fn parse_all(urls: &[String], faults: &mut Vec<String>) -> Vec<Listen> {
+    let mut parsed = Vec::with_capacity(urls.len());
+    for url in urls {
+        if let Some(path) = url.strip_prefix("unix://") {
+            parsed.push(Listen::Unix(PathBuf::from(path)));
+            continue;
+        }
+        match PeerUrl::parse(url) {
+            Ok(url) => parsed.push(Listen::Tcp { tls: url.tls, host: url.host, port: url.port }),
+            Err(error) => faults.push(error.to_string()),
+        }
+    }
+    parsed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_alone_needs_nothing() {
+        let settings = Config::default().check().expect("defaults are usable");
+        assert_eq!(settings.cluster.len(), 1);
+        assert_eq!(settings.advertise_peer, ["http://127.0.0.1:2380"]);
+        assert!(settings.peer_tls.is_none());
+    }
+
+    #[test]
+    fn all_faults_are_reported_together() {
+        let config = Config {
+            initial_cluster: "a=https://1.2.3.4:2380,b".to_owned(),
+            cert_file: Some("cert".into()),
+            election_timeout: 50,
+            listen_client_urls: vec!["ftp://x:1".to_owned()],
+            ..Config::default()
+        };
+        let ConfigError(faults) = config.check().expect_err("faulty");
+        assert_eq!(faults.len(), 6, "{faults:#?}");
+    }
+
+    #[test]
+    fn a_cluster_is_read_by_name() {
+        let config = Config {
+            name: "b".to_owned(),
+            initial_cluster: "a=http://h1:1,b=http://127.0.0.1:2380,a=http://h2:1".to_owned(),
+            ..Config::default()
+        };
+        let settings = config.check().expect("usable");
+        assert_eq!(settings.cluster["a"], ["http://h1:1", "http://h2:1"]);
+    }
+}

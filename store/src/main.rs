@@ -1,0 +1,65 @@
+//! `corten-store`: one member of the store as a process.
+//!
+//! Only supervises: flags and file to configuration, logging, signals, exit code.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser};
+use corten_base::shutdown::Shutdown;
+use corten_base::telemetry::{self, TelemetryConfig};
+use corten_store::{Config, Store};
+
+/// A member of Corten's replicated key-value store, which speaks etcd's v3 API.
+#[derive(Parser)]
+#[command(name = "corten-store", version = corten_base::version::LONG)]
+struct Args {
+    /// TOML file with the same names as the flags; flags win over it.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Print the configuration that results, and exit.
+    #[arg(long)]
+    dump_config: bool,
+    #[command(flatten)]
+    store: Config,
+    #[command(flatten)]
+    telemetry: TelemetryConfig,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            // Also when logging is not up yet.
+            #[expect(clippy::print_stderr, reason = "the last word of a process that cannot go on")]
+            {
+                eprintln!("corten-store: {error:#}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    let matches = Args::command().get_matches();
+    let args = Args::from_arg_matches(&matches)?;
+    let file: Config = corten_base::config::load(args.config.as_deref())?;
+    let config = Config::merge(file, args.store, &matches)?;
+    if args.dump_config {
+        #[expect(clippy::print_stdout, reason = "asked for on the command line")]
+        {
+            println!("{}", config.to_toml()?);
+        }
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let _guard = telemetry::init(&args.telemetry, "corten-store")?;
+        let shutdown = Shutdown::new();
+        shutdown.on_signals()?;
+        let store = Store::build(config).await?;
+        store.run(shutdown).await?;
+        Ok(())
+    })
+}

@@ -1,0 +1,51 @@
+//! What a member says about itself.
+//!
+//! Reads openraft's metrics; changes nothing.
+
+use openraft::async_runtime::WatchReceiver;
+
+use super::Member;
+use crate::raft::types::MemberId;
+use crate::replica::Status;
+
+impl Member {
+    /// The consensus state, for etcd's Status call.
+    pub(crate) fn status(&self) -> Status {
+        let metrics = self.parts.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let mut errors = Vec::new();
+        if metrics.current_leader.is_none() {
+            errors.push("etcdserver: no leader".to_owned());
+        }
+        if let Err(fatal) = &metrics.running_state {
+            errors.push(format!("corten: consensus stopped: {fatal}"));
+        }
+        Status {
+            leader: metrics.current_leader.map_or(0, |id| id.0),
+            term: metrics.current_term,
+            committed_index: metrics.local_committed.map_or(0, |id| id.index),
+            applied_index: self.parts.applied.get().unwrap_or(0),
+            is_learner: !metrics.membership_config.voter_ids().any(|id| id == self.id()),
+            errors,
+            quota_bytes: self.parts.quota_bytes,
+        }
+    }
+
+    /// As leader: the other voter that lags least.
+    pub(crate) fn best_successor(&self) -> Option<MemberId> {
+        let metrics = self.parts.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let replication = metrics.replication.as_ref()?;
+        let voters = metrics.membership_config.voter_ids().filter(|id| *id != self.id());
+        voters
+            .filter_map(|id| Some((replication.get(&id)?.as_ref()?.index, id)))
+            .max()
+            .map(|(_, id)| id)
+    }
+}
+
+impl std::fmt::Debug for Member {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Member").field("id", &self.id()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,159 @@
+//! Linearizable reads without the log: ReadIndex, one confirmation round shared by all readers that wait for it.
+//!
+//! Does not read anything. Invariant: a reader is let through only by a round that began after the reader arrived, and
+//! only when this member has applied what the round named.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use corten_base::tasks::{TaskKind, spawn};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::applied::AppliedIndex;
+
+/// Readers waiting to be taken into a round.
+const QUEUE: usize = 16 * 1024;
+/// Rounds under way at once: while one waits for the quorum the next can start, so that a reader waits for at most one
+/// round trip and a bit; more would only send more messages.
+const ROUNDS: usize = 2;
+
+/// Why a read cannot be linearizable now.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ReadError {
+    /// No leader is known, or it lost its quorum.
+    #[error("no leader")]
+    NoLeader,
+    /// The round or the catching up took too long.
+    #[error("timed out")]
+    Timeout,
+    /// More readers wait than can be queued.
+    #[error("too many requests")]
+    Busy,
+    /// The member is stopping.
+    #[error("stopped")]
+    Stopped,
+}
+
+/// Asks for the index that a read must see.
+pub(crate) trait ReadIndex: Send + Sync + 'static {
+    /// Confirms the leadership with a quorum, here or at the leader, and returns the leader's commit index.
+    fn read_index(&self) -> impl Future<Output = Result<u64, ReadError>> + Send;
+}
+
+/// Gate for readers; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct ReadGate {
+    queue: mpsc::Sender<oneshot::Sender<Result<(), ReadError>>>,
+}
+
+impl ReadGate {
+    /// Starts the gate. `applied` is the index this member has applied.
+    pub(crate) fn start(source: impl ReadIndex, applied: AppliedIndex, timeout: Duration) -> Self {
+        let (queue, readers) = mpsc::channel(QUEUE);
+        spawn("read-gate", TaskKind::Critical, run(Arc::new(source), applied, readers, timeout));
+        Self { queue }
+    }
+
+    /// Returns when a read of local state is linearizable.
+    pub(crate) async fn pass(&self) -> Result<(), ReadError> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.try_send(answer).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => ReadError::Busy,
+            mpsc::error::TrySendError::Closed(_) => ReadError::Stopped,
+        })?;
+        answered.await.unwrap_or(Err(ReadError::Stopped))
+    }
+}
+
+async fn run(
+    source: Arc<impl ReadIndex>,
+    applied: AppliedIndex,
+    mut readers: mpsc::Receiver<oneshot::Sender<Result<(), ReadError>>>,
+    timeout: Duration,
+) {
+    let slots = Arc::new(Semaphore::new(ROUNDS));
+    while let Some(first) = readers.recv().await {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+            return;
+        };
+        let mut batch = vec![first];
+        while let Ok(reader) = readers.try_recv() {
+            batch.push(reader);
+        }
+        let (source, applied) = (Arc::clone(&source), applied.clone());
+        spawn("read-round", TaskKind::Background, async move {
+            let result = tokio::time::timeout(timeout, async {
+                let index = source.read_index().await?;
+                drop(slot);
+                applied.reached(index).await.map_err(|_| ReadError::Stopped)?;
+                Ok(())
+            });
+            let result = result.await.unwrap_or(Err(ReadError::Timeout));
+            for reader in batch {
+                // A reader that gave up does not mind.
+                let _ = reader.send(result.clone());
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    struct Source {
+        rounds: Arc<AtomicU64>,
+        release: Arc<Semaphore>,
+    }
+
+    impl ReadIndex for Source {
+        async fn read_index(&self) -> Result<u64, ReadError> {
+            let round = self.rounds.fetch_add(1, Ordering::SeqCst);
+            self.release.acquire().await.expect("open").forget();
+            Ok(round)
+        }
+    }
+
+    #[tokio::test]
+    async fn waiting_readers_share_a_round_that_began_after_them() {
+        let rounds = Arc::new(AtomicU64::new(0));
+        let release = Arc::new(Semaphore::new(0));
+        let seen = AppliedIndex::default();
+        seen.advance(u64::MAX - 1);
+        let source = Source { rounds: Arc::clone(&rounds), release: Arc::clone(&release) };
+        let gate = ReadGate::start(source, seen, Duration::from_secs(60));
+        let mut readers = Vec::new();
+        for _ in 0..100 {
+            let gate = gate.clone();
+            readers.push(spawn("reader", TaskKind::Background, async move { gate.pass().await }));
+        }
+        release.add_permits(100);
+        for reader in readers {
+            reader.await.expect("joined").expect("passed");
+        }
+        assert!(rounds.load(Ordering::SeqCst) <= 100);
+        let before = rounds.load(Ordering::SeqCst);
+        gate.pass().await.expect("passed");
+        assert_eq!(rounds.load(Ordering::SeqCst), before + 1, "a late reader gets a round of its own");
+    }
+
+    #[tokio::test]
+    async fn a_reader_waits_until_the_index_is_applied() {
+        let applied = AppliedIndex::default();
+        applied.advance(6);
+        struct Seven;
+        impl ReadIndex for Seven {
+            async fn read_index(&self) -> Result<u64, ReadError> {
+                Ok(7)
+            }
+        }
+        let gate = ReadGate::start(Seven, applied.clone(), Duration::from_secs(60));
+        let reader = spawn("reader", TaskKind::Background, async move { gate.pass().await });
+        tokio::task::yield_now().await;
+        assert!(!reader.is_finished());
+        applied.advance(7);
+        reader.await.expect("joined").expect("passed");
+    }
+}

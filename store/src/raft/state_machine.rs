@@ -1,0 +1,131 @@
+//! openraft's state machine interface, run by one dedicated thread so that no table write ever holds up the network.
+//!
+//! Does not know what it applies. Invariant: the thread does one thing at a time, so a checkpoint, an installation and
+//! an apply never overlap.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc;
+
+use futures::{Stream, StreamExt};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{OptionalSend, RaftSnapshotBuilder, Snapshot};
+use tokio::sync::oneshot;
+
+use super::machine::Machine;
+use super::snapshot::SnapshotDir;
+use super::types::{LogId, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::rocks::Rocks;
+
+/// Entries in one table write: enough to make writes rare, few enough that replies do not wait for a huge batch.
+const APPLY_MAX: usize = 1024;
+/// Likewise in bytes of commands.
+const APPLY_BYTES_MAX: usize = 4 << 20;
+/// openraft gives one command at a time; one more place lets the thread go on without a pause.
+const JOBS: usize = 2;
+
+type Job = Box<dyn FnOnce(&mut Machine) + Send>;
+
+/// Handle on the apply thread.
+pub(crate) struct StateMachine {
+    jobs: mpsc::SyncSender<Job>,
+    rocks: Arc<Rocks>,
+}
+
+impl StateMachine {
+    /// Hands `machine` to its thread, which ends when the handle is dropped.
+    pub(crate) fn start(machine: Machine, rocks: Arc<Rocks>) -> io::Result<(Self, std::thread::JoinHandle<()>)> {
+        let (jobs, queue) = mpsc::sync_channel::<Job>(JOBS);
+        let thread = std::thread::Builder::new().name("apply".to_owned()).spawn(move || {
+            let mut machine = machine;
+            while let Ok(job) = queue.recv() {
+                job(&mut machine);
+            }
+        })?;
+        Ok((Self { jobs, rocks }, thread))
+    }
+
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&mut Machine) -> T + Send + 'static) -> io::Result<T> {
+        let gone = || io::Error::other("the apply thread has ended");
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |machine| {
+            // The caller waits below, unless openraft itself was stopped.
+            let _ = answer.send(work(machine));
+        });
+        self.jobs.send(job).map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotDir;
+    type SnapshotBuilder = Flusher;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        let meta = self.run(|machine| machine.meta()).await?;
+        Ok((meta.last_log_id, meta.last_membership))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while let Some(item) = entries.next().await {
+            let item = item?;
+            if let openraft::EntryPayload::Normal(command) = &item.0.payload {
+                bytes += command.0.len();
+            }
+            batch.push(item);
+            if batch.len() == APPLY_MAX || bytes >= APPLY_BYTES_MAX {
+                bytes = 0;
+                let full = std::mem::take(&mut batch);
+                self.run(move |machine| machine.apply(full)).await??;
+            }
+        }
+        self.run(move |machine| machine.apply(batch)).await?
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Flusher {
+        let meta = self.run(|machine| machine.meta()).await;
+        Flusher { meta, rocks: Arc::clone(&self.rocks) }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotDir) -> io::Result<()> {
+        let meta = meta.clone();
+        self.run(move |machine| machine.install(&meta, &snapshot)).await?
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<OwnSnapshot>> {
+        let made = self.run(Machine::checkpoint).await??;
+        Ok(made.map(|(meta, snapshot)| Snapshot { meta, snapshot }))
+    }
+}
+
+type OwnSnapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotDir>;
+
+/// "Builds a snapshot" by making the applied state durable, which is all that log purging needs. The files to send are
+/// made when a member asks for them, so that idle snapshots hold no disk space.
+pub(crate) struct Flusher {
+    meta: io::Result<SnapshotMeta>,
+    rocks: Arc<Rocks>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Flusher {
+    type SnapshotData = SnapshotDir;
+
+    async fn build_snapshot(&mut self) -> io::Result<OwnSnapshot> {
+        let meta = match &self.meta {
+            Ok(meta) => meta.clone(),
+            Err(error) => return Err(io::Error::new(error.kind(), error.to_string())),
+        };
+        let rocks = Arc::clone(&self.rocks);
+        let flushed = tokio::task::spawn_blocking(move || rocks.flush()).await;
+        flushed.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        // openraft keeps only the meta of what is built.
+        let snapshot = SnapshotDir::new(std::path::PathBuf::new());
+        snapshot.keep();
+        Ok(Snapshot { meta, snapshot })
+    }
+}

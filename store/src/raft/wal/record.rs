@@ -1,0 +1,115 @@
+//! The bytes of one log record: `[len u32][crc u32][kind u8][payload]`, padded to eight bytes.
+//!
+//! Not responsible for files or for what records mean. Invariant: a record is accepted only when its checksum,
+//! chained from the record before it, matches; so bytes left over from an earlier life of the file never come back.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+/// Length, checksum and kind.
+pub(super) const HEADER_LEN: usize = 9;
+/// Records start on this boundary.
+const ALIGN: usize = 8;
+/// Larger than any request the client API admits, by far; a bigger length is garbage, not a record.
+const PAYLOAD_LEN_MAX: usize = 256 << 20;
+
+/// What a record's payload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// First record of a segment: everything that earlier segments would have told.
+    Head = 1,
+    /// One log entry (`LogEntry`).
+    Entry = 2,
+    /// The member's vote (`Vote`).
+    Vote = 3,
+    /// The commit position known to this member (`LogId`).
+    Committed = 4,
+    /// Entries after this index are gone (`Matched`).
+    Truncate = 5,
+    /// Entries up to this one are gone (`LogId`).
+    Purge = 6,
+    /// Last record of a segment that has a successor.
+    End = 7,
+}
+
+impl Kind {
+    fn from_byte(byte: u8) -> Option<Kind> {
+        Some(match byte {
+            1 => Kind::Head,
+            2 => Kind::Entry,
+            3 => Kind::Vote,
+            4 => Kind::Committed,
+            5 => Kind::Truncate,
+            6 => Kind::Purge,
+            7 => Kind::End,
+            _ => return None,
+        })
+    }
+}
+
+/// Bytes that a record with this payload length takes in the file.
+pub(super) fn padded_len(payload_len: usize) -> usize {
+    (HEADER_LEN + payload_len).next_multiple_of(ALIGN)
+}
+
+/// Appends one record to `out` and moves the checksum chain on.
+///
+/// `fill` writes exactly `payload_len` bytes.
+pub(super) fn put(
+    out: &mut BytesMut,
+    chain: &mut u32,
+    kind: Kind,
+    payload_len: usize,
+    fill: impl FnOnce(&mut BytesMut),
+) {
+    let start = out.len();
+    let padded = padded_len(payload_len);
+    out.reserve(padded);
+    out.put_u32_le(u32::try_from(payload_len).expect("payloads are bounded far below 4 GiB"));
+    out.put_u32_le(0);
+    out.put_u8(kind as u8);
+    fill(out);
+    assert_eq!(out.len() - start, HEADER_LEN + payload_len, "record payload of announced length");
+    let crc = checksum(*chain, &out[start + HEADER_LEN - 1..], payload_len);
+    out[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
+    out.resize(start + padded, 0);
+    *chain = crc;
+}
+
+/// One parsed record and where it lies.
+#[derive(Debug)]
+pub(super) struct Parsed {
+    pub(super) kind: Kind,
+    pub(super) payload: Bytes,
+    pub(super) crc: u32,
+    /// Offset of the byte after the padding.
+    pub(super) end: usize,
+}
+
+/// Reads the record at `at`, or `None` when there is no whole, matching record.
+pub(super) fn parse(data: &Bytes, at: usize, chain: u32) -> Option<Parsed> {
+    let header = data.get(at..at + HEADER_LEN)?;
+    let len = u32::from_le_bytes(header[0..4].try_into().expect("four bytes")) as usize;
+    let crc = u32::from_le_bytes(header[4..8].try_into().expect("four bytes"));
+    let kind = Kind::from_byte(header[8])?;
+    if len > PAYLOAD_LEN_MAX || at + HEADER_LEN + len > data.len() {
+        return None;
+    }
+    let body = &data[at + HEADER_LEN - 1..at + HEADER_LEN + len];
+    if checksum(chain, body, len) != crc {
+        return None;
+    }
+    let payload = data.slice(at + HEADER_LEN..at + HEADER_LEN + len);
+    Some(Parsed { kind, payload, crc, end: at + padded_len(len) })
+}
+
+/// Checks one record read by itself, when the chain before it is not at hand: `crc` is what the index remembers.
+pub(super) fn parse_lone(data: &Bytes, chain: u32) -> Option<Bytes> {
+    parse(data, 0, chain).map(|parsed| parsed.payload)
+}
+
+/// Kind byte and payload, chained; the length is mixed in so that a zeroed header never matches.
+fn checksum(chain: u32, body: &[u8], len: usize) -> u32 {
+    let len = u32::try_from(len).expect("payloads are bounded far below 4 GiB");
+    let seed = crc32c::crc32c_append(chain, &len.to_le_bytes());
+    crc32c::crc32c_append(seed, body)
+}

@@ -1,0 +1,176 @@
+//! Reads the log files back after a start.
+//!
+//! Not responsible for repairing what a disk lost: that is an error. Invariant: only the end of the last file may be
+//! unreadable (a write that was never acknowledged); anything unreadable before that stops the member.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use bytes::Bytes;
+use corten_proto::corten::store::v1 as pb;
+use prost::Message;
+
+use super::flusher::{create_segment, reserve};
+use super::record::{self, Kind, Parsed};
+use super::state::{FORMAT, Location, State, first_chain};
+use super::{WalError, WalOptions, decode_entry, segment_path};
+use crate::raft::codec;
+
+/// Where reading a segment ended.
+struct Tail {
+    offset: usize,
+    chain: u32,
+    /// The segment was closed properly and has, or should have, a successor.
+    ended: bool,
+}
+
+/// Rebuilds the state, and opens the file that the next record goes to.
+pub(super) fn recover(options: &WalOptions) -> Result<(State, File), WalError> {
+    let io_error = |source| WalError::Io { dir: options.dir.clone(), source };
+    let mut segments = list(&options.dir).map_err(io_error)?;
+    let mut state = State::new(options);
+    let mut tail = None;
+    let count = segments.len();
+    for (position, &segment) in segments.clone().iter().enumerate() {
+        let last = position + 1 == count;
+        let data = read_file(&segment_path(&options.dir, segment)).map_err(io_error)?;
+        match read_segment(options, &mut state, segment, &data, position == 0)? {
+            Some(end) if end.ended || last => tail = Some((segment, end)),
+            Some(end) => return Err(corrupt(options, segment, end.offset, "more records")),
+            // The crash came while the file was being begun; nothing in it was ever acknowledged.
+            None if last => {
+                std::fs::remove_file(segment_path(&options.dir, segment)).map_err(io_error)?;
+                segments.pop();
+            }
+            None => return Err(corrupt(options, segment, 0, "a head record")),
+        }
+    }
+    if state.has_hole() {
+        return Err(corrupt(options, segments.first().copied().unwrap_or(0), 0, "entries after the purge position"));
+    }
+    state.all_written();
+    let file = match tail {
+        Some((segment, end)) if !end.ended => {
+            state.resume_segment(segment, end.offset as u64, end.chain);
+            reopen(options, segment, end.offset as u64).map_err(io_error)?
+        }
+        ended => {
+            let next = ended.map_or(1, |(segment, _)| segment + 1);
+            state.begin_segment(next);
+            create_segment(&options.dir, next, options.segment_bytes).map_err(io_error)?
+        }
+    };
+    Ok((state, file))
+}
+
+/// Cuts off what follows the last good record, so that no leftover byte is ever read as a record again.
+fn reopen(options: &WalOptions, segment: u64, end: u64) -> std::io::Result<File> {
+    let file = File::options().read(true).write(true).open(segment_path(&options.dir, segment))?;
+    file.set_len(end)?;
+    reserve(&file, options.segment_bytes)?;
+    file.sync_all()?;
+    File::open(&options.dir)?.sync_all()?;
+    Ok(file)
+}
+
+/// Replays one file; `None` when not even its head is readable.
+fn read_segment(
+    options: &WalOptions,
+    state: &mut State,
+    segment: u64,
+    data: &Bytes,
+    oldest: bool,
+) -> Result<Option<Tail>, WalError> {
+    let Some(parsed) = record::parse(data, 0, first_chain(segment)) else {
+        return Ok(None);
+    };
+    let bad = |offset: usize, what: &str| corrupt(options, segment, offset, what);
+    let head = match parsed.kind {
+        Kind::Head => pb::SegmentHead::decode(parsed.payload).map_err(|_| bad(0, "a head message"))?,
+        _ => return Err(bad(0, "a head record")),
+    };
+    if head.format != FORMAT || head.segment != segment {
+        return Err(bad(0, "a head of this format and number"));
+    }
+    state.note_segment(segment);
+    if oldest {
+        state.vote = head.vote.as_ref().map(codec::vote);
+        state.committed = head.committed.as_ref().map(codec::log_id);
+        state.purged = head.purged.as_ref().map(codec::log_id);
+        state.start_after(head.last.as_ref().map(codec::log_id));
+    }
+    let mut tail = Tail { offset: parsed.end, chain: parsed.crc, ended: false };
+    while let Some(parsed) = record::parse(data, tail.offset, tail.chain) {
+        let (end, crc) = (parsed.end, parsed.crc);
+        let location = Location {
+            segment,
+            offset: tail.offset as u64,
+            len: u32::try_from(end - tail.offset).expect("records are bounded far below 4 GiB"),
+            chain: tail.chain,
+        };
+        if parsed.kind == Kind::End {
+            tail.ended = true;
+            break;
+        }
+        replay(options, state, parsed, location).map_err(|what| bad(tail.offset, &what))?;
+        tail.offset = end;
+        tail.chain = crc;
+    }
+    Ok(Some(tail))
+}
+
+fn replay(options: &WalOptions, state: &mut State, parsed: Parsed, location: Location) -> Result<(), String> {
+    let log_id = |payload: Bytes| {
+        pb::LogId::decode(payload).map(|id| codec::log_id(&id)).map_err(|error| error.to_string())
+    };
+    match parsed.kind {
+        Kind::Entry => {
+            let entry = decode_entry(parsed.payload).map_err(|error| error.to_string())?;
+            if entry.log_id.index != state.next_index() {
+                return Err(format!("entry {} but found {}", state.next_index(), entry.log_id.index));
+            }
+            state.push(entry, location, options.cache_bytes);
+            state.all_written();
+        }
+        Kind::Vote => {
+            let vote = pb::Vote::decode(parsed.payload).map_err(|error| error.to_string())?;
+            state.vote = Some(codec::vote(&vote));
+        }
+        Kind::Committed => state.committed = Some(log_id(parsed.payload)?),
+        Kind::Truncate => {
+            let last = pb::Matched::decode(parsed.payload).map_err(|error| error.to_string())?;
+            state.forget_after(last.log_id.map(|id| id.index));
+        }
+        Kind::Purge => state.forget_upto(log_id(parsed.payload)?),
+        Kind::Head | Kind::End => return Err("no head or end inside a file".to_owned()),
+    }
+    Ok(())
+}
+
+fn list(dir: &Path) -> std::io::Result<Vec<u64>> {
+    let mut segments = Vec::new();
+    for item in std::fs::read_dir(dir)? {
+        let name = item?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_suffix(".wal"));
+        if let Some(segment) = number.and_then(|number| u64::from_str_radix(number, 16).ok()) {
+            segments.push(segment);
+        }
+    }
+    segments.sort_unstable();
+    Ok(segments)
+}
+
+fn read_file(path: &Path) -> std::io::Result<Bytes> {
+    let mut data = Vec::new();
+    File::open(path)?.read_to_end(&mut data)?;
+    Ok(Bytes::from(data))
+}
+
+fn corrupt(options: &WalOptions, segment: u64, offset: usize, what: &str) -> WalError {
+    WalError::Corrupt {
+        file: segment_path(&options.dir, segment),
+        offset: offset as u64,
+        what: format!("expected {what}"),
+    }
+}

@@ -1,0 +1,165 @@
+//! The storage engine on RocksDB: one column family per keyspace, written without RocksDB's own log.
+//!
+//! Not responsible for durability of single writes: the Raft log is. A flush is atomic over all column families, and a
+//! batch carries the applied position with its rows; so after a crash the state is that of some position, whole, and
+//! the log replays the rest. Invariant: the folder named in `CURRENT` is the state; switching to another one is one
+//! rename, and a folder that is not named is deleted.
+
+mod live;
+mod options;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use corten_store_core::backend::{Backend, BackendError, Batch, Cursor, Keyspace, Read, Result, Size};
+use parking_lot::RwLock;
+
+use crate::raft::snapshot::{SnapshotDir, sync_dir};
+use live::{Live, View};
+pub(crate) use options::RocksOptions;
+
+/// Names the folder with the state.
+const CURRENT: &str = "CURRENT";
+/// Where a new `CURRENT` is written before it replaces the old one.
+const CURRENT_NEW: &str = "CURRENT.new";
+/// Prefix of folders with a state.
+const STATE_PREFIX: &str = "db-";
+
+/// The open engine.
+pub(crate) struct Rocks {
+    dir: PathBuf,
+    options: RocksOptions,
+    live: RwLock<Arc<Live>>,
+}
+
+fn failed(what: impl Into<String>) -> impl FnOnce(rocksdb::Error) -> BackendError {
+    let what = what.into();
+    move |error| BackendError::new(what, error)
+}
+
+fn io_failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> BackendError {
+    let what = what.into();
+    move |error| BackendError::new(what, error)
+}
+
+impl Rocks {
+    /// Opens or creates the state under `dir`, and clears away folders that are not it.
+    pub(crate) fn open(dir: &Path, options: RocksOptions) -> Result<Self> {
+        std::fs::create_dir_all(dir).map_err(io_failed("create the state folder"))?;
+        let number = match current(dir).map_err(io_failed("read CURRENT"))? {
+            Some(number) => number,
+            None => {
+                set_current(dir, 1).map_err(io_failed("write CURRENT"))?;
+                1
+            }
+        };
+        delete_others(dir, number).map_err(io_failed("clear old state folders"))?;
+        let live = Live::open(&state_path(dir, number), number, &options)?;
+        Ok(Self { dir: dir.to_owned(), options, live: RwLock::new(Arc::new(live)) })
+    }
+
+    fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live.read())
+    }
+
+    /// Makes everything written so far durable, all column families as one.
+    pub(crate) fn flush(&self) -> Result<()> {
+        self.live().flush()
+    }
+
+    /// Writes the present state to the folder of `target`, sharing files where the file system can.
+    pub(crate) fn checkpoint(&self, target: &SnapshotDir) -> Result<()> {
+        let live = self.live();
+        live.flush()?;
+        rocksdb::checkpoint::Checkpoint::new(&live.db)
+            .and_then(|checkpoint| checkpoint.create_checkpoint(target.path()))
+            .map_err(failed("create a checkpoint"))
+    }
+
+    /// Replaces the state by a received one. Readers that began before keep the old state until they end.
+    pub(crate) fn install(&self, snapshot: &SnapshotDir) -> Result<()> {
+        let number = self.live().number + 1;
+        let path = state_path(&self.dir, number);
+        let what = "install a snapshot";
+        match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(BackendError::new(what, error)),
+            _ => {}
+        }
+        std::fs::rename(snapshot.path(), &path).map_err(io_failed(what))?;
+        snapshot.keep();
+        sync_dir(&self.dir).map_err(io_failed(what))?;
+        // Opened before it becomes the state: a snapshot that does not open leaves the old state in place.
+        let live = Live::open(&path, number, &self.options)?;
+        set_current(&self.dir, number).map_err(io_failed(what))?;
+        let old = std::mem::replace(&mut *self.live.write(), Arc::new(live));
+        old.retire();
+        Ok(())
+    }
+}
+
+impl Read for Rocks {
+    fn get(&self, space: Keyspace, key: &[u8]) -> Result<Option<Bytes>> {
+        self.live().get(space, key)
+    }
+
+    fn scan(&self, space: Keyspace, from: &[u8], to: Option<&[u8]>) -> Result<Box<dyn Cursor + '_>> {
+        let cursor = View::newest(self.live()).into_cursor(space, from, to)?;
+        Ok(Box::new(cursor))
+    }
+}
+
+impl Backend for Rocks {
+    fn snapshot(&self) -> Box<dyn Read + Send + '_> {
+        Box::new(View::frozen(self.live()))
+    }
+
+    fn write(&self, batch: Batch) -> Result<()> {
+        self.live().write(&batch)
+    }
+
+    fn size(&self) -> Size {
+        self.live().size()
+    }
+}
+
+fn state_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{STATE_PREFIX}{number}"))
+}
+
+fn current(dir: &Path) -> io::Result<Option<u64>> {
+    match std::fs::read_to_string(dir.join(CURRENT)) {
+        Ok(text) => text
+            .trim()
+            .parse()
+            .map(Some)
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("CURRENT says {text:?}"))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn set_current(dir: &Path, number: u64) -> io::Result<()> {
+    use std::io::Write;
+    let new = dir.join(CURRENT_NEW);
+    let mut file = std::fs::File::create(&new)?;
+    writeln!(file, "{number}")?;
+    file.sync_all()?;
+    std::fs::rename(&new, dir.join(CURRENT))?;
+    sync_dir(dir)
+}
+
+fn delete_others(dir: &Path, keep: u64) -> io::Result<()> {
+    for item in std::fs::read_dir(dir)? {
+        let item = item?;
+        let name = item.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(STATE_PREFIX)?.parse::<u64>().ok());
+        if number.is_some_and(|number| number != keep) {
+            std::fs::remove_dir_all(item.path())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,224 @@
+//! One open RocksDB, and views of it.
+//!
+//! Not responsible for which folder is the state. Invariant: a view keeps its database open; a retired database deletes
+//! its folder when the last view of it is gone.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use corten_store_core::backend::{BackendError, Batch, Cursor, Keyspace, Read, Result, Size};
+use rocksdb::{ColumnFamily, DB, DBRawIterator, FlushOptions, ReadOptions, Snapshot, WriteBatch, WriteOptions};
+
+use super::failed;
+use super::options::RocksOptions;
+
+/// An open database.
+pub(super) struct Live {
+    pub(super) db: DB,
+    pub(super) number: u64,
+    path: PathBuf,
+    retired: AtomicBool,
+}
+
+impl Live {
+    pub(super) fn open(path: &Path, number: u64, options: &RocksOptions) -> Result<Self> {
+        let db = DB::open_cf_descriptors(&options.database(), path, options.families())
+            .map_err(failed(format!("open {}", path.display())))?;
+        Ok(Self { db, number, path: path.to_owned(), retired: AtomicBool::new(false) })
+    }
+
+    /// The folder goes when the last holder goes.
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
+    fn family(&self, space: Keyspace) -> &ColumnFamily {
+        self.db.cf_handle(space.name()).expect("every keyspace is opened")
+    }
+
+    pub(super) fn get(&self, space: Keyspace, key: &[u8]) -> Result<Option<Bytes>> {
+        let value = self.db.get_cf(self.family(space), key).map_err(failed("read a row"))?;
+        Ok(value.map(Bytes::from))
+    }
+
+    pub(super) fn write(&self, batch: &Batch) -> Result<()> {
+        let mut rows = WriteBatch::default();
+        for (space, key, value) in batch.iter() {
+            let family = self.family(space);
+            match value {
+                Some(value) => rows.put_cf(family, key, value),
+                None => rows.delete_cf(family, key),
+            }
+        }
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        self.db.write_opt(rows, &options).map_err(failed("write a batch"))
+    }
+
+    pub(super) fn flush(&self) -> Result<()> {
+        let families: Vec<_> = Keyspace::ALL.into_iter().map(|space| self.family(space)).collect();
+        self.db.flush_cfs_opt(&families, &FlushOptions::default()).map_err(failed("flush"))
+    }
+
+    pub(super) fn size(&self) -> Size {
+        let sum = |name: &str| {
+            let values = Keyspace::ALL.into_iter().map(|space| {
+                // A property that cannot be read counts as nothing; sizes are for people and quotas.
+                self.db.property_int_value_cf(self.family(space), name).ok().flatten().unwrap_or(0)
+            });
+            values.sum::<u64>()
+        };
+        let memory = sum("rocksdb.cur-size-all-mem-tables");
+        Size {
+            allocated: sum("rocksdb.total-sst-files-size") + memory,
+            in_use: sum("rocksdb.estimate-live-data-size") + memory,
+        }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if !self.retired.load(Ordering::Relaxed) {
+            return;
+        }
+        // Still open here, and that is fine: the engine writes nothing to a database that nobody holds.
+        self.db.cancel_all_background_work(true);
+        if let Err(error) = std::fs::remove_dir_all(&self.path) {
+            tracing::warn!(%error, path = %self.path.display(), "cannot delete a replaced state folder");
+        }
+    }
+}
+
+/// A reader's view: the newest state, or one that is frozen.
+pub(super) struct View {
+    // Before `live`: fields are dropped in order, and the snapshot must go before its database.
+    frozen: Option<Snapshot<'static>>,
+    live: Arc<Live>,
+}
+
+impl View {
+    pub(super) fn newest(live: Arc<Live>) -> Self {
+        Self { frozen: None, live }
+    }
+
+    pub(super) fn frozen(live: Arc<Live>) -> Self {
+        let snapshot = live.db.snapshot();
+        #[expect(unsafe_code, reason = "a snapshot that owns its database cannot be written with a lifetime")]
+        // SAFETY: the snapshot borrows the database inside `live`. The `Arc` beside it keeps that database alive and at
+        // the same address, and is dropped after the snapshot. The extended lifetime does not leave this type.
+        let snapshot = unsafe { std::mem::transmute::<Snapshot<'_>, Snapshot<'static>>(snapshot) };
+        Self { frozen: Some(snapshot), live }
+    }
+
+    fn read_options(&self) -> ReadOptions {
+        let mut options = ReadOptions::default();
+        if let Some(snapshot) = &self.frozen {
+            options.set_snapshot(snapshot);
+        }
+        options
+    }
+
+    fn iterator(&self, space: Keyspace, from: &[u8], to: Option<&[u8]>) -> Result<Option<DBRawIterator<'_>>> {
+        if to.is_some_and(|to| to <= from) {
+            return Ok(None);
+        }
+        let mut options = self.read_options();
+        if let Some(to) = to {
+            options.set_iterate_upper_bound(to);
+        }
+        let mut rows = self.live.db.raw_iterator_cf_opt(self.live.family(space), options);
+        rows.seek(from);
+        rows.status().map_err(failed("scan"))?;
+        Ok(Some(rows))
+    }
+
+    /// A cursor that keeps this view alive.
+    pub(super) fn into_cursor(self, space: Keyspace, from: &[u8], to: Option<&[u8]>) -> Result<OwnedRows> {
+        let rows = self.iterator(space, from, to)?;
+        #[expect(unsafe_code, reason = "a cursor that owns its view cannot be written with a lifetime")]
+        // SAFETY: as in `frozen`: the iterator borrows the database and the snapshot, both kept by the boxed view that
+        // is stored beside it and dropped after it.
+        let rows = rows.map(|rows| unsafe { std::mem::transmute::<DBRawIterator<'_>, DBRawIterator<'static>>(rows) });
+        Ok(OwnedRows { rows: Rows(rows), _view: self })
+    }
+}
+
+impl Read for View {
+    fn get(&self, space: Keyspace, key: &[u8]) -> Result<Option<Bytes>> {
+        let value = self
+            .live
+            .db
+            .get_cf_opt(self.live.family(space), key, &self.read_options())
+            .map_err(failed("read a row"))?;
+        Ok(value.map(Bytes::from))
+    }
+
+    fn scan(&self, space: Keyspace, from: &[u8], to: Option<&[u8]>) -> Result<Box<dyn Cursor + '_>> {
+        Ok(Box::new(Rows(self.iterator(space, from, to)?)))
+    }
+}
+
+/// A cursor over a view that lives elsewhere. `None` is an empty range.
+struct Rows<'a>(Option<DBRawIterator<'a>>);
+
+/// A cursor with its view.
+pub(super) struct OwnedRows {
+    // Before the view: dropped first.
+    rows: Rows<'static>,
+    _view: View,
+}
+
+impl Cursor for Rows<'_> {
+    fn key(&self) -> Option<&[u8]> {
+        self.0.as_ref().and_then(|rows| rows.key())
+    }
+
+    fn value(&self) -> &[u8] {
+        self.0.as_ref().and_then(|rows| rows.value()).unwrap_or_default()
+    }
+
+    fn advance(&mut self) -> Result<()> {
+        self.step(|rows| rows.next())
+    }
+
+    fn seek(&mut self, key: &[u8]) -> Result<()> {
+        self.step(|rows| {
+            if rows.key().is_some_and(|at| at < key) {
+                rows.seek(key);
+            }
+        })
+    }
+}
+
+impl Rows<'_> {
+    fn step(&mut self, step: impl FnOnce(&mut DBRawIterator<'_>)) -> Result<()> {
+        let Some(rows) = &mut self.0 else {
+            return Ok(());
+        };
+        // Moving an iterator that is at its end is undefined in RocksDB.
+        if rows.valid() {
+            step(rows);
+        }
+        rows.status().map_err(|error| BackendError::new("scan", error))
+    }
+}
+
+impl Cursor for OwnedRows {
+    fn key(&self) -> Option<&[u8]> {
+        self.rows.key()
+    }
+
+    fn value(&self) -> &[u8] {
+        self.rows.value()
+    }
+
+    fn advance(&mut self) -> Result<()> {
+        self.rows.advance()
+    }
+
+    fn seek(&mut self, key: &[u8]) -> Result<()> {
+        self.rows.seek(key)
+    }
+}

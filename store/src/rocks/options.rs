@@ -1,0 +1,61 @@
+//! How RocksDB is set up, and why.
+//!
+//! Nothing here changes what is stored. Invariant: all members of a process share one block cache and one budget.
+
+use corten_store_core::backend::Keyspace;
+use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, Options};
+
+/// Sizes that an operator may want to change.
+#[derive(Clone)]
+pub(crate) struct RocksOptions {
+    /// Blocks of table files kept uncompressed in memory.
+    pub(crate) cache_bytes: usize,
+    /// Rows kept in memory before they are flushed; also bounds what a restart replays.
+    pub(crate) memtable_bytes: usize,
+}
+
+impl Default for RocksOptions {
+    fn default() -> Self {
+        Self { cache_bytes: 64 << 20, memtable_bytes: 32 << 20 }
+    }
+}
+
+impl RocksOptions {
+    pub(super) fn database(&self) -> Options {
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        // Without RocksDB's log, a flush of one column family alone would tear batches apart on a crash.
+        options.set_atomic_flush(true);
+        options.set_max_background_jobs(2);
+        // Spreads write-back, so that the Raft log's sync does not wait behind a burst of table writes.
+        options.set_bytes_per_sync(1 << 20);
+        options.set_db_write_buffer_size(self.memtable_bytes);
+        options.set_keep_log_file_num(2);
+        options.set_stats_dump_period_sec(0);
+        options.set_log_level(rocksdb::LogLevel::Warn);
+        options
+    }
+
+    pub(super) fn families(&self) -> Vec<ColumnFamilyDescriptor> {
+        let cache = Cache::new_lru_cache(self.cache_bytes);
+        let family = |space: Keyspace| {
+            let mut blocks = BlockBasedOptions::default();
+            blocks.set_block_cache(&cache);
+            // Index and filters count against the cache, so that memory stays bounded when the data grows.
+            blocks.set_cache_index_and_filter_blocks(true);
+            blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+            blocks.set_block_size(16 << 10);
+            blocks.set_format_version(5);
+            let mut options = Options::default();
+            options.set_block_based_table_factory(&blocks);
+            options.set_compression_type(DBCompressionType::Lz4);
+            options.set_bottommost_compression_type(DBCompressionType::Zstd);
+            options.set_write_buffer_size(self.memtable_bytes);
+            options.set_target_file_size_base(32 << 20);
+            ColumnFamilyDescriptor::new(space.name(), options)
+        };
+        let default = ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, Options::default());
+        Keyspace::ALL.into_iter().map(family).chain([default]).collect()
+    }
+}

@@ -1,0 +1,57 @@
+//! The member's metrics, under etcd's names where they mean the same.
+//!
+//! Read at scrape time from what exists anyway. Invariant: no label grows with the number of keys or clients.
+
+use std::sync::{Arc, Weak};
+
+use corten_base::admin::AdminServer;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use crate::raft::member::Member;
+
+pub(super) fn register(admin: &AdminServer, member: &Arc<Member>) {
+    let collector = MemberCollector(Arc::downgrade(member));
+    admin.with_registry(|registry| registry.register_collector(Box::new(collector)));
+}
+
+#[derive(Debug)]
+struct MemberCollector(Weak<Member>);
+
+impl Collector for MemberCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let Some(member) = self.0.upgrade() else {
+            return Ok(());
+        };
+        let status = member.status();
+        let size = member.engine().store().size();
+        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let gauges = [
+            ("etcd_server_has_leader", "Whether a leader is known", i64::from(status.leader != 0)),
+            ("etcd_server_is_leader", "Whether this member leads", i64::from(status.leader == member.id().0)),
+            ("etcd_server_is_learner", "Whether this member does not vote", i64::from(status.is_learner)),
+            ("etcd_server_proposals_pending", "Proposals of this member's clients in flight", number(member.pending())),
+            ("etcd_server_quota_backend_bytes", "Limit of the store's size", number(status.quota_bytes)),
+            ("etcd_mvcc_db_total_size_in_bytes", "Bytes of the state on disk and in memory", number(size.allocated)),
+            ("etcd_mvcc_db_total_size_in_use_in_bytes", "Bytes of live rows", number(size.in_use)),
+            ("corten_store_raft_term", "Present term", number(status.term)),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(value);
+            let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+            gauge.encode(metric)?;
+        }
+        let counters = [
+            ("etcd_server_proposals_committed", "Index of the last committed entry", status.committed_index),
+            ("etcd_server_proposals_applied", "Index of the last applied entry", status.applied_index),
+        ];
+        for (name, help, value) in counters {
+            let counter = ConstCounter::new(value);
+            let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
+            counter.encode(metric)?;
+        }
+        Ok(())
+    }
+}

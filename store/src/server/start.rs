@@ -1,0 +1,174 @@
+//! Opens a member's data and sets consensus going.
+//!
+//! The order matters and is all here: identity, log, state, consensus, peer port, bootstrap. Invariant: nothing is
+//! answered to another member before the vote and the log are loaded.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use corten_base::shutdown::Shutdown;
+use corten_base::tasks::{TaskKind, spawn};
+use corten_base::tls::{self, ClientAuth};
+use corten_store_core::Store as CoreStore;
+use openraft::SnapshotPolicy;
+use openraft::errors::{InitializeError, RaftError};
+use tonic::service::Routes;
+
+use super::listen::{self, Bound};
+use super::{Serving, StoreError};
+use crate::config::{ClusterState, Settings};
+use crate::peer::connect::Peers;
+use crate::peer::service::PeerService;
+use crate::raft::applied::AppliedIndex;
+use crate::raft::identity::{self, Identity};
+use crate::raft::log_store::LogStore;
+use crate::raft::machine::Machine;
+use crate::raft::member::{self, Member, Parts, Raft};
+use crate::raft::network::NetworkFactory;
+use crate::raft::snapshot;
+use crate::raft::state_machine::StateMachine;
+use crate::raft::wal::{Wal, WalOptions};
+use crate::replica::Engine;
+use crate::rocks::{Rocks, RocksOptions};
+
+/// How often the size of the log is looked at.
+const LOG_CHECK: Duration = Duration::from_secs(1);
+
+/// What `start` has set going.
+pub(super) struct Started {
+    pub(super) member: Arc<Member>,
+    pub(super) apply: JoinHandle<()>,
+    pub(super) peers: Serving,
+    pub(super) wal: Arc<Wal>,
+}
+
+pub(super) async fn start(
+    settings: &Settings,
+    peer_sockets: Vec<Bound>,
+    background: &Shutdown,
+) -> Result<Started, StoreError> {
+    let identity = Box::pin(identity::establish(settings)).await?;
+    let (member, wal, apply) = Box::pin(open(settings, identity)).await?;
+    let peer_tls = match &settings.peer_tls {
+        Some(files) => Some(tls::server_config(files, ClientAuth::Required)?),
+        None => None,
+    };
+    let routes = Routes::new(PeerService::server(Arc::clone(&member)));
+    let mut peers = Serving(Vec::new());
+    for bound in peer_sockets {
+        listen::serve_bound(&mut peers, bound, peer_tls.clone(), &routes, background)?;
+    }
+    if settings.config.initial_cluster_state == ClusterState::New {
+        found(settings, &member).await?;
+    }
+    spawn_background(settings, &member, Arc::clone(&wal), background);
+    Ok(Started { member, apply, peers, wal })
+}
+
+async fn open(
+    settings: &Settings,
+    identity: Identity,
+) -> Result<(Arc<Member>, Arc<Wal>, JoinHandle<()>), StoreError> {
+    let dir = &settings.config.data_dir;
+    let (incoming, outgoing) = (dir.join("incoming"), dir.join("outgoing"));
+    snapshot::clear(&incoming)?;
+    snapshot::clear(&outgoing)?;
+    let wal = Arc::new(Wal::open(WalOptions::new(dir.join("wal")))?);
+    let options = RocksOptions {
+        cache_bytes: settings.config.block_cache_bytes,
+        memtable_bytes: settings.config.memtable_bytes,
+    };
+    let rocks = Arc::new(Rocks::open(&dir.join("state"), options)?);
+    let (store, writer) = CoreStore::open(Arc::clone(&rocks) as Arc<_>)?;
+    let engine = Engine::new(store)?;
+    let applied = AppliedIndex::default();
+    let machine = Machine::new(Arc::clone(&rocks), writer, engine.clone(), applied.clone(), outgoing)?;
+    let (state_machine, apply) = StateMachine::start(machine, rocks)?;
+    let client_tls = match &settings.peer_tls {
+        Some(files) => Some(tls::client_config(files)?),
+        None => None,
+    };
+    let peers = Arc::new(Peers::new(identity.cluster, client_tls));
+    let config = Arc::new(raft_config(settings).validate().map_err(|error| StoreError::Consensus(error.to_string()))?);
+    let network = NetworkFactory::new(Arc::clone(&peers));
+    let raft = Raft::new(identity.member, config, network, LogStore::new(Arc::clone(&wal)), state_machine)
+        .await
+        .map_err(|error| StoreError::Consensus(error.to_string()))?;
+    let member = Member::new(Parts {
+        identity,
+        raft,
+        peers,
+        applied,
+        engine,
+        incoming,
+        quota_bytes: settings.config.quota_backend_bytes,
+    });
+    Ok((Arc::new(member), wal, apply))
+}
+
+fn raft_config(settings: &Settings) -> openraft::Config {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let election = millis(settings.election);
+    openraft::Config {
+        cluster_name: settings.config.initial_cluster_token.clone(),
+        heartbeat_interval: millis(settings.heartbeat),
+        // A follower stands for election after the leader's lease (the maximum) and a random time in this range.
+        election_timeout_min: election / 2,
+        election_timeout_max: election,
+        enable_pre_vote: Some(true),
+        // The least that openraft admits: the lease and the longest election timeout.
+        quorum_loss_probe_interval: Some(2 * election),
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(settings.config.snapshot_count),
+        max_in_snapshot_log_to_keep: settings.config.snapshot_catchup_entries,
+        purge_batch_size: 512,
+        replication_lag_threshold: settings.config.snapshot_catchup_entries,
+        // Also bounded in bytes by the log reader.
+        max_payload_entries: 1024,
+        install_snapshot_timeout: 60_000,
+        backoff: "50ms 100ms ...1s".to_owned(),
+        ..openraft::Config::default()
+    }
+}
+
+/// Founds the cluster, unless that has been done. Every founding member does, with the same members.
+async fn found(settings: &Settings, member: &Arc<Member>) -> Result<(), StoreError> {
+    match member.raft().initialize(identity::founding_members(settings)).await {
+        Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+        Err(error) => Err(StoreError::Consensus(error.to_string())),
+    }
+}
+
+fn spawn_background(settings: &Settings, member: &Arc<Member>, wal: Arc<Wal>, stop: &Shutdown) {
+    spawn("engine", TaskKind::Critical, member.engine().clone().maintain(stop.clone()));
+    let lessor = member::run_lessor(Arc::clone(member), settings.election, stop.clone());
+    spawn("lessor", TaskKind::Critical, lessor);
+    spawn("promote-learners", TaskKind::Critical, member::promote_learners(Arc::clone(member), stop.clone()));
+    let (name, urls) = (settings.config.name.clone(), settings.advertise_client.clone());
+    spawn("publish", TaskKind::Background, member::publish_self(Arc::clone(member), name, urls, stop.clone()));
+    let limit = settings.config.snapshot_log_bytes;
+    spawn("log-size", TaskKind::Background, watch_log_size(Arc::clone(member), wal, limit, stop.clone()));
+}
+
+/// Asks for a snapshot when the log has grown by `limit` bytes, so that large values do not fill the disk with log.
+async fn watch_log_size(member: Arc<Member>, wal: Arc<Wal>, limit: u64, stop: Shutdown) {
+    let mut tick = tokio::time::interval(LOG_CHECK);
+    let mut asked_at = 0;
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.wait() => return,
+            _ = tick.tick() => {}
+        }
+        let size = wal.disk_bytes();
+        // Purging makes the log smaller again; entries kept for followers must not trigger a snapshot each second.
+        asked_at = asked_at.min(size);
+        if size < asked_at + limit {
+            continue;
+        }
+        asked_at = size;
+        if member.raft().trigger().snapshot().await.is_err() {
+            return;
+        }
+    }
+}
