@@ -44,7 +44,7 @@ test: setup-test ## All tests: unit, component and e2e
 	@$(ENV); cargo test --locked -p corten-e2e -- --test-threads=1
 
 check: setup-build ## Format, lints, tidy: never writes
-	@$(ENV); cargo fmt --all --check; cargo clippy --workspace --all-targets --locked -- -D warnings; cargo run -q --locked -p xtask -- tidy
+	@$(ENV); cargo fmt --all --check; cargo clippy --workspace --all-targets --locked -- -D warnings; cargo run -q --locked -p xtask -- tidy; cargo run -q --locked -p xtask -- deps
 
 fix: setup-build ## What check wants, written
 	@$(ENV); cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged; cargo fmt --all

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use corten::host::{self, Paths};
 use corten::roles::{self, Role};
-use corten::{apply, detach, status, up};
+use corten::{apply, bench, detach, status, up};
 use corten_base::shutdown::Shutdown;
 use corten_base::telemetry::{self, TelemetryConfig};
 use corten_client::ClientConfig;
@@ -71,6 +71,13 @@ enum Verb {
         paths: Paths,
         #[command(subcommand)]
         command: ImageVerb,
+    },
+    /// Measure the running one-machine cluster.
+    Bench {
+        #[command(flatten)]
+        paths: Paths,
+        #[command(flatten)]
+        options: bench::Options,
     },
     /// A cluster of several hosts on this machine, each a network namespace.
     Lab(lab::Lab),
@@ -152,6 +159,12 @@ async fn run_async(verb: Verb, telemetry: &TelemetryConfig) -> Result<()> {
             let root = paths.data_dir.join("node").join("images");
             for image in corten_node_agent::images::import_archive(&root, &file).await? {
                 println!("{} {}", image.references.join(" "), image.id);
+            }
+            Ok(())
+        }
+        Verb::Bench { paths, options } => {
+            for line in bench::run(&admin(&paths), &options).await? {
+                println!("{line}");
             }
             Ok(())
         }

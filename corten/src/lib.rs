@@ -5,6 +5,7 @@
 //! decides about ports, paths or identities.
 
 pub mod apply;
+pub mod bench;
 pub mod cluster;
 pub mod detach;
 pub mod host;

@@ -16,28 +16,88 @@ const COMPONENT_TESTS: &[&str] = &["corten-apiserver", "corten-store"];
 
 /// Every crate of the workspace, bottom up.
 pub const TABLE: &[Edges] = &[
-    Edges { name: "corten-base", normal: &[], dev: &[] },
-    Edges { name: "corten-proto", normal: &[], dev: &[] },
-    Edges { name: "corten-api", normal: &[], dev: &[] },
-    Edges { name: "corten-client", normal: &["corten-base", "corten-proto", "corten-api"], dev: COMPONENT_TESTS },
+    Edges {
+        name: "corten-base",
+        normal: &[],
+        dev: &[],
+    },
+    Edges {
+        name: "corten-proto",
+        normal: &[],
+        dev: &[],
+    },
+    Edges {
+        name: "corten-api",
+        normal: &[],
+        dev: &[],
+    },
+    Edges {
+        name: "corten-client",
+        normal: &["corten-base", "corten-proto", "corten-api"],
+        dev: COMPONENT_TESTS,
+    },
     // The store knows keys, bytes and revisions, and no Kubernetes kind: so never corten-api.
-    Edges { name: "corten-store-core", normal: &["corten-proto"], dev: &[] },
-    Edges { name: "corten-store", normal: &["corten-base", "corten-proto", "corten-store-core"], dev: &[] },
+    Edges {
+        name: "corten-store-core",
+        normal: &["corten-proto"],
+        dev: &[],
+    },
+    Edges {
+        name: "corten-store",
+        normal: &["corten-base", "corten-proto", "corten-store-core"],
+        dev: &[],
+    },
     // The apiserver reaches the store only through its gRPC API; tests start one in process.
-    Edges { name: "corten-apiserver", normal: &["corten-base", "corten-proto", "corten-api"], dev: &["corten-store", "corten-client"] },
-    Edges { name: "corten-scheduler", normal: COMPONENT, dev: COMPONENT_TESTS },
-    Edges { name: "corten-controllers", normal: COMPONENT, dev: COMPONENT_TESTS },
-    Edges { name: "corten-node-agent", normal: COMPONENT, dev: COMPONENT_TESTS },
-    Edges { name: "corten-proxy", normal: COMPONENT, dev: COMPONENT_TESTS },
+    Edges {
+        name: "corten-apiserver",
+        normal: &["corten-base", "corten-proto", "corten-api"],
+        dev: &["corten-store", "corten-client"],
+    },
+    Edges {
+        name: "corten-scheduler",
+        normal: COMPONENT,
+        dev: COMPONENT_TESTS,
+    },
+    Edges {
+        name: "corten-controllers",
+        normal: COMPONENT,
+        dev: COMPONENT_TESTS,
+    },
+    Edges {
+        name: "corten-node-agent",
+        normal: COMPONENT,
+        dev: COMPONENT_TESTS,
+    },
+    Edges {
+        name: "corten-proxy",
+        normal: COMPONENT,
+        dev: COMPONENT_TESTS,
+    },
     Edges {
         name: "corten",
         normal: &[
-            "corten-base", "corten-proto", "corten-api", "corten-client", "corten-store", "corten-apiserver",
-            "corten-scheduler", "corten-controllers", "corten-node-agent", "corten-proxy",
+            "corten-base",
+            "corten-proto",
+            "corten-api",
+            "corten-client",
+            "corten-store",
+            "corten-apiserver",
+            "corten-scheduler",
+            "corten-controllers",
+            "corten-node-agent",
+            "corten-proxy",
         ],
         dev: &[],
     },
     // Black-box tests: they drive binaries, and share only the launcher's lab code.
-    Edges { name: "corten-e2e", normal: &["corten"], dev: &["corten", "corten-base", "corten-proto"] },
-    Edges { name: "xtask", normal: &[], dev: &[] },
+    Edges {
+        name: "corten-e2e",
+        normal: &["corten"],
+        dev: &["corten", "corten-base", "corten-proto"],
+    },
+    Edges {
+        name: "xtask",
+        normal: &[],
+        dev: &[],
+    },
 ];

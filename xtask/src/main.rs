@@ -2,6 +2,7 @@
 //! Nothing here ships to users.
 
 mod codegen;
+mod deps;
 mod edges;
 mod proto;
 mod tidy;
@@ -21,6 +22,8 @@ enum Task {
     Codegen(codegen::Args),
     /// Generate Rust from the .proto files.
     Proto(proto::Args),
+    /// Check licences, banned crates and duplicates.
+    Deps(deps::Args),
     /// Check sizes, headers, crate edges, versions and links.
     Tidy(tidy::Args),
 }
@@ -29,6 +32,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().task {
         Task::Codegen(args) => codegen::run(&args),
         Task::Proto(args) => proto::run(&args),
+        Task::Deps(args) => deps::run(&args),
         Task::Tidy(args) => tidy::run(&args),
     }
 }

@@ -19,12 +19,18 @@ pub(crate) struct Args {
 
 /// Generates everything, or checks it.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto").canonicalize()?;
+    let proto = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../proto")
+        .canonicalize()?;
     let committed = proto.join("src/generated");
     let scratch = std::env::temp_dir().join(format!("corten-proto-{}", std::process::id()));
     fs::create_dir_all(&scratch)?;
     let result = generate(&proto, &scratch).and_then(|()| {
-        if args.check { compare(&scratch, &committed) } else { install(&scratch, &committed) }
+        if args.check {
+            compare(&scratch, &committed)
+        } else {
+            install(&scratch, &committed)
+        }
     });
     fs::remove_dir_all(&scratch)?;
     result
@@ -86,7 +92,11 @@ fn generated(folder: &Path) -> Result<Vec<(String, String)>> {
         if path.is_dir() {
             continue;
         }
-        let name = path.file_name().context("file without a name")?.to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .context("file without a name")?
+            .to_string_lossy()
+            .into_owned();
         let body = fs::read_to_string(&path)?;
         if name.ends_with(".rs") {
             files.push((name, body));
@@ -109,6 +119,9 @@ fn install(scratch: &Path, committed: &Path) -> Result<()> {
 
 fn compare(scratch: &Path, committed: &Path) -> Result<()> {
     let (fresh, old) = (generated(scratch)?, generated(committed)?);
-    ensure!(fresh == old, "proto/src/generated is stale: run `cargo run -p xtask -- proto` and commit");
+    ensure!(
+        fresh == old,
+        "proto/src/generated is stale: run `cargo run -p xtask -- proto` and commit"
+    );
     Ok(())
 }

@@ -23,19 +23,28 @@ pub fn run(_args: &Args) -> Result<()> {
     if faults.is_empty() {
         return Ok(());
     }
-    bail!("tidy found {} fault(s):\n{}", faults.len(), faults.join("\n"))
+    bail!(
+        "tidy found {} fault(s):\n{}",
+        faults.len(),
+        faults.join("\n")
+    )
 }
 
 /// The folder of the workspace.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map(Path::to_owned)
+        .unwrap_or_default()
 }
 
 fn check(root: &Path) -> Result<Vec<String>> {
     let mut faults = Vec::new();
     for file in tracked(root)? {
         let path = root.join(&file);
-        let Ok(text) = fs::read_to_string(&path) else { continue }; // removed, or not text
+        let Ok(text) = fs::read_to_string(&path) else {
+            continue;
+        }; // removed, or not text
         if file.ends_with(".rs") && !file.contains("/generated/") {
             rust_file(&file, &text, &mut faults);
         }
@@ -55,7 +64,10 @@ fn tracked(root: &Path) -> Result<Vec<String>> {
         .current_dir(root)
         .output()
         .context("git ls-files")?;
-    Ok(String::from_utf8_lossy(&out.stdout).lines().map(str::to_owned).collect())
+    Ok(String::from_utf8_lossy(&out.stdout)
+        .lines()
+        .map(str::to_owned)
+        .collect())
 }
 
 fn rust_file(file: &str, text: &str, faults: &mut Vec<String>) {
@@ -67,35 +79,63 @@ fn rust_file(file: &str, text: &str, faults: &mut Vec<String>) {
     }
     let lines: Vec<&str> = text.lines().collect();
     if lines.len() > LINES_MAX {
-        faults.push(format!("{file}: {} lines, the wall is {LINES_MAX} (style 9)", lines.len()));
+        faults.push(format!(
+            "{file}: {} lines, the wall is {LINES_MAX} (style 9)",
+            lines.len()
+        ));
     }
-    if let Some(start) = lines.windows(2).position(|w| w[0] == "#[cfg(test)]" && w[1].starts_with("mod ") && w[1].ends_with('{')) {
+    if let Some(start) = lines
+        .windows(2)
+        .position(|w| w[0] == "#[cfg(test)]" && w[1].starts_with("mod ") && w[1].ends_with('{'))
+    {
         let length = lines.len() - start;
         if length > INLINE_TEST_LINES_MAX {
-            faults.push(format!("{file}: {length} lines of inline tests; move them to a tests.rs (style 9)"));
+            faults.push(format!(
+                "{file}: {length} lines of inline tests; move them to a tests.rs (style 9)"
+            ));
         }
     }
 }
 
 fn manifest(file: &str, text: &str, faults: &mut Vec<String>) -> Result<()> {
     let manifest: toml::Table = text.parse().with_context(|| file.to_owned())?;
-    let name = manifest.get("package").and_then(|p| p.get("name")).and_then(toml::Value::as_str).unwrap_or_default();
-    if manifest.get("lints").and_then(|l| l.get("workspace")).and_then(toml::Value::as_bool) != Some(true) {
-        faults.push(format!("{file}: does not take the workspace's lints (style 70)"));
+    let name = manifest
+        .get("package")
+        .and_then(|p| p.get("name"))
+        .and_then(toml::Value::as_str)
+        .unwrap_or_default();
+    if manifest
+        .get("lints")
+        .and_then(|l| l.get("workspace"))
+        .and_then(toml::Value::as_bool)
+        != Some(true)
+    {
+        faults.push(format!(
+            "{file}: does not take the workspace's lints (style 70)"
+        ));
     }
     let Some(edges) = TABLE.iter().find(|e| e.name == name) else {
         faults.push(format!("{file}: {name} is not in xtask/src/edges.rs"));
         return Ok(());
     };
-    for (section, dev) in [("dependencies", false), ("build-dependencies", false), ("dev-dependencies", true)] {
-        let Some(table) = manifest.get(section).and_then(toml::Value::as_table) else { continue };
+    for (section, dev) in [
+        ("dependencies", false),
+        ("build-dependencies", false),
+        ("dev-dependencies", true),
+    ] {
+        let Some(table) = manifest.get(section).and_then(toml::Value::as_table) else {
+            continue;
+        };
         for (dependency, value) in table {
             if value.get("workspace").and_then(toml::Value::as_bool) != Some(true) {
                 faults.push(format!("{file}: {dependency} names its version here; the workspace table is the only place (style 73)"));
             }
-            let allowed = edges.normal.contains(&dependency.as_str()) || (dev && edges.dev.contains(&dependency.as_str()));
+            let allowed = edges.normal.contains(&dependency.as_str())
+                || (dev && edges.dev.contains(&dependency.as_str()));
             if dependency.starts_with("corten") && !allowed && dependency != name {
-                faults.push(format!("{file}: {name} -> {dependency} is not an edge of the table (style 4)"));
+                faults.push(format!(
+                    "{file}: {name} -> {dependency} is not an edge of the table (style 4)"
+                ));
             }
         }
     }
@@ -106,7 +146,9 @@ fn manifest(file: &str, text: &str, faults: &mut Vec<String>) -> Result<()> {
 fn links(root: &Path, file: &str, text: &str, faults: &mut Vec<String>) {
     let folder = Path::new(file).parent().unwrap_or(Path::new(""));
     for part in text.split("](").skip(1) {
-        let Some(target) = part.split(')').next() else { continue };
+        let Some(target) = part.split(')').next() else {
+            continue;
+        };
         let target = target.split('#').next().unwrap_or_default();
         if target.is_empty() || target.contains("://") || target.contains(' ') {
             continue;

@@ -1,0 +1,98 @@
+//! Images for tests, made of Debian's static busybox and a few scripts: a docker archive, built without any builder.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+/// What an image shall hold beside busybox.
+#[derive(Clone, Debug, Default)]
+pub struct Recipe {
+    /// Files as (path, content); executable.
+    pub files: Vec<(String, String)>,
+    /// What runs.
+    pub command: Vec<String>,
+    /// `NAME=value` pairs.
+    pub env: Vec<String>,
+}
+
+/// A web server that says its version and host name, and goes on serving for a while after SIGTERM, as a server that drains
+/// does.
+pub fn web(version: &str) -> Recipe {
+    let script = "#!/bin/sh\nmkdir -p /tmp/www\necho \"$VERSION $(hostname)\" > /tmp/www/index.html\n\
+                  trap 'sleep 3; exit 0' TERM\nhttpd -p 8080 -h /tmp/www\necho \"serving $VERSION\"\n\
+                  while :; do sleep 1 & wait $!; done\n";
+    Recipe {
+        files: vec![("bin/web".to_owned(), script.to_owned())],
+        command: vec!["/bin/web".to_owned()],
+        env: vec![format!("VERSION={version}")],
+    }
+}
+
+/// Writes a docker archive of `recipe` under the name `tag`; returns its path.
+pub fn build(recipe: &Recipe, tag: &str, dir: &Path) -> Result<PathBuf> {
+    let layer = layer(recipe)?;
+    let diff_id = format!("sha256:{}", hex::encode(Sha256::digest(&layer)));
+    let mut env = vec!["PATH=/bin:/sbin:/usr/bin:/usr/sbin".to_owned()];
+    env.extend(recipe.env.iter().cloned());
+    let config = serde_json::json!({
+        "architecture": "amd64", "os": "linux", "created": "2026-01-01T00:00:00Z",
+        "config": {"Cmd": recipe.command, "Env": env, "WorkingDir": "/"},
+        "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+        "history": [{"created": "2026-01-01T00:00:00Z", "created_by": "corten e2e"}],
+    })
+    .to_string();
+    let name = hex::encode(Sha256::digest(config.as_bytes()));
+    let manifest =
+        serde_json::json!([{"Config": format!("{name}.json"), "RepoTags": [tag], "Layers": ["layer.tar"]}]).to_string();
+    std::fs::create_dir_all(dir)?;
+    let path = dir.join(format!("{}.tar", tag.replace(['/', ':'], "-")));
+    let mut archive = tar::Builder::new(std::fs::File::create(&path)?);
+    for (name, bytes) in [
+        ("manifest.json".to_owned(), manifest.as_bytes()),
+        (format!("{name}.json"), config.as_bytes()),
+        ("layer.tar".to_owned(), layer.as_slice()),
+    ] {
+        append(&mut archive, &name, bytes, 0o644)?;
+    }
+    archive.finish()?;
+    Ok(path)
+}
+
+fn layer(recipe: &Recipe) -> Result<Vec<u8>> {
+    let busybox = std::fs::read("/bin/busybox").or_else(|_| std::fs::read("/usr/bin/busybox"));
+    let busybox = busybox.context("busybox is missing; install busybox-static")?;
+    let listed = std::process::Command::new("busybox").arg("--list").output().context("busybox")?;
+    let mut archive = tar::Builder::new(Vec::new());
+    for dir in ["bin", "etc", "tmp", "root", "proc", "sys", "dev", "usr", "var"] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_mode(if dir == "tmp" { 0o1777 } else { 0o755 });
+        header.set_size(0);
+        archive.append_data(&mut header, format!("{dir}/"), std::io::empty())?;
+    }
+    append(&mut archive, "bin/busybox", &busybox, 0o755)?;
+    for applet in String::from_utf8_lossy(&listed.stdout).lines().filter(|applet| *applet != "busybox") {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        header.set_mode(0o777);
+        archive.append_link(&mut header, format!("bin/{applet}"), "busybox")?;
+    }
+    append(&mut archive, "etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n", 0o644)?;
+    append(&mut archive, "etc/group", b"root:x:0:\nuser:x:1000:\n", 0o644)?;
+    for (path, content) in &recipe.files {
+        append(&mut archive, path, content.as_bytes(), 0o755)?;
+    }
+    Ok(archive.into_inner()?)
+}
+
+fn append(archive: &mut tar::Builder<impl Write>, name: &str, bytes: &[u8], mode: u32) -> Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(bytes.len() as u64);
+    header.set_mode(mode);
+    header.set_mtime(0);
+    archive.append_data(&mut header, name, bytes)?;
+    Ok(())
+}

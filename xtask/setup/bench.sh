@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# `make bench` behind the build: figures of this machine, each from a fresh start. Nothing here passes or fails.
+. "$(dirname "$0")/env.sh"
+corten="$CARGO_TARGET_DIR/release/corten"
+work="$(mktemp -d /var/tmp/corten-bench.XXXXXX)"
+ns="corten-bench"
+pids=()
+paths=(--data-dir "$work/data" --run-dir "$work/run" --config-dir "$work/config")
+inside() { nsenter --net="/run/netns/$ns" "$@"; }
+cleanup() {
+    inside "$corten" down "${paths[@]}" >/dev/null 2>&1 || true
+    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+    ip netns delete "$ns" 2>/dev/null || true
+    awk '{print $2}' /proc/self/mounts | grep "^$work" | sort -r | xargs -r umount -l || true
+    rm -rf "$work"
+}
+trap cleanup EXIT
+ip netns delete "$ns" 2>/dev/null || true
+ip netns add "$ns"
+ip -n "$ns" link set lo up
+ip -n "$ns" link add u0 type veth peer name u1
+ip -n "$ns" link set u1 up
+ip -n "$ns" addr add 192.168.98.1/24 dev u0
+ip -n "$ns" link set u0 up
+ip -n "$ns" route add default via 192.168.98.254
+
+step "cold start (first start: keys, empty store) and warm start"
+first="$(inside "$corten" up --detach --node-ip 192.168.98.1 "${paths[@]}" | sed -n 's/.*ready after \([0-9]*\) ms.*/\1/p')"
+inside "$corten" down "${paths[@]}" >/dev/null
+second="$(inside "$corten" up --detach --node-ip 192.168.98.1 "${paths[@]}" | sed -n 's/.*ready after \([0-9]*\) ms.*/\1/p')"
+step "idle memory after 20 s"
+sleep 20
+pid="$(cat "$work/run/corten.pid")"
+rss="$(awk '/^VmRSS/ {print $2}' "/proc/$pid/status")"
+step "API and pods"
+"$CORTEN_ROOT/examples/demo/image.sh" "$work/image.tar"
+inside "$corten" image "${paths[@]}" import "$work/image.tar" >/dev/null
+figures="$(inside "$corten" bench "${paths[@]}")"
+inside "$corten" down "${paths[@]}" >/dev/null
+
+step "store, 3 members on loopback, fsync on"
+cargo build --quiet --release --locked -p corten-store --example bench
+members="m1=http://127.0.0.1:23801,m2=http://127.0.0.1:23802,m3=http://127.0.0.1:23803"
+for i in 1 2 3; do
+    cat > "$work/m$i.toml" <<TOML
+name = "m$i"
+data-dir = "$work/m$i"
+listen-client-urls = ["http://127.0.0.1:2379$i"]
+listen-peer-urls = ["http://127.0.0.1:2380$i"]
+initial-cluster = "$members"
+TOML
+    "$corten" role store --config "$work/m$i.toml" >"$work/m$i.log" 2>&1 &
+    pids+=($!)
+done
+sleep 3
+endpoints=http://127.0.0.1:23791,http://127.0.0.1:23792,http://127.0.0.1:23793
+bench="$CARGO_TARGET_DIR/release/examples/bench"
+one="$("$bench" --endpoints "$endpoints" --clients 1 --total 2000 | tail -n 3)"
+many="$("$bench" --endpoints "$endpoints" --clients 256 --conns 16 --total 40000 | tail -n 3)"
+
+cat <<TXT
+
+machine: $(nproc) cores, $(awk '/MemTotal/ {printf "%.0f GiB", $2/1048576}' /proc/meminfo), $(uname -r)
+cold start to Ready, first ever              $first ms
+cold start to Ready, state present           $second ms
+idle memory of the whole process (RSS)       $((rss / 1024)) MiB
+$figures
+store, 3 members, put 256 B, 1 client:
+$one
+store, 3 members, put 256 B, 256 clients:
+$many
+TXT
