@@ -1,7 +1,7 @@
 //! The whole picture: nodes in slots, pods on them, and the counts kept beside. One owner changes it; placing only reads
 //! (and fills caches). Invariant: a pod is on at most one node, and every count agrees with what is on the nodes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::groups::{Groups, Namespaces};
@@ -35,8 +35,9 @@ pub struct Cluster {
     free: Vec<usize>,
     /// Slots of pods by uid.
     placed: HashMap<String, usize>,
-    /// Pods that wait for their victims to go, by the node that they wait for.
-    nominated: HashMap<String, Vec<Arc<PodInfo>>>,
+    pub(super) reservations: Reservations,
+    /// How many placed pods have which priority: whether there is anyone to evict at all.
+    priorities: BTreeMap<i32, usize>,
     pub(super) namespaces: Namespaces,
     pub(super) groups: Groups,
     pub(super) topologies: Topologies,
@@ -145,6 +146,7 @@ impl Cluster {
         self.remove_pod(&pod.uid);
         let slot = self.slot_for(node);
         self.nodes[slot].add(pod);
+        *self.priorities.entry(pod.priority).or_default() += 1;
         self.placed.insert(pod.uid.clone(), slot);
         self.groups.adjust(pod, slot, 1, &self.namespaces);
         self.clear_nomination(&pod.uid);
@@ -154,6 +156,12 @@ impl Cluster {
     pub fn remove_pod(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
         let slot = self.placed.remove(uid)?;
         let pod = self.nodes[slot].remove(uid)?;
+        if let Some(count) = self.priorities.get_mut(&pod.priority) {
+            *count -= 1;
+            if *count == 0 {
+                self.priorities.remove(&pod.priority);
+            }
+        }
         self.groups.adjust(&pod, slot, -1, &self.namespaces);
         self.free_if_empty(slot);
         Some(pod)
@@ -174,8 +182,9 @@ impl Cluster {
 
     /// Reserves room on a node for a pod whose victims are going.
     pub fn nominate(&mut self, pod: &Arc<PodInfo>, node: &str) {
-        self.clear_nomination(&pod.uid);
-        self.nominated
+        self.reservations.clear(&pod.uid);
+        self.reservations
+            .by_node
             .entry(node.to_owned())
             .or_default()
             .push(Arc::clone(pod));
@@ -183,38 +192,22 @@ impl Cluster {
 
     /// Ends a reservation; the node it was for.
     pub fn clear_nomination(&mut self, uid: &str) -> Option<String> {
-        let node = self
-            .nominated
-            .iter()
-            .find(|(_, pods)| pods.iter().any(|pod| pod.uid == uid))
-            .map(|(node, _)| node.clone())?;
-        let pods = self.nominated.get_mut(&node)?;
-        pods.retain(|pod| pod.uid != uid);
-        if pods.is_empty() {
-            self.nominated.remove(&node);
-        }
-        Some(node)
+        self.reservations.clear(uid)
     }
 
     /// Pods that wait for a node.
     pub fn nominated_to(&self, node: &str) -> &[Arc<PodInfo>] {
-        self.nominated.get(node).map_or(&[], Vec::as_slice)
+        self.reservations
+            .by_node
+            .get(node)
+            .map_or(&[], Vec::as_slice)
     }
 
-    /// What pods that wait for the node, and come before `pod`, will take there.
-    pub fn reserved(&self, slot: usize, pod: &PodInfo) -> Option<Extra> {
-        if self.nominated.is_empty() {
-            return None;
-        }
-        let mut extra = Extra::default();
-        for waiting in self.nominated_to(&self.nodes[slot].name) {
-            if waiting.uid != pod.uid && waiting.priority >= pod.priority {
-                extra.count += 1;
-                extra.requests.add(&waiting.requests, 1);
-                extra.ports.extend(waiting.ports.iter().cloned());
-            }
-        }
-        (extra.count > 0).then_some(extra)
+    /// Whether any placed pod is less important than this.
+    pub fn has_lower_priority(&self, priority: i32) -> bool {
+        self.priorities
+            .first_key_value()
+            .is_some_and(|(lowest, _)| *lowest < priority)
     }
 
     fn slot_for(&mut self, name: &str) -> usize {
@@ -253,5 +246,44 @@ impl Cluster {
         for image in after.into_iter().flat_map(|spec| spec.images.keys()) {
             *self.images.entry(image.clone()).or_default() += 1;
         }
+    }
+}
+
+/// Room kept for pods whose victims are going, by node.
+#[derive(Clone, Debug, Default)]
+pub struct Reservations {
+    by_node: HashMap<String, Vec<Arc<PodInfo>>>,
+}
+
+impl Reservations {
+    /// What pods that wait for the node, and come before `pod`, will take there.
+    pub fn before(&self, node: &NodeInfo, pod: &PodInfo) -> Option<Extra> {
+        if self.by_node.is_empty() {
+            return None;
+        }
+        let mut extra = Extra::default();
+        for waiting in self.by_node.get(&node.name)? {
+            if waiting.uid != pod.uid && waiting.priority >= pod.priority {
+                extra.count += 1;
+                extra.requests.add(&waiting.requests, 1);
+                extra.ports.extend(waiting.ports.iter().cloned());
+            }
+        }
+        (extra.count > 0).then_some(extra)
+    }
+
+    fn clear(&mut self, uid: &str) -> Option<String> {
+        let holds = |pods: &[Arc<PodInfo>]| pods.iter().any(|pod| pod.uid == uid);
+        let node = self
+            .by_node
+            .iter()
+            .find(|(_, pods)| holds(pods))
+            .map(|(node, _)| node.clone())?;
+        let pods = self.by_node.get_mut(&node)?;
+        pods.retain(|pod| pod.uid != uid);
+        if pods.is_empty() {
+            self.by_node.remove(&node);
+        }
+        Some(node)
     }
 }

@@ -1,17 +1,19 @@
 //! Why a pod fits nowhere, in the words that people and tools know, and then node by node. Texts only.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::fmt::Write;
+
+use super::cluster::Cluster;
 
 /// Events and conditions are cut at this size, in bytes.
 pub const MESSAGE_LIMIT: usize = 1_024;
 
 /// Why a pod cannot go to a node.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// Not enough of a resource; what is wanted and what is free, for the details.
     Insufficient {
-        resource: String,
+        resource: Cow<'static, str>,
         wanted: i64,
         free: i64,
         total: i64,
@@ -63,6 +65,16 @@ impl Reason {
                 "node(s) didn't match pod topology spread constraints (missing required label)"
                     .to_owned()
             }
+        }
+    }
+
+    /// Whether both have the same words in the summary.
+    fn reads_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Insufficient { resource: a, .. }, Self::Insufficient { resource: b, .. }) => {
+                a == b
+            }
+            _ => self == other,
         }
     }
 
@@ -144,56 +156,82 @@ fn amount(resource: &str, value: i64) -> String {
     }
 }
 
-/// Why a pod fits nowhere: the reasons of each node, by the node's name.
+/// Why one node is out: one reason, rarely more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeReasons {
+    pub slot: usize,
+    pub first: Reason,
+    pub more: Vec<Reason>,
+}
+
+impl NodeReasons {
+    /// All reasons.
+    pub fn all(&self) -> impl Iterator<Item = &Reason> {
+        std::iter::once(&self.first).chain(&self.more)
+    }
+}
+
+/// Why a pod fits nowhere, node by node. Thousands of nodes have a handful of different reasons, so texts are made of
+/// the different ones only.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NoFit {
-    pub nodes: BTreeMap<String, Vec<Reason>>,
+    pub nodes: Vec<NodeReasons>,
 }
 
 impl NoFit {
     /// What could cure it, as bits of [`waits`]. Without nodes, a node.
     pub fn waits_for(&self) -> u8 {
-        let all = self.nodes.values().flatten();
+        let all = self.nodes.iter().flat_map(NodeReasons::all);
         all.fold(waits::NODE, |bits, reason| bits | reason.waits_for())
     }
 
-    /// The names of nodes on which evicting pods could help.
-    pub fn resolvable(&self) -> impl Iterator<Item = &str> {
+    /// The slots of nodes on which evicting pods could help.
+    pub fn resolvable(&self) -> impl Iterator<Item = usize> {
         self.nodes
             .iter()
-            .filter(|(_, reasons)| reasons.iter().all(Reason::is_resolvable))
-            .map(|(name, _)| name.as_str())
+            .filter(|node| node.all().all(Reason::is_resolvable))
+            .map(|node| node.slot)
     }
 
     /// The whole message: summary, what preemption found, then node by node as far as there is room.
-    pub fn message(&self, preemption: Option<&str>) -> String {
+    pub fn message(&self, cluster: &Cluster, preemption: Option<&str>) -> String {
         let total = self.nodes.len();
         if total == 0 {
             return "no nodes available to schedule pods".to_owned();
         }
-        let mut texts: BTreeMap<String, usize> = BTreeMap::new();
-        for reason in self.nodes.values().flatten() {
-            *texts.entry(reason.text()).or_default() += 1;
+        let mut different: Vec<(&Reason, usize)> = Vec::new();
+        for reason in self.nodes.iter().flat_map(NodeReasons::all) {
+            match different
+                .iter_mut()
+                .find(|(other, _)| other.reads_like(reason))
+            {
+                Some((_, count)) => *count += 1,
+                None => different.push((reason, 1)),
+            }
         }
-        let mut parts: Vec<String> = texts
+        let mut parts: Vec<String> = different
             .iter()
-            .map(|(text, count)| format!("{count} {text}"))
+            .map(|(reason, count)| format!("{count} {}", reason.text()))
             .collect();
         parts.sort_unstable();
         let mut message = format!("0/{total} nodes are available: {}.", parts.join(", "));
         if let Some(preemption) = preemption {
             let _ = write!(message, " preemption: {preemption}");
         }
-        self.add_details(&mut message);
+        self.add_details(cluster, &mut message);
         message
     }
 
-    fn add_details(&self, message: &mut String) {
+    fn add_details(&self, cluster: &Cluster, message: &mut String) {
         cut(message, MESSAGE_LIMIT);
-        for (done, (node, reasons)) in self.nodes.iter().enumerate() {
-            let details: Vec<String> = reasons.iter().map(Reason::detail).collect();
+        for (done, node) in self.nodes.iter().enumerate() {
+            let details: Vec<String> = node.all().map(Reason::detail).collect();
             let lead = if done == 0 { " Node by node:" } else { "" };
-            let entry = format!("{lead} {node} ({});", details.join(", "));
+            let entry = format!(
+                "{lead} {} ({});",
+                cluster.node(node.slot).name,
+                details.join(", ")
+            );
             let rest = format!(" {} more.", self.nodes.len() - done);
             if message.len() + entry.len() + rest.len() > MESSAGE_LIMIT {
                 if done > 0 {

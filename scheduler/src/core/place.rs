@@ -1,16 +1,19 @@
 //! Finding a node for a pod: filter until there are enough candidates, score them, take the best. Invariant: a node that
 //! is returned passes every filter against the cluster as it is.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Reservations};
 use super::context::Context;
-use super::explain::{NoFit, Reason};
+use super::explain::{NoFit, NodeReasons, Reason};
+use super::node::{NodeInfo, NodeSpec};
 use super::pod::PodInfo;
 use super::score;
+use super::statics::Verdict;
 
 /// Clusters up to this size are searched whole; upstream's number.
 const SEARCH_WHOLE: usize = 100;
@@ -80,19 +83,26 @@ fn candidates(
     context: &Context,
     enough: usize,
 ) -> Vec<usize> {
-    let slots = cluster.nodes.len();
-    let start = cluster.next_start;
+    let Cluster {
+        nodes,
+        statics,
+        reservations,
+        next_start,
+        ..
+    } = cluster;
+    let mut verdicts = statics.of(&pod.statics);
+    let slots = nodes.len();
+    let start = *next_start;
     let mut found = Vec::with_capacity(enough.min(slots));
     let plain = context.is_empty();
     for step in 0..slots {
         let slot = (start + step) % slots;
-        if !allows(cluster, pod, slot) || !has_room(cluster, pod, slot) {
-            continue;
-        }
-        if plain || context.check(slot).is_none() {
+        let node = &nodes[slot];
+        let free = verdicts.of(slot, node).allows() && has_room(node, reservations, pod);
+        if free && (plain || context.check(slot).is_none()) {
             found.push(slot);
             if found.len() >= enough {
-                cluster.next_start = (slot + 1) % slots;
+                *next_start = (slot + 1) % slots;
                 break;
             }
         }
@@ -107,18 +117,20 @@ pub(super) fn fits(
     context: &Context,
     slot: usize,
 ) -> bool {
-    allows(cluster, pod, slot) && has_room(cluster, pod, slot) && context.check(slot).is_none()
-}
-
-fn allows(cluster: &mut Cluster, pod: &PodInfo, slot: usize) -> bool {
-    let Cluster { nodes, statics, .. } = cluster;
+    let Cluster {
+        nodes,
+        statics,
+        reservations,
+        ..
+    } = cluster;
     statics.of(&pod.statics).of(slot, &nodes[slot]).allows()
+        && has_room(&nodes[slot], reservations, pod)
+        && context.check(slot).is_none()
 }
 
 /// Room and ports, beside what is promised and reserved.
-pub(super) fn has_room(cluster: &Cluster, pod: &PodInfo, slot: usize) -> bool {
-    let node = &cluster.nodes[slot];
-    let reserved = cluster.reserved(slot, pod);
+fn has_room(node: &NodeInfo, reservations: &Reservations, pod: &PodInfo) -> bool {
+    let reserved = reservations.before(node, pod);
     let port_reserved = || {
         reserved.as_ref().is_some_and(|extra| {
             pod.ports
@@ -132,61 +144,97 @@ pub(super) fn has_room(cluster: &Cluster, pod: &PodInfo, slot: usize) -> bool {
 
 /// Why each node is out.
 fn explain(cluster: &mut Cluster, pod: &Arc<PodInfo>, context: &Context) -> NoFit {
-    let mut no_fit = NoFit::default();
-    for slot in cluster.slots().collect::<Vec<_>>() {
-        let reasons = reasons(cluster, pod, context, slot);
-        no_fit
-            .nodes
-            .insert(cluster.nodes[slot].name.clone(), reasons);
-    }
-    no_fit
+    let Cluster {
+        nodes,
+        statics,
+        reservations,
+        ..
+    } = cluster;
+    let mut verdicts = statics.of(&pod.statics);
+    let nodes = nodes
+        .iter()
+        .enumerate()
+        .filter_map(|(slot, node)| {
+            let spec = node.spec.as_ref()?;
+            let by_statics = by_statics(pod, spec, verdicts.of(slot, node));
+            if let Some(first) = by_statics {
+                return Some(NodeReasons {
+                    slot,
+                    first,
+                    more: Vec::new(),
+                });
+            }
+            let mut reasons = by_room(pod, node, spec, reservations).into_iter();
+            // With room, and no rule broken, only a reserved port is left.
+            let first = reasons
+                .next()
+                .or_else(|| context.check(slot))
+                .unwrap_or(Reason::Ports);
+            Some(NodeReasons {
+                slot,
+                first,
+                more: reasons.collect(),
+            })
+        })
+        .collect();
+    NoFit { nodes }
 }
 
-/// The reasons of one node: the first filter that refuses it, with all shortages where it is room that lacks.
-fn reasons(cluster: &Cluster, pod: &PodInfo, context: &Context, slot: usize) -> Vec<Reason> {
-    let node = &cluster.nodes[slot];
-    let Some(spec) = &node.spec else {
-        return Vec::new();
-    };
-    let verdict = pod.statics.judge(&node.name, spec);
-    if !verdict.open {
-        return vec![Reason::Unschedulable];
+/// What of labels and taints keeps the pod away.
+fn by_statics(pod: &PodInfo, node: &NodeSpec, verdict: Verdict) -> Option<Reason> {
+    if verdict.allows() {
+        return None;
     }
-    if let Some(taint) = pod.statics.untolerated(spec) {
-        return vec![Reason::Taint {
+    if !verdict.open {
+        return Some(Reason::Unschedulable);
+    }
+    if let Some(taint) = pod.statics.untolerated(node) {
+        return Some(Reason::Taint {
             key: taint.key.clone(),
             value: taint.value.clone(),
-        }];
+        });
     }
-    if !verdict.selected {
-        return vec![Reason::NodeAffinity];
-    }
+    Some(Reason::NodeAffinity)
+}
+
+/// All that lacks on the node itself.
+fn by_room(
+    pod: &PodInfo,
+    node: &NodeInfo,
+    spec: &NodeSpec,
+    reservations: &Reservations,
+) -> Vec<Reason> {
     if !pod.ports.is_empty() && node.port_taken(pod) {
         return vec![Reason::Ports];
     }
-    let reserved = cluster.reserved(slot, pod).unwrap_or_default();
     let mut reasons = Vec::new();
-    if node.pods.len() + reserved.count + 1 > spec.pods_limit {
+    let reserved = reservations.before(node, pod);
+    let count = node.pods.len() + reserved.as_ref().map_or(0, |extra| extra.count);
+    if count + 1 > spec.pods_limit {
         reasons.push(Reason::TooManyPods);
     }
-    let mut used = node.requested.clone();
-    used.add(&reserved.requests, 1);
+    let used = match &reserved {
+        None => Cow::Borrowed(&node.requested),
+        Some(extra) => {
+            let mut used = node.requested.clone();
+            used.add(&extra.requests, 1);
+            Cow::Owned(used)
+        }
+    };
     reasons.extend(
         pod.requests
             .exceeding(&spec.allocatable, &used)
             .map(|short| Reason::Insufficient {
-                resource: short.name.to_owned(),
+                resource: match short.name {
+                    "cpu" => Cow::Borrowed("cpu"),
+                    "memory" => Cow::Borrowed("memory"),
+                    "ephemeral-storage" => Cow::Borrowed("ephemeral-storage"),
+                    other => Cow::Owned(other.to_owned()),
+                },
                 wanted: short.wanted,
                 free: short.total - short.used,
                 total: short.total,
             }),
     );
-    if reasons.is_empty() {
-        reasons.extend(context.check(slot));
-    }
-    if reasons.is_empty() {
-        // Only a reserved port is left.
-        reasons.push(Reason::Ports);
-    }
     reasons
 }

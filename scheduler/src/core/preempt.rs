@@ -67,16 +67,16 @@ pub fn preempt(
     if let Some(why) = ineligible(cluster, pod, no_fit) {
         return Err(why);
     }
-    let nodes: Vec<&str> = no_fit.resolvable().collect();
+    let nodes: Vec<usize> = no_fit.resolvable().collect();
+    if !cluster.has_lower_priority(pod.priority) {
+        return Err(in_vain(no_fit.nodes.len(), nodes.len()));
+    }
     let enough = (no_fit.nodes.len() * TRY_SHARE / 100).max(TRY_MIN);
     let mut context = Context::build(cluster, pod);
     let mut best: Option<Preemption> = None;
     let mut found = 0;
     for step in 0..nodes.len() {
-        let name = nodes[(offset + step) % nodes.len()];
-        let Some(slot) = cluster.slot(name) else {
-            continue;
-        };
+        let slot = nodes[(offset + step) % nodes.len()];
         let Some(candidate) = on_node(cluster, pod, &mut context, slot, budgets) else {
             continue;
         };
@@ -99,7 +99,8 @@ fn ineligible(cluster: &Cluster, pod: &PodInfo, no_fit: &NoFit) -> Option<String
         return Some("not eligible due to preemptionPolicy=Never.".to_owned());
     }
     let node = pod.nominated.as_deref()?;
-    let still_helps = no_fit.resolvable().any(|name| name == node);
+    let slot = cluster.slot(node);
+    let still_helps = no_fit.resolvable().any(|other| Some(other) == slot);
     let going = cluster.node_named(node).is_some_and(|node| {
         node.pods
             .values()
@@ -191,7 +192,7 @@ impl Trial<'_> {
     }
 
     fn fits(&self) -> bool {
-        let reserved = self.cluster.reserved(self.slot, self.pod);
+        let reserved = self.cluster.reservations.before(&self.node, self.pod);
         self.node.fits(self.pod, reserved.as_ref())
             && !self.node.port_taken(self.pod)
             && self.context.check(self.slot).is_none()

@@ -1,7 +1,7 @@
 //! How good candidates are, from 0 to 100 per aspect, times the aspect's weight. Upstream's aspects, formulas and weights:
 //! people know what to expect of them. Whole numbers throughout, so that the order is the same on every machine.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::cluster::Cluster;
 use super::context::{Domains, count, eligible};
@@ -73,19 +73,15 @@ fn balanced(node: &NodeInfo, pod: &PodInfo) -> i64 {
     if pod.requests.cpu_milli == 0 && pod.requests.memory == 0 {
         return 0;
     }
-    // Shares in millionths: their halved difference is the standard deviation of two values.
-    let share = |total: i64, used: i64| -> i64 {
-        let share = i128::from(used) * 1_000_000 / i128::from(total.max(1));
-        i64::try_from(share.clamp(0, 1_000_000)).unwrap_or(1_000_000)
-    };
+    // Shares in millionths: their halved difference is the standard deviation of two values. Memory in KiB, so that
+    // the product stays far below 2^63.
+    let share = |total: i64, used: i64| (used.max(0) * 1_000_000 / total.max(1)).min(1_000_000);
     let cpu = share(
         spec.allocatable.cpu_milli,
         node.requested.cpu_milli + pod.requests.cpu_milli,
     );
-    let memory = share(
-        spec.allocatable.memory,
-        node.requested.memory + pod.requests.memory,
-    );
+    let memory = node.requested.memory + pod.requests.memory;
+    let memory = share(spec.allocatable.memory >> 10, memory >> 10);
     (1_000_000 - (cpu - memory).abs() / 2) * SCORE_MAX / 1_000_000
 }
 
@@ -197,11 +193,7 @@ fn spread(cluster: &mut Cluster, pod: &PodInfo, candidates: &[usize]) -> Option<
     let mut raw = vec![Some(0_i64); candidates.len()];
     for constraint in constraints {
         let domains = sibling_counts(cluster, pod, constraint, constraints);
-        let sizes: HashSet<usize> = candidates
-            .iter()
-            .filter_map(|slot| domains.id(*slot))
-            .collect();
-        let weight = log_weight(sizes.len());
+        let weight = log_weight(different(&domains, candidates));
         for (score, slot) in raw.iter_mut().zip(candidates) {
             match (domains.id(*slot), score.as_mut()) {
                 (Some(id), Some(score)) => {
@@ -232,6 +224,16 @@ fn spread(cluster: &mut Cluster, pod: &PodInfo, candidates: &[usize]) -> Option<
             .map(|score| score.map_or(0, scale))
             .collect(),
     )
+}
+
+/// How many domains the candidates lie in.
+fn different(domains: &Domains, candidates: &[usize]) -> usize {
+    let mut seen = vec![false; domains.counts.len()];
+    candidates
+        .iter()
+        .filter_map(|slot| domains.id(*slot))
+        .for_each(|id| seen[id] = true);
+    seen.into_iter().filter(|seen| *seen).count()
 }
 
 /// `ln(size + 2)` in thousandths: larger topologies say more.

@@ -198,7 +198,7 @@ impl Scenario {
                 self.cluster.add_pod(&pod, &node);
             }
             Err(no_fit) => {
-                let message = format!("none: {}", no_fit.message(None));
+                let message = format!("none: {}", no_fit.message(&self.cluster, None));
                 assert!(
                     message.starts_with(expected),
                     "{name}: {message}\nexpected {expected}"

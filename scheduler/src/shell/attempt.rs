@@ -45,7 +45,10 @@ impl Shell {
         state.queue.wait_for(&pod.uid, no_fit.waits_for(), now);
         let mut report = Report {
             pod: Arc::clone(pod),
-            message: no_fit.message(preemption.as_ref().err().map(String::as_str)),
+            message: no_fit.message(
+                &state.cluster,
+                preemption.as_ref().err().map(String::as_str),
+            ),
             nominated: None,
             victims: Vec::new(),
             told_before: false,
