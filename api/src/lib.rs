@@ -9,6 +9,7 @@ pub mod intstr;
 pub mod kinds;
 pub mod meta;
 pub mod names;
+pub mod openapi;
 pub mod patch;
 pub mod quantity;
 pub mod quote;
