@@ -47,16 +47,35 @@ pub struct Agent {
 impl Agent {
     /// Runs until `shutdown`. Containers are left as they are.
     pub async fn run(self, shutdown: Shutdown) {
-        let Self { config, context, workers, pods, keeper, node, routes, server, admin, caches } = self;
+        let Self {
+            config,
+            context,
+            workers,
+            pods,
+            keeper,
+            node,
+            routes,
+            server,
+            admin,
+            caches,
+        } = self;
         tracing::info!(node = context.node_name, data = %context.data_dir.display(), "node agent starts");
         let ready = admin.readiness();
-        ready.set("pods", Err("the pods of this node are not known yet".to_owned()));
+        ready.set(
+            "pods",
+            Err("the pods of this node are not known yet".to_owned()),
+        );
         adopt_all(&context, &workers);
         tasks::spawn("node", TaskKind::Critical, keeper.run(shutdown.clone()));
         tasks::spawn(
             "pod-network",
             TaskKind::Critical,
-            configure_network(context.clone(), node, config.pod_cidrs.clone(), shutdown.clone()),
+            configure_network(
+                context.clone(),
+                node,
+                config.pod_cidrs.clone(),
+                shutdown.clone(),
+            ),
         );
         if let Some(routes) = routes {
             tasks::spawn("routes", TaskKind::Background, routes.run(shutdown.clone()));
@@ -92,13 +111,15 @@ fn adopt_all(context: &Arc<NodeContext>, workers: &Workers) {
         match worker::read_record(&dir) {
             Some(pod) => {
                 let uid = PodRef::of(&pod).uid;
-                let handle = worker::start(context.clone(), Arc::new(pod));
+                let handle = worker::start(context.clone(), Arc::new(pod), None);
                 workers.write().insert(uid, handle);
             }
             None => {
                 // The crash came before the first record, so nothing was ever started in it.
                 tracing::warn!(dir = %dir.display(), "a pod directory without a record is removed");
-                let _ = std::fs::remove_dir_all(&dir);
+                if crate::mounts::below(&dir).is_empty() {
+                    let _ = std::fs::remove_dir_all(&dir);
+                }
             }
         }
     }
@@ -148,21 +169,31 @@ async fn update(context: &Arc<NodeContext>, workers: &Workers, pod: Arc<Pod>) {
     {
         return;
     }
-    let verdict = if is_over(&pod) { Ok(()) } else { admission::admit(context, workers, &pod) };
-    let handle = worker::start(context.clone(), pod);
-    {
-        let mut workers = workers.write();
-        workers.retain(|_, worker| !worker.is_over());
-        workers.insert(reference.uid.clone(), handle.clone());
+    let refusal = if is_over(&pod) {
+        None
+    } else {
+        admission::admit(context, workers, &pod).err()
+    };
+    if let Some(refusal) = &refusal {
+        tracing::warn!(
+            pod = %reference,
+            reason = refusal.reason,
+            message = refusal.message,
+            "pod rejected"
+        );
     }
-    if let Err(refusal) = verdict {
-        tracing::warn!(pod = %reference, reason = refusal.reason, message = refusal.message, "pod rejected");
-        handle.send(Event::Rejected { reason: refusal.reason, message: refusal.message }).await;
-    }
+    let refusal = refusal.map(|refusal| (refusal.reason, refusal.message));
+    let handle = worker::start(context.clone(), pod, refusal);
+    let mut workers = workers.write();
+    workers.retain(|_, worker| !worker.is_over());
+    workers.insert(reference.uid, handle);
 }
 
 fn is_over(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed")) || pod.metadata.deletion_timestamp.is_some()
 }
 
@@ -182,9 +213,16 @@ async fn configure_network(
 ) {
     let mut configured: Vec<ipnet::IpNet> = Vec::new();
     loop {
-        let spec = node.borrow_and_update().as_ref().and_then(|node| node.spec.clone()).unwrap_or_default();
-        let listed = spec.pod_cidrs.unwrap_or_else(|| spec.pod_cidr.into_iter().collect());
-        let mut cidrs: Vec<ipnet::IpNet> = listed.iter().filter_map(|text| text.parse().ok()).collect();
+        let spec = node
+            .borrow_and_update()
+            .as_ref()
+            .and_then(|node| node.spec.clone())
+            .unwrap_or_default();
+        let listed = spec
+            .pod_cidrs
+            .unwrap_or_else(|| spec.pod_cidr.into_iter().collect());
+        let mut cidrs: Vec<ipnet::IpNet> =
+            listed.iter().filter_map(|text| text.parse().ok()).collect();
         if cidrs.is_empty() {
             cidrs.clone_from(&fallback);
         }

@@ -59,10 +59,21 @@ impl ClusterApi {
         if let Some((_, object)) = held.lock().get(&key).filter(|(at, _)| at.elapsed() < FRESH) {
             return Ok(object.clone());
         }
-        let object = self.client.get::<K>(namespace, name).await.map_err(|error| match error {
-            Error::NotFound(_) => SourceError::NotFound { kind, name: name.to_owned() },
-            other => SourceError::Read { kind, name: name.to_owned(), cause: other.to_string() },
-        })?;
+        let object = self
+            .client
+            .get::<K>(namespace, name)
+            .await
+            .map_err(|error| match error {
+                Error::NotFound(_) => SourceError::NotFound {
+                    kind,
+                    name: name.to_owned(),
+                },
+                other => SourceError::Read {
+                    kind,
+                    name: name.to_owned(),
+                    cause: other.to_string(),
+                },
+            })?;
         let object = Arc::new(object);
         let mut held = held.lock();
         if held.len() >= HELD {
@@ -104,7 +115,11 @@ fn status_patch(pod: &Pod, status: &PodStatus) -> Result<Value, serde_json::Erro
 /// A condition that became true must lose its old reason and message.
 fn clear_condition_texts(status: &mut serde_json::Map<String, Value>) {
     let conditions = status.get_mut("conditions").and_then(Value::as_array_mut);
-    for condition in conditions.into_iter().flatten().filter_map(Value::as_object_mut) {
+    for condition in conditions
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object_mut)
+    {
         for field in ["reason", "message"] {
             condition.entry(field).or_insert(Value::Null);
         }
@@ -114,21 +129,33 @@ fn clear_condition_texts(status: &mut serde_json::Map<String, Value>) {
 #[async_trait]
 impl PodApi for ClusterApi {
     async fn write_status(&self, pod: &Pod, status: &PodStatus) -> Result<(), ApiFailure> {
-        let patch = status_patch(pod, status).map_err(|error| ApiFailure::Refused(error.to_string()))?;
+        let patch =
+            status_patch(pod, status).map_err(|error| ApiFailure::Refused(error.to_string()))?;
         let reference = PodRef::of(pod);
         let written = self
             .client
-            .patch_status::<Pod>(&reference.namespace, &reference.name, &Patch::Strategic(patch))
+            .patch_status::<Pod>(
+                &reference.namespace,
+                &reference.name,
+                &Patch::Strategic(patch),
+            )
             .await;
         match written {
-            Ok(now) if now.metadata.uid.as_deref() != Some(reference.uid.as_str()) => Err(ApiFailure::Gone),
+            Ok(now) if now.metadata.uid.as_deref() != Some(reference.uid.as_str()) => {
+                Err(ApiFailure::Gone)
+            }
             Ok(_) => Ok(()),
             Err(Error::NotFound(_)) => Err(ApiFailure::Gone),
             // The uid in the patch differs: another pod has the name now.
             Err(error) if error.is_conflict() => {
-                let current = self.client.get_opt::<Pod>(&reference.namespace, &reference.name).await;
+                let current = self
+                    .client
+                    .get_opt::<Pod>(&reference.namespace, &reference.name)
+                    .await;
                 match current {
-                    Ok(Some(pod)) if pod.metadata.uid.as_deref() == Some(reference.uid.as_str()) => {
+                    Ok(Some(pod))
+                        if pod.metadata.uid.as_deref() == Some(reference.uid.as_str()) =>
+                    {
                         Err(ApiFailure::Refused(error.to_string()))
                     }
                     Ok(_) => Err(ApiFailure::Gone),
@@ -141,7 +168,11 @@ impl PodApi for ClusterApi {
 
     async fn delete(&self, pod: &PodRef) -> Result<(), ApiFailure> {
         let options = DeleteOptions::uid(&pod.uid).grace(0);
-        match self.client.delete::<Pod>(&pod.namespace, &pod.name, &options).await {
+        match self
+            .client
+            .delete::<Pod>(&pod.namespace, &pod.name, &options)
+            .await
+        {
             Ok(_) => Ok(()),
             Err(error) if error.is_not_found() || error.is_conflict() => Err(ApiFailure::Gone),
             Err(error) => Err(ApiFailure::Refused(error.to_string())),
@@ -193,7 +224,8 @@ fn field_of(pod: &Pod, container: &str) -> &'static str {
 #[async_trait]
 impl ObjectSource for ClusterApi {
     async fn config_map(&self, namespace: &str, name: &str) -> Result<Arc<ConfigMap>, SourceError> {
-        self.read(&self.config_maps, "configmap", namespace, name).await
+        self.read(&self.config_maps, "configmap", namespace, name)
+            .await
     }
 
     async fn secret(&self, namespace: &str, name: &str) -> Result<Arc<Secret>, SourceError> {
@@ -222,11 +254,23 @@ impl ObjectSource for ClusterApi {
         };
         let kind = "serviceaccount";
         self.client
-            .create_subresource::<ServiceAccount, _, TokenRequest>(&pod.namespace, service_account, "token", &request)
+            .create_subresource::<ServiceAccount, _, TokenRequest>(
+                &pod.namespace,
+                service_account,
+                "token",
+                &request,
+            )
             .await
             .map_err(|error| match error {
-                Error::NotFound(_) => SourceError::NotFound { kind, name: service_account.to_owned() },
-                other => SourceError::Read { kind, name: service_account.to_owned(), cause: other.to_string() },
+                Error::NotFound(_) => SourceError::NotFound {
+                    kind,
+                    name: service_account.to_owned(),
+                },
+                other => SourceError::Read {
+                    kind,
+                    name: service_account.to_owned(),
+                    cause: other.to_string(),
+                },
             })
     }
 }

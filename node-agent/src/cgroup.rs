@@ -30,16 +30,22 @@ pub struct GroupLimits {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cgroups {
     /// Controller name to mount point, and the v2 tree beside them in hybrid layouts.
-    V1 { controllers: BTreeMap<String, PathBuf>, unified: Option<PathBuf> },
-    V2 { root: PathBuf },
+    V1 {
+        controllers: BTreeMap<String, PathBuf>,
+        unified: Option<PathBuf>,
+    },
+    V2 {
+        root: PathBuf,
+    },
 }
 
 impl Cgroups {
     /// Reads the layout from this process's mounts.
     pub fn detect() -> io::Result<Self> {
         let text = std::fs::read_to_string("/proc/self/mountinfo")?;
-        Self::from_mountinfo(&text)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no cgroup file system is mounted"))
+        Self::from_mountinfo(&text).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, "no cgroup file system is mounted")
+        })
     }
 
     fn from_mountinfo(text: &str) -> Option<Self> {
@@ -65,7 +71,10 @@ impl Cgroups {
             }
         }
         if controllers.contains_key("memory") || controllers.contains_key("cpu") {
-            return Some(Self::V1 { controllers, unified });
+            return Some(Self::V1 {
+                controllers,
+                unified,
+            });
         }
         unified.map(|root| Self::V2 { root })
     }
@@ -87,7 +96,10 @@ impl Cgroups {
     fn directories(&self, path: &str) -> Vec<PathBuf> {
         let relative = path.trim_start_matches('/');
         match self {
-            Self::V1 { controllers, unified } => {
+            Self::V1 {
+                controllers,
+                unified,
+            } => {
                 let mut roots: Vec<&PathBuf> = controllers.values().chain(unified).collect();
                 roots.sort();
                 roots.dedup();
@@ -108,10 +120,15 @@ impl Cgroups {
     /// Makes the group in every hierarchy, with controllers handed down to it on v2. Idempotent.
     pub fn create(&self, path: &str) -> io::Result<()> {
         match self {
-            Self::V1 { controllers, unified } => {
+            Self::V1 {
+                controllers,
+                unified,
+            } => {
                 for directory in self.directories(path) {
                     // The v2 tree of a hybrid host only groups processes; it may be read-only.
-                    let optional = unified.as_ref().is_some_and(|root| directory.starts_with(root));
+                    let optional = unified
+                        .as_ref()
+                        .is_some_and(|root| directory.starts_with(root));
                     match std::fs::create_dir_all(&directory) {
                         Err(error) if !optional => return Err(error),
                         _ => {}
@@ -128,7 +145,9 @@ impl Cgroups {
                     hand_down(&current);
                     current.push(part);
                     match std::fs::create_dir(&current) {
-                        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                            return Err(error);
+                        }
                         _ => {}
                     }
                 }
@@ -139,19 +158,31 @@ impl Cgroups {
 
     /// Writes the limits of a group.
     pub fn limit(&self, path: &str, limits: &GroupLimits) -> io::Result<()> {
-        let period = if limits.cpu_period_us == 0 { 100_000 } else { limits.cpu_period_us };
+        let period = if limits.cpu_period_us == 0 {
+            100_000
+        } else {
+            limits.cpu_period_us
+        };
         let mut wanted: Vec<(&str, &str, String)> = Vec::new();
         let v2 = self.is_v2();
         if let Some(shares) = limits.cpu_shares {
             if v2 {
-                wanted.push(("cpu", "cpu.weight", cpu_weight_of_shares(shares).to_string()));
+                wanted.push((
+                    "cpu",
+                    "cpu.weight",
+                    cpu_weight_of_shares(shares).to_string(),
+                ));
             } else {
                 wanted.push(("cpu", "cpu.shares", shares.to_string()));
             }
         }
         if let Some(quota) = limits.cpu_quota_us {
             if v2 {
-                let quota = if quota < 0 { "max".to_owned() } else { quota.to_string() };
+                let quota = if quota < 0 {
+                    "max".to_owned()
+                } else {
+                    quota.to_string()
+                };
                 wanted.push(("cpu", "cpu.max", format!("{quota} {period}")));
             } else {
                 wanted.push(("cpu", "cpu.cfs_period_us", period.to_string()));
@@ -159,7 +190,11 @@ impl Cgroups {
             }
         }
         if let Some(bytes) = limits.memory_bytes {
-            let name = if v2 { "memory.max" } else { "memory.limit_in_bytes" };
+            let name = if v2 {
+                "memory.max"
+            } else {
+                "memory.limit_in_bytes"
+            };
             wanted.push(("memory", name, bytes.to_string()));
         }
         if let Some(pids) = limits.pids {
@@ -206,8 +241,13 @@ impl Cgroups {
 
     /// How often the kernel killed a process of this group for memory.
     pub fn oom_kills(&self, path: &str) -> u64 {
-        let name = if self.is_v2() { "memory.events" } else { "memory.oom_control" };
-        self.file("memory", path, name).map_or(0, |file| keyed_value(&file, "oom_kill"))
+        let name = if self.is_v2() {
+            "memory.events"
+        } else {
+            "memory.oom_control"
+        };
+        self.file("memory", path, name)
+            .map_or(0, |file| keyed_value(&file, "oom_kill"))
     }
 
     /// Removes the group and all groups below it, waiting a moment for dying processes. Absent is fine.
@@ -245,11 +285,15 @@ impl Cgroups {
     pub fn stats(&self, path: &str) -> ContainerStats {
         let number = |controller: &str, name: &str| {
             self.file(controller, path, name).map_or(0, |file| {
-                std::fs::read_to_string(file).ok().and_then(|t| t.trim().parse().ok()).unwrap_or(0)
+                std::fs::read_to_string(file)
+                    .ok()
+                    .and_then(|t| t.trim().parse().ok())
+                    .unwrap_or(0)
             })
         };
         let keyed = |controller: &str, name: &str, key: &str| {
-            self.file(controller, path, name).map_or(0, |file| keyed_value(&file, key))
+            self.file(controller, path, name)
+                .map_or(0, |file| keyed_value(&file, key))
         };
         let (cpu, memory, inactive) = if self.is_v2() {
             (
@@ -280,8 +324,14 @@ fn inherit_cpuset(root: &Path, path: &str) -> io::Result<()> {
         let parent = current.clone();
         current.push(part);
         for name in ["cpuset.cpus", "cpuset.mems"] {
-            if std::fs::read_to_string(current.join(name))?.trim().is_empty() {
-                std::fs::write(current.join(name), std::fs::read_to_string(parent.join(name))?.trim())?;
+            if std::fs::read_to_string(current.join(name))?
+                .trim()
+                .is_empty()
+            {
+                std::fs::write(
+                    current.join(name),
+                    std::fs::read_to_string(parent.join(name))?.trim(),
+                )?;
             }
         }
     }
@@ -292,14 +342,25 @@ fn inherit_cpuset(root: &Path, path: &str) -> io::Result<()> {
 fn hand_down(group: &Path) {
     let available = std::fs::read_to_string(group.join("cgroup.controllers")).unwrap_or_default();
     for controller in available.split_whitespace() {
-        let _ = std::fs::write(group.join("cgroup.subtree_control"), format!("+{controller}"));
+        let _ = std::fs::write(
+            group.join("cgroup.subtree_control"),
+            format!("+{controller}"),
+        );
     }
 }
 
 fn collect_pids(directory: &Path, found: &mut Vec<i32>) {
     let text = std::fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
-    found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0));
-    for entry in std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok) {
+    found.extend(
+        text.lines()
+            .filter_map(|line| line.parse::<i32>().ok())
+            .filter(|pid| *pid > 0),
+    );
+    for entry in std::fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+    {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             collect_pids(&entry.path(), found);
         }
@@ -342,13 +403,20 @@ mod tests {
                       31 20 0:26 / /sys/fs/cgroup/cpu rw shared:3 - cgroup cgroup rw,cpu,cpuacct\n\
                       32 20 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
         let cgroups = Cgroups::from_mountinfo(hybrid).expect("a layout");
-        assert_eq!(cgroups.hybrid_mount(), Some(Path::new("/sys/fs/cgroup/unified")));
+        assert_eq!(
+            cgroups.hybrid_mount(),
+            Some(Path::new("/sys/fs/cgroup/unified"))
+        );
         assert_eq!(
             cgroups.directories("/corten/p"),
-            ["cpu", "memory", "unified"].map(|c| PathBuf::from(format!("/sys/fs/cgroup/{c}/corten/p")))
+            ["cpu", "memory", "unified"]
+                .map(|c| PathBuf::from(format!("/sys/fs/cgroup/{c}/corten/p")))
         );
         let v2 = "32 20 0:27 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n";
         assert!(Cgroups::from_mountinfo(v2).expect("a layout").is_v2());
-        assert_eq!(Cgroups::from_mountinfo("1 1 0:1 / / rw - ext4 /dev/vda rw\n"), None);
+        assert_eq!(
+            Cgroups::from_mountinfo("1 1 0:1 / / rw - ext4 /dev/vda rw\n"),
+            None
+        );
     }
 }

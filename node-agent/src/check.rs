@@ -30,7 +30,12 @@ pub async fn probe(target: &Target<'_>, probe: &Probe) -> Result<(), String> {
     let timeout = Duration::from_secs(u64::try_from(seconds).unwrap_or(1));
     let work = async {
         if let Some(exec) = &probe.exec {
-            return command(target, exec.command.as_deref().unwrap_or(&[]), Some(timeout)).await;
+            return command(
+                target,
+                exec.command.as_deref().unwrap_or(&[]),
+                Some(timeout),
+            )
+            .await;
         }
         if let Some(get) = &probe.http_get {
             return http_get(target, get, timeout).await;
@@ -40,13 +45,18 @@ pub async fn probe(target: &Target<'_>, probe: &Probe) -> Result<(), String> {
         }
         if let Some(action) = &probe.grpc {
             let host = host_of(target, None)?;
-            let port = u16::try_from(action.port).map_err(|_| "the port is out of range".to_owned())?;
+            let port =
+                u16::try_from(action.port).map_err(|_| "the port is out of range".to_owned())?;
             return grpc::health(&host, port, action.service.as_deref().unwrap_or("")).await;
         }
         Err("the probe names no action".to_owned())
     };
     // Commands watch the limit themselves, to kill what they started.
-    let limit = if probe.exec.is_some() { timeout + Duration::from_secs(5) } else { timeout };
+    let limit = if probe.exec.is_some() {
+        timeout + Duration::from_secs(5)
+    } else {
+        timeout
+    };
     tokio::time::timeout(limit, work)
         .await
         .unwrap_or_else(|_| Err(format!("timed out after {seconds}s")))
@@ -66,7 +76,10 @@ pub async fn hook(
             return http_get(target, get, timeout.unwrap_or(Duration::from_secs(30))).await;
         }
         if let Some(sleep) = &handler.sleep {
-            tokio::time::sleep(Duration::from_secs(u64::try_from(sleep.seconds).unwrap_or(0))).await;
+            tokio::time::sleep(Duration::from_secs(
+                u64::try_from(sleep.seconds).unwrap_or(0),
+            ))
+            .await;
             return Ok(());
         }
         if let Some(tcp) = &handler.tcp_socket {
@@ -87,7 +100,11 @@ async fn command(
     argv: &[String],
     timeout: Option<Duration>,
 ) -> Result<(), String> {
-    match target.runtime.exec_sync(target.container, argv, timeout).await {
+    match target
+        .runtime
+        .exec_sync(target.container, argv, timeout)
+        .await
+    {
         Ok(Some(output)) if output.code == 0 => Ok(()),
         Ok(Some(output)) if output.output.trim().is_empty() => {
             Err(format!("command exited with code {}", output.code))
@@ -104,7 +121,10 @@ async fn command(
 fn host_of(target: &Target<'_>, named: Option<&str>) -> Result<String, String> {
     match named.filter(|host| !host.is_empty()) {
         Some(host) => Ok(host.to_owned()),
-        None => target.pod_ip.map(|ip| ip.to_string()).ok_or_else(|| "the pod has no address".to_owned()),
+        None => target
+            .pod_ip
+            .map(|ip| ip.to_string())
+            .ok_or_else(|| "the pod has no address".to_owned()),
     }
 }
 
@@ -114,7 +134,10 @@ fn port_of(target: &Target<'_>, port: &IntOrString) -> Result<u16, String> {
         IntOrString::Int(number) => Some(*number),
         IntOrString::String(name) => name.parse().ok().or_else(|| {
             let ports = target.spec.ports.iter().flatten();
-            ports.filter(|p| p.name.as_deref() == Some(name)).map(|p| p.container_port).next()
+            ports
+                .filter(|p| p.name.as_deref() == Some(name))
+                .map(|p| p.container_port)
+                .next()
         }),
     };
     number
@@ -123,12 +146,20 @@ fn port_of(target: &Target<'_>, port: &IntOrString) -> Result<u16, String> {
         .ok_or_else(|| format!("port {port:?} is not known"))
 }
 
-async fn http_get(target: &Target<'_>, get: &HTTPGetAction, timeout: Duration) -> Result<(), String> {
+async fn http_get(
+    target: &Target<'_>,
+    get: &HTTPGetAction,
+    timeout: Duration,
+) -> Result<(), String> {
     let request = http::Request {
         https: get.scheme.as_deref() == Some("HTTPS"),
         host: host_of(target, get.host.as_deref())?,
         port: port_of(target, &get.port)?,
-        path: get.path.clone().filter(|path| !path.is_empty()).unwrap_or_else(|| "/".to_owned()),
+        path: get
+            .path
+            .clone()
+            .filter(|path| !path.is_empty())
+            .unwrap_or_else(|| "/".to_owned()),
         headers: get
             .http_headers
             .iter()

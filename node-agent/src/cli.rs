@@ -113,15 +113,27 @@ impl Args {
         config.registries = self.registries.or(config.registries);
         put(&mut config.node_ips, some_list(self.node_ip));
         put(&mut config.cluster_dns, some_list(self.cluster_dns));
-        put(&mut config.register_taints, some_list(self.register_with_taints));
+        put(
+            &mut config.register_taints,
+            some_list(self.register_with_taints),
+        );
         for label in self.node_labels {
             let (key, value) = label.split_once('=').unwrap_or((&label, ""));
             config.node_labels.insert(key.to_owned(), value.to_owned());
         }
         config.client = config.client.overridden_by(&self.client);
-        put(&mut config.telemetry.log_format, self.telemetry.log_format.map(Some));
-        put(&mut config.telemetry.log_level, self.telemetry.log_level.map(Some));
-        put(&mut config.telemetry.otlp_endpoint, self.telemetry.otlp_endpoint.map(Some));
+        put(
+            &mut config.telemetry.log_format,
+            self.telemetry.log_format.map(Some),
+        );
+        put(
+            &mut config.telemetry.log_level,
+            self.telemetry.log_level.map(Some),
+        );
+        put(
+            &mut config.telemetry.otlp_endpoint,
+            self.telemetry.otlp_endpoint.map(Some),
+        );
         Ok(config)
     }
 }
@@ -148,7 +160,10 @@ pub fn agent_main() -> ExitCode {
             Err(error) => fail(&error),
         };
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
@@ -197,7 +212,15 @@ mod tests {
     #[test]
     fn flags_win_over_defaults() {
         let args = Args::parse_from([
-            "agent", "--node-name", "n1", "--node-labels", "a=b,c=", "--cluster-dns", "192.0.2.53", "--max-pods", "7",
+            "agent",
+            "--node-name",
+            "n1",
+            "--node-labels",
+            "a=b,c=",
+            "--cluster-dns",
+            "192.0.2.53",
+            "--max-pods",
+            "7",
         ]);
         let config = args.resolve().expect("a configuration");
         assert_eq!(config.resolved_node_name(), "n1");

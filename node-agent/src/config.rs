@@ -121,7 +121,9 @@ impl Config {
         };
         if let Some(default) = default {
             if let Some(name) = default.file_name().and_then(|name| name.to_str()) {
-                runtimes.entry(name.to_owned()).or_insert_with(|| default.clone());
+                runtimes
+                    .entry(name.to_owned())
+                    .or_insert_with(|| default.clone());
             }
             runtimes.insert(String::new(), default);
         }

@@ -34,7 +34,14 @@ pub trait PodApi: Send + Sync + 'static {
     async fn write_status(&self, pod: &Pod, status: &PodStatus) -> Result<(), ApiFailure>;
     /// Deletes the object with grace 0, if it still is the same one.
     async fn delete(&self, pod: &PodRef) -> Result<(), ApiFailure>;
-    fn event(&self, pod: &Pod, container: Option<&str>, severity: Severity, reason: &str, message: &str);
+    fn event(
+        &self,
+        pod: &Pod,
+        container: Option<&str>,
+        severity: Severity,
+        reason: &str,
+        message: &str,
+    );
     /// Services whose variables pods of this namespace get, `default/kubernetes` included.
     fn services(&self, namespace: &str) -> Vec<Arc<Service>>;
 }
@@ -66,7 +73,10 @@ pub struct NodeContext {
 impl NodeContext {
     /// Both clocks; the monotonic one starts an hour in, so that "ten minutes ago" is always representable.
     pub fn now(&self) -> Now {
-        Now { mono: self.origin.elapsed() + Duration::from_secs(3600), wall: Timestamp::now() }
+        Now {
+            mono: self.origin.elapsed() + Duration::from_secs(3600),
+            wall: Timestamp::now(),
+        }
     }
 
     /// `<data>/pods/<uid>`.
@@ -81,12 +91,15 @@ impl NodeContext {
 
     /// `<logs>/<namespace>_<name>_<uid>`.
     pub fn pod_logs(&self, pod: &PodRef) -> PathBuf {
-        self.pod_log_dir.join(format!("{}_{}_{}", pod.namespace, pod.name, pod.uid))
+        self.pod_log_dir
+            .join(format!("{}_{}_{}", pod.namespace, pod.name, pod.uid))
     }
 
     /// The log of one attempt of a container.
     pub fn log_path(&self, pod: &PodRef, container: &str, attempt: u32) -> PathBuf {
-        self.pod_logs(pod).join(container).join(format!("{attempt}.log"))
+        self.pod_logs(pod)
+            .join(container)
+            .join(format!("{attempt}.log"))
     }
 
     /// What downward fields say about a pod's place.

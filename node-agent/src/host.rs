@@ -20,7 +20,9 @@ pub fn facts(cgroups: &Cgroups, seccomp_default: bool) -> HostFacts {
     let status = read("/proc/self/status");
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let effective = CapabilityMask(
-        effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0),
+        effective
+            .and_then(|text| u64::from_str_radix(text.trim(), 16).ok())
+            .unwrap_or(0),
     );
     // Without CAP_SYS_RESOURCE the score can only go up from where we are.
     let oom_score_adj_floor = if effective.has("SYS_RESOURCE") {
@@ -29,7 +31,8 @@ pub fn facts(cgroups: &Cgroups, seccomp_default: bool) -> HostFacts {
         read("/proc/self/oom_score_adj").trim().parse().unwrap_or(0)
     };
     let (_, nofile_hard) =
-        nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+        nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
+            .unwrap_or((1024, 1024));
     HostFacts {
         bounding: CapabilityMask::bounding_of(&status),
         oom_score_adj_floor,
@@ -52,16 +55,28 @@ pub fn memory_available_bytes() -> i64 {
 
 fn meminfo(key: &str) -> i64 {
     let text = read("/proc/meminfo");
-    let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or("");
-    let kib: i64 = line.trim().trim_end_matches(" kB").trim().parse().unwrap_or(0);
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(key))
+        .unwrap_or("");
+    let kib: i64 = line
+        .trim()
+        .trim_end_matches(" kB")
+        .trim()
+        .parse()
+        .unwrap_or(0);
     kib * 1024
 }
 
 /// Size and free space of the file system that holds a path.
 pub fn disk(path: &Path) -> (i64, i64) {
-    let bytes = |blocks: u64, size: u64| i64::try_from(blocks.saturating_mul(size)).unwrap_or(i64::MAX);
+    let bytes =
+        |blocks: u64, size: u64| i64::try_from(blocks.saturating_mul(size)).unwrap_or(i64::MAX);
     nix::sys::statvfs::statvfs(path).map_or((0, 0), |stat| {
-        (bytes(stat.blocks(), stat.fragment_size()), bytes(stat.blocks_available(), stat.fragment_size()))
+        (
+            bytes(stat.blocks(), stat.fragment_size()),
+            bytes(stat.blocks_available(), stat.fragment_size()),
+        )
     })
 }
 
@@ -82,12 +97,25 @@ pub fn primary_address() -> IpAddr {
     let default_link = read("/proc/net/route")
         .lines()
         .skip(1)
-        .map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
-        .find(|fields| fields.get(1).is_some_and(|destination| destination == "00000000"))
+        .map(|line| {
+            line.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .find(|fields| {
+            fields
+                .get(1)
+                .is_some_and(|destination| destination == "00000000")
+        })
         .and_then(|fields| fields.first().cloned());
     let mut best: Option<(u8, IpAddr)> = None;
     for interface in candidates {
-        let Some(address) = interface.address.and_then(|a| a.as_sockaddr_in().map(|a| a.ip())) else { continue };
+        let Some(address) = interface
+            .address
+            .and_then(|a| a.as_sockaddr_in().map(|a| a.ip()))
+        else {
+            continue;
+        };
         if address.is_loopback() {
             continue;
         }
@@ -96,7 +124,9 @@ pub fn primary_address() -> IpAddr {
             best = Some((rank, IpAddr::V4(address)));
         }
     }
-    best.map_or(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), |(_, address)| address)
+    best.map_or(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), |(_, address)| {
+        address
+    })
 }
 
 /// The device nodes of the host, for privileged containers.
@@ -109,10 +139,23 @@ pub fn devices() -> Vec<Device> {
 fn collect_devices(directory: &Path, found: &mut Vec<Device>) {
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
     // Each container has its own terminals, memory and queues.
-    const OWN: [&str; 6] = ["/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/console", "/dev/ptmx", "/dev/fd"];
-    for entry in std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok) {
+    const OWN: [&str; 6] = [
+        "/dev/pts",
+        "/dev/shm",
+        "/dev/mqueue",
+        "/dev/console",
+        "/dev/ptmx",
+        "/dev/fd",
+    ];
+    for entry in std::fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+    {
         let path = entry.path();
-        let (Some(text), Ok(meta)) = (path.to_str(), std::fs::symlink_metadata(&path)) else { continue };
+        let (Some(text), Ok(meta)) = (path.to_str(), std::fs::symlink_metadata(&path)) else {
+            continue;
+        };
         if OWN.contains(&text) {
             continue;
         }
@@ -135,14 +178,24 @@ fn collect_devices(directory: &Path, found: &mut Vec<Device>) {
 pub fn kernel_and_os() -> (String, String) {
     let kernel = read("/proc/sys/kernel/osrelease").trim().to_owned();
     let release = read("/etc/os-release");
-    let name = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
-    (kernel, name.map(|name| name.trim_matches('"').to_owned()).unwrap_or_else(|| "Linux".to_owned()))
+    let name = release
+        .lines()
+        .find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    (
+        kernel,
+        name.map(|name| name.trim_matches('"').to_owned())
+            .unwrap_or_else(|| "Linux".to_owned()),
+    )
 }
 
 /// Identities that do not change while the host lives.
 pub fn machine_ids() -> (String, String, String) {
     let machine = read("/etc/machine-id").trim().to_owned();
     let uuid = read("/sys/class/dmi/id/product_uuid").trim().to_owned();
-    let system = if uuid.is_empty() { machine.clone() } else { uuid };
+    let system = if uuid.is_empty() {
+        machine.clone()
+    } else {
+        uuid
+    };
     (machine, system, crate::supervisor::record::boot_id())
 }

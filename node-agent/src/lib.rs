@@ -12,6 +12,7 @@ pub mod api;
 pub mod cgroup;
 pub mod check;
 pub mod host;
+pub mod mounts;
 pub mod node;
 pub mod pod;
 pub mod runtime;

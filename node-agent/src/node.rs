@@ -76,7 +76,9 @@ impl NodeKeeper {
             Ok(node) => Ok(node),
             Err(error) if error.is_already_exists() => {
                 let patch = json!({"metadata": {"labels": wanted.metadata.labels}});
-                self.client.patch("", &self.name, &Patch::Strategic(patch)).await
+                self.client
+                    .patch("", &self.name, &Patch::Strategic(patch))
+                    .await
             }
             Err(error) => Err(error),
         }
@@ -88,11 +90,14 @@ impl NodeKeeper {
             let now = jiff::Timestamp::now();
             let images = self.images.list().await.unwrap_or_default();
             let shown = self.seen.borrow().clone();
-            let old = shown.as_ref().and_then(|node| node.status.clone()).unwrap_or_default();
+            let old = shown
+                .as_ref()
+                .and_then(|node| node.status.clone())
+                .unwrap_or_default();
             let status = object::status(self, &old, &images, now);
-            let due = written.as_ref().is_none_or(|(last, at)| {
-                at.elapsed() >= REPORT || object::differs(last, &status)
-            });
+            let due = written
+                .as_ref()
+                .is_none_or(|(last, at)| at.elapsed() >= REPORT || object::differs(last, &status));
             if due {
                 match self.write(&status).await {
                     Ok(node) => {
@@ -112,7 +117,11 @@ impl NodeKeeper {
                 self.seen.send_replace(Some(Arc::new(node)));
             }
             let ready = self.network.ready().is_ok() && written.is_some();
-            let pause = if ready { CHECK } else { Duration::from_millis(500) };
+            let pause = if ready {
+                CHECK
+            } else {
+                Duration::from_millis(500)
+            };
             tokio::select! {
                 biased;
                 () = shutdown.wait() => return,
@@ -123,6 +132,8 @@ impl NodeKeeper {
 
     async fn write(&self, status: &NodeStatus) -> Result<Node, Error> {
         let patch = object::status_patch(status);
-        self.client.patch_status("", &self.name, &Patch::Strategic(patch)).await
+        self.client
+            .patch_status("", &self.name, &Patch::Strategic(patch))
+            .await
     }
 }

@@ -55,7 +55,10 @@ pub enum RuntimeError {
     #[error("no runtime for handler {0:?} is configured")]
     UnknownHandler(String),
     #[error("{what}: {source}")]
-    Io { what: &'static str, source: io::Error },
+    Io {
+        what: &'static str,
+        source: io::Error,
+    },
     #[error("container {0} is not running")]
     NotRunning(String),
     #[error("{0}")]
@@ -137,7 +140,9 @@ pub struct OciRuntime {
 pub fn find_default() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
     ["crun", "runc"].iter().find_map(|name| {
-        std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
+        std::env::split_paths(&path)
+            .map(|dir| dir.join(name))
+            .find(|file| file.is_file())
     })
 }
 
@@ -148,8 +153,13 @@ impl OciRuntime {
 
     /// What must be hidden from this runtime: crun refuses hybrid cgroup layouts, others work as they are.
     pub(crate) fn cover_for(&self, runtime: &Path) -> Option<PathBuf> {
-        let is_crun = runtime.file_name().is_some_and(|name| name.to_string_lossy().contains("crun"));
-        self.cgroups.hybrid_mount().filter(|_| is_crun).map(Path::to_owned)
+        let is_crun = runtime
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().contains("crun"));
+        self.cgroups
+            .hybrid_mount()
+            .filter(|_| is_crun)
+            .map(Path::to_owned)
     }
 
     fn supervise_spec(&self, request: &StartRequest) -> Result<SuperviseSpec, RuntimeError> {
@@ -180,9 +190,13 @@ impl OciRuntime {
         if let Some(exit) = container.dir.exit() {
             return Ok(exit);
         }
-        tracing::warn!(container = container.id, "the supervisor is gone; ending its container");
+        tracing::warn!(
+            container = container.id,
+            "the supervisor is gone; ending its container"
+        );
         if let Ok(spec) = container.dir.spec() {
-            self.runtime_call(&spec, &["delete", "--force", &container.id]).await?;
+            self.runtime_call(&spec, &["delete", "--force", &container.id])
+                .await?;
             self.cgroups.kill_all(&spec.cgroup_path);
             let _ = self.cgroups.remove(&spec.cgroup_path);
         }
@@ -195,7 +209,10 @@ impl OciRuntime {
             start_error: None,
             lost: true,
         };
-        container.dir.write_exit(&exit).map_err(RuntimeError::io("writing the exit record"))?;
+        container
+            .dir
+            .write_exit(&exit)
+            .map_err(RuntimeError::io("writing the exit record"))?;
         Ok(exit)
     }
 }
@@ -223,7 +240,9 @@ impl ContainerRuntime for OciRuntime {
         }
         let log = std::fs::read_to_string(dir.path("supervisor.log")).unwrap_or_default();
         let cause = log.lines().last().unwrap_or("it said nothing").to_owned();
-        Err(RuntimeError::Failed(format!("the container's supervisor failed: {cause}")))
+        Err(RuntimeError::Failed(format!(
+            "the container's supervisor failed: {cause}"
+        )))
     }
 
     async fn recover(&self, container: &Container) -> Result<Option<StartOutcome>, RuntimeError> {
@@ -241,7 +260,10 @@ impl ContainerRuntime for OciRuntime {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         if container.dir.started().is_some() {
-            return self.bury(container).await.map(|exit| Some(StartOutcome::Ended(exit)));
+            return self
+                .bury(container)
+                .await
+                .map(|exit| Some(StartOutcome::Ended(exit)));
         }
         Ok(None)
     }
@@ -320,14 +342,19 @@ impl ContainerRuntime for OciRuntime {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         match std::fs::remove_dir_all(&container.dir.0) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(RuntimeError::Io { what: "removing the container directory", source: error })
-            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RuntimeError::Io {
+                what: "removing the container directory",
+                source: error,
+            }),
             _ => Ok(()),
         }
     }
 
     fn stats(&self, container: &Container) -> ContainerStats {
-        container.dir.spec().map(|spec| self.cgroups.stats(&spec.cgroup_path)).unwrap_or_default()
+        container
+            .dir
+            .spec()
+            .map(|spec| self.cgroups.stats(&spec.cgroup_path))
+            .unwrap_or_default()
     }
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::core::v1::Pod;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
+use crate::mounts::is_point;
 use crate::spec::generate::SharedNamespaces;
 use crate::spec::mounts::PodFiles;
 
@@ -60,7 +61,11 @@ impl Sandbox {
 
     /// Files bound into every container.
     pub fn pod_files(&self) -> PodFiles {
-        let shm = if self.host_ipc { PathBuf::from("/dev/shm") } else { self.run.join("shm") };
+        let shm = if self.host_ipc {
+            PathBuf::from("/dev/shm")
+        } else {
+            self.run.join("shm")
+        };
         PodFiles {
             hosts: self.etc.join("hosts"),
             hostname: self.etc.join("hostname"),
@@ -86,10 +91,16 @@ impl Sandbox {
             namespaces::create(&self.namespaces(), hostname, sysctls)?;
         }
         let shm = self.run.join("shm");
-        if !self.host_ipc && !is_mount_point(&shm) {
+        if !self.host_ipc && !is_point(&shm) {
             std::fs::create_dir_all(&shm)?;
             let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_NODEV;
-            mount(Some("shm"), &shm, Some("tmpfs"), flags, Some("mode=1777,size=64m"))?;
+            mount(
+                Some("shm"),
+                &shm,
+                Some("tmpfs"),
+                flags,
+                Some("mode=1777,size=64m"),
+            )?;
         }
         Ok(())
     }
@@ -115,20 +126,25 @@ impl Sandbox {
     }
 }
 
-/// Whether something is mounted exactly here.
-pub fn is_mount_point(path: &Path) -> bool {
-    let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let wanted = path.to_string_lossy();
-    text.lines().any(|line| line.split(' ').nth(4) == Some(wanted.as_ref()))
-}
-
 /// Makes a directory a shared mount of its own, so that unmounts below it reach the mount namespaces of supervisors; else
 /// each of them would keep every other pod's namespaces and tmpfs volumes alive.
 pub fn share_mounts_of(directory: &Path) -> io::Result<()> {
     std::fs::create_dir_all(directory)?;
-    if !is_mount_point(directory) {
-        mount(Some(directory), directory, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
+    if !is_point(directory) {
+        mount(
+            Some(directory),
+            directory,
+            None::<&str>,
+            MsFlags::MS_BIND | MsFlags::MS_REC,
+            None::<&str>,
+        )?;
     }
-    mount(None::<&str>, directory, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>)?;
+    mount(
+        None::<&str>,
+        directory,
+        None::<&str>,
+        MsFlags::MS_SHARED | MsFlags::MS_REC,
+        None::<&str>,
+    )?;
     Ok(())
 }

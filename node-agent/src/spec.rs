@@ -16,7 +16,9 @@ pub mod seccomp;
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod};
 
 /// Which list of the pod a container stands in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum ContainerKind {
     Init,
     /// An init container with restartPolicy Always: runs beside the app containers.
@@ -52,12 +54,24 @@ pub fn as_container(ephemeral: &EphemeralContainer) -> Container {
 
 /// All containers of a pod in starting order, with their kind.
 pub fn containers(pod: &Pod) -> Vec<(ContainerKind, Container)> {
-    let Some(spec) = &pod.spec else { return Vec::new() };
+    let Some(spec) = &pod.spec else {
+        return Vec::new();
+    };
     let init = spec.init_containers.iter().flatten().map(|container| {
         let sidecar = container.restart_policy.as_deref() == Some("Always");
-        (if sidecar { ContainerKind::Sidecar } else { ContainerKind::Init }, container.clone())
+        (
+            if sidecar {
+                ContainerKind::Sidecar
+            } else {
+                ContainerKind::Init
+            },
+            container.clone(),
+        )
     });
-    let app = spec.containers.iter().map(|container| (ContainerKind::App, container.clone()));
+    let app = spec
+        .containers
+        .iter()
+        .map(|container| (ContainerKind::App, container.clone()));
     let ephemeral = spec
         .ephemeral_containers
         .iter()

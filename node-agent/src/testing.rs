@@ -16,9 +16,9 @@ use tokio::sync::mpsc;
 use crate::context::{ApiFailure, PodApi};
 use crate::pod::types::Severity;
 use crate::traits::{
-    EnsuredImage, ImageError, ImageRecord, ImageRequest, ImageService, NetworkError, NetworkRequest,
-    ObjectSource, PodIps, PodNetwork, PodRef, PreparedVolume, PullProgress, SourceError, VolumeError,
-    VolumeRequest, VolumeService,
+    EnsuredImage, ImageError, ImageRecord, ImageRequest, ImageService, NetworkError,
+    NetworkRequest, ObjectSource, PodIps, PodNetwork, PodRef, PreparedVolume, PullProgress,
+    SourceError, VolumeError, VolumeRequest, VolumeService,
 };
 
 /// Every reference is this one root directory, except names that contain `missing`.
@@ -36,7 +36,10 @@ impl ImageService for DirectoryImage {
                 let _ = progress.send(PullProgress::Started).await;
             }
             let cause = "not found".to_owned();
-            return Err(ImageError::Pull { image: request.image.clone(), cause });
+            return Err(ImageError::Pull {
+                image: request.image.clone(),
+                cause,
+            });
         }
         let record = ImageRecord {
             id: "sha256:test".to_owned(),
@@ -45,7 +48,10 @@ impl ImageService for DirectoryImage {
             layers: vec![self.0.clone()],
             ..ImageRecord::default()
         };
-        Ok(EnsuredImage { record, pulled: None })
+        Ok(EnsuredImage {
+            record,
+            pulled: None,
+        })
     }
     async fn find(&self, _: &str) -> Result<Option<ImageRecord>, ImageError> {
         Ok(None)
@@ -67,13 +73,27 @@ impl VolumeService for PlainVolumes {
         &self,
         request: &VolumeRequest,
     ) -> Result<BTreeMap<String, PreparedVolume>, VolumeError> {
-        let volumes = request.pod.spec.as_ref().and_then(|s| s.volumes.clone()).unwrap_or_default();
+        let volumes = request
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|s| s.volumes.clone())
+            .unwrap_or_default();
         let mut ready = BTreeMap::new();
         for volume in volumes {
             let host_path = request.pod_dir.join("volumes").join(&volume.name);
-            std::fs::create_dir_all(&host_path)
-                .map_err(|error| VolumeError { volume: volume.name.clone(), cause: error.to_string() })?;
-            ready.insert(volume.name, PreparedVolume { host_path, read_only: false, is_file: false });
+            std::fs::create_dir_all(&host_path).map_err(|error| VolumeError {
+                volume: volume.name.clone(),
+                cause: error.to_string(),
+            })?;
+            ready.insert(
+                volume.name,
+                PreparedVolume {
+                    host_path,
+                    read_only: false,
+                    is_file: false,
+                },
+            );
         }
         Ok(ready)
     }
@@ -113,10 +133,16 @@ pub struct NoObjects;
 #[async_trait]
 impl ObjectSource for NoObjects {
     async fn config_map(&self, _: &str, name: &str) -> Result<Arc<ConfigMap>, SourceError> {
-        Err(SourceError::NotFound { kind: "configmap", name: name.to_owned() })
+        Err(SourceError::NotFound {
+            kind: "configmap",
+            name: name.to_owned(),
+        })
     }
     async fn secret(&self, _: &str, name: &str) -> Result<Arc<Secret>, SourceError> {
-        Err(SourceError::NotFound { kind: "secret", name: name.to_owned() })
+        Err(SourceError::NotFound {
+            kind: "secret",
+            name: name.to_owned(),
+        })
     }
     async fn service_account_token(
         &self,
@@ -125,7 +151,10 @@ impl ObjectSource for NoObjects {
         _: &[String],
         _: i64,
     ) -> Result<TokenRequest, SourceError> {
-        Err(SourceError::NotFound { kind: "serviceaccount", name: name.to_owned() })
+        Err(SourceError::NotFound {
+            kind: "serviceaccount",
+            name: name.to_owned(),
+        })
     }
 }
 
@@ -148,7 +177,9 @@ pub struct MemoryApi {
 #[async_trait]
 impl PodApi for MemoryApi {
     async fn write_status(&self, pod: &Pod, status: &PodStatus) -> Result<(), ApiFailure> {
-        self.statuses.lock().insert(PodRef::of(pod).uid, status.clone());
+        self.statuses
+            .lock()
+            .insert(PodRef::of(pod).uid, status.clone());
         Ok(())
     }
     async fn delete(&self, pod: &PodRef) -> Result<(), ApiFailure> {
@@ -157,7 +188,11 @@ impl PodApi for MemoryApi {
     }
     fn event(&self, _: &Pod, _: Option<&str>, severity: Severity, reason: &str, message: &str) {
         let (reason, message) = (reason.to_owned(), message.to_owned());
-        self.events.lock().push(SeenEvent { severity, reason, message });
+        self.events.lock().push(SeenEvent {
+            severity,
+            reason,
+            message,
+        });
     }
     fn services(&self, _: &str) -> Vec<Arc<Service>> {
         Vec::new()

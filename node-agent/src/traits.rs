@@ -16,7 +16,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 
 /// Names one pod for logs, directories and clean-up; survives the pod object itself.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub struct PodRef {
     pub namespace: String,
     pub name: String,
@@ -60,7 +62,11 @@ impl PullPolicy {
             _ => {
                 let last = image.rsplit('/').next().unwrap_or(image);
                 let untagged = !last.contains(':') && !image.contains('@');
-                if untagged || last.ends_with(":latest") { Self::Always } else { Self::IfNotPresent }
+                if untagged || last.ends_with(":latest") {
+                    Self::Always
+                } else {
+                    Self::IfNotPresent
+                }
             }
         }
     }
@@ -143,7 +149,9 @@ pub struct PullOutcome {
 /// Why an image cannot be used. `reason()` is what the container's waiting state shows.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ImageError {
-    #[error("Failed to apply default image tag {image:?}: couldn't parse image name {image:?}: {cause}")]
+    #[error(
+        "Failed to apply default image tag {image:?}: couldn't parse image name {image:?}: {cause}"
+    )]
     InvalidName { image: String, cause: String },
     #[error("Container image {image:?} is not present with pull policy of Never")]
     NeverPull { image: String },
@@ -171,7 +179,10 @@ impl ImageError {
 
     /// Whether the next state is `ImagePullBackOff`.
     pub fn backs_off(&self) -> bool {
-        matches!(self, Self::Pull { .. } | Self::RegistryUnavailable { .. } | Self::Store { .. })
+        matches!(
+            self,
+            Self::Pull { .. } | Self::RegistryUnavailable { .. } | Self::Store { .. }
+        )
     }
 }
 
@@ -199,7 +210,11 @@ pub enum SourceError {
     #[error("{kind} {name:?} not found")]
     NotFound { kind: &'static str, name: String },
     #[error("failed to read {kind} {name:?}: {cause}")]
-    Read { kind: &'static str, name: String, cause: String },
+    Read {
+        kind: &'static str,
+        name: String,
+        cause: String,
+    },
 }
 
 /// The API objects that pods on this node refer to. Reads may come from a cache; tokens are minted.

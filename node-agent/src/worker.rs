@@ -33,6 +33,9 @@ const REFRESH: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct WorkerHandle {
     pub pod_ref: PodRef,
+    /// The pod as it was when the worker began; counts until there is a view.
+    first: Arc<Pod>,
+    rejected: bool,
     sender: mpsc::Sender<Event>,
     view: watch::Receiver<Option<Arc<PodView>>>,
 }
@@ -46,6 +49,17 @@ impl WorkerHandle {
     /// The pod as it is now.
     pub fn view(&self) -> Option<Arc<PodView>> {
         self.view.borrow().clone()
+    }
+
+    /// The object for counting what this node has given away; None when it was never let in.
+    pub fn counted(&self) -> Option<Arc<Pod>> {
+        if self.rejected {
+            return None;
+        }
+        Some(
+            self.view()
+                .map_or_else(|| self.first.clone(), |view| view.pod.clone()),
+        )
     }
 
     pub fn is_over(&self) -> bool {
@@ -70,27 +84,54 @@ pub(crate) struct Worker {
 }
 
 /// Starts the worker of a pod; what an earlier agent left of it is taken over first.
-pub fn start(context: Arc<NodeContext>, pod: Arc<Pod>) -> WorkerHandle {
+/// A pod that this node refuses comes with the reason and message of that.
+pub fn start(
+    context: Arc<NodeContext>,
+    pod: Arc<Pod>,
+    refusal: Option<(String, String)>,
+) -> WorkerHandle {
     let (sender, events) = mpsc::channel(MAILBOX);
     let (view_sender, view) = watch::channel(None);
     let pod_ref = PodRef::of(&pod);
-    let handle = WorkerHandle { pod_ref: pod_ref.clone(), sender: sender.clone(), view };
-    let shared = Arc::new(Shared { context, pod_ref, sender, volumes: Mutex::default() });
+    let handle = WorkerHandle {
+        pod_ref: pod_ref.clone(),
+        first: pod.clone(),
+        rejected: refusal.is_some(),
+        sender: sender.clone(),
+        view,
+    };
+    let shared = Arc::new(Shared {
+        context,
+        pod_ref,
+        sender,
+        volumes: Mutex::default(),
+    });
+    let first = match refusal {
+        Some((reason, message)) => Event::Rejected { reason, message },
+        None => Event::Tick,
+    };
     tasks::spawn("pod-worker", TaskKind::Background, async move {
         let now = shared.context.now();
         let mut machine = PodMachine::new(pod, shared.context.host_ips.clone(), now);
         adopt::adopt(&shared, &mut machine).await;
         let publisher = publish::Publisher::new(shared.context.api.clone());
-        Worker { shared, machine, events, publisher, view: view_sender }.run().await;
+        Worker {
+            shared,
+            machine,
+            events,
+            publisher,
+            view: view_sender,
+        }
+        .run(first)
+        .await;
     });
     handle
 }
 
 impl Worker {
-    async fn run(mut self) {
+    async fn run(mut self, mut event: Event) {
         let mut refresh = tokio::time::interval(REFRESH);
         refresh.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut event = Event::Tick;
         loop {
             let now = self.shared.context.now();
             if let Event::Updated(pod) = &event {
@@ -102,7 +143,10 @@ impl Worker {
                 return;
             }
             let now = self.shared.context.now();
-            let wake = self.machine.wake_at(now).map(|at| at.saturating_sub(now.mono));
+            let wake = self
+                .machine
+                .wake_at(now)
+                .map(|at| at.saturating_sub(now.mono));
             event = tokio::select! {
                 biased;
                 // Each arm is cancel-safe: a receive, a watch of a task, and two timers.
@@ -121,7 +165,11 @@ impl Worker {
     fn show(&mut self, now: crate::pod::Now) {
         if self.machine.is_frozen() && self.machine.containers.iter().all(|c| c.ended().is_none()) {
             // A terminal status of an earlier life is better than anything we could say.
-            self.view.send_replace(Some(Arc::new(layout::view(&self.shared, &self.machine, None))));
+            self.view.send_replace(Some(Arc::new(layout::view(
+                &self.shared,
+                &self.machine,
+                None,
+            ))));
             return;
         }
         let status = crate::pod::status::render(&self.machine, now);
@@ -137,12 +185,17 @@ impl Worker {
     async fn perform(&mut self, actions: Vec<Action>) -> bool {
         for action in actions {
             match action {
-                Action::Report { severity, reason, message, container } => {
+                Action::Report {
+                    severity,
+                    reason,
+                    message,
+                    container,
+                } => {
                     self.shared.context.api.event(
                         &self.machine.pod,
                         container.as_deref(),
                         severity,
-                        reason,
+                        &reason,
                         &message,
                     );
                 }

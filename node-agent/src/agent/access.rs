@@ -23,14 +23,23 @@ impl Access {
             if let Some(found) = pod.containers.iter().find(|container| container.id == id) {
                 let attempt = u32::try_from(found.restart_count).unwrap_or(0);
                 let uid = &pod.pod_ref.uid;
-                return Ok(container_of(&self.context.pod_dir(uid), uid, &found.name, attempt));
+                return Ok(container_of(
+                    &self.context.pod_dir(uid),
+                    uid,
+                    &found.name,
+                    attempt,
+                ));
             }
         }
         Err(AccessError::ContainerNotFound(id.to_owned()))
     }
 
     fn views(&self) -> Vec<Arc<PodView>> {
-        self.workers.read().values().filter_map(super::WorkerHandle::view).collect()
+        self.workers
+            .read()
+            .values()
+            .filter_map(super::WorkerHandle::view)
+            .collect()
     }
 }
 
@@ -44,15 +53,21 @@ fn access_error(error: RuntimeError) -> AccessError {
 #[async_trait]
 impl PodAccess for Access {
     fn pods(&self) -> Vec<PodView> {
-        self.views().into_iter().map(|view| (*view).clone()).collect()
+        self.views()
+            .into_iter()
+            .map(|view| (*view).clone())
+            .collect()
     }
 
     fn find(&self, namespace: &str, name: &str) -> Option<PodView> {
-        let found = self.views().into_iter().filter(|view| {
-            view.pod_ref.namespace == namespace && view.pod_ref.name == name
-        });
+        let found = self
+            .views()
+            .into_iter()
+            .filter(|view| view.pod_ref.namespace == namespace && view.pod_ref.name == name);
         // The same name twice means that the older one is still stopping.
-        found.max_by_key(|view| view.pod.metadata.creation_timestamp.clone()).map(|v| (*v).clone())
+        found
+            .max_by_key(|view| view.pod.metadata.creation_timestamp.clone())
+            .map(|v| (*v).clone())
     }
 
     async fn exec(
@@ -62,7 +77,11 @@ impl PodAccess for Access {
         request: &StreamRequest,
     ) -> Result<StreamSession, AccessError> {
         let container = self.container(container_id)?;
-        self.context.runtime.exec_stream(&container, command, request).await.map_err(access_error)
+        self.context
+            .runtime
+            .exec_stream(&container, command, request)
+            .await
+            .map_err(access_error)
     }
 
     async fn attach(
@@ -71,7 +90,11 @@ impl PodAccess for Access {
         request: &StreamRequest,
     ) -> Result<StreamSession, AccessError> {
         let container = self.container(container_id)?;
-        self.context.runtime.attach(&container, request).await.map_err(access_error)
+        self.context
+            .runtime
+            .attach(&container, request)
+            .await
+            .map_err(access_error)
     }
 
     async fn stats(&self, container_id: &str) -> Result<ContainerStats, AccessError> {

@@ -18,10 +18,14 @@ pub(super) struct Refusal {
 
 /// Checks a new pod against those that are here.
 pub(super) fn admit(context: &NodeContext, workers: &Workers, pod: &Pod) -> Result<(), Refusal> {
-    let here: Vec<_> = workers.read().values().filter_map(super::WorkerHandle::view).collect();
+    let here: Vec<_> = workers
+        .read()
+        .values()
+        .filter_map(super::WorkerHandle::counted)
+        .collect();
     let others: Vec<&Pod> = here
         .iter()
-        .map(|view| &*view.pod)
+        .map(|other| &**other)
         .filter(|other| other.metadata.uid != pod.metadata.uid && !phase_is_over(other))
         .collect();
     check(&context.allocatable, &others, pod)
@@ -29,17 +33,25 @@ pub(super) fn admit(context: &NodeContext, workers: &Workers, pod: &Pod) -> Resu
 
 fn check(allocatable: &Capacity, others: &[&Pod], pod: &Pod) -> Result<(), Refusal> {
     let refuse = |reason: String, cause: String| {
-        Err(Refusal { reason, message: format!("Pod was rejected: {cause}") })
+        Err(Refusal {
+            reason,
+            message: format!("Pod was rejected: {cause}"),
+        })
     };
     let limit = allocatable.get("pods").copied().unwrap_or(i64::MAX);
     let count = i64::try_from(others.len()).unwrap_or(i64::MAX);
     if count >= limit {
-        let cause = format!("Node didn't have enough resource: pods, requested: 1, used: {count}, capacity: {limit}");
+        let cause = format!(
+            "Node didn't have enough resource: pods, requested: 1, used: {count}, capacity: {limit}"
+        );
         return refuse("OutOfpods".to_owned(), cause);
     }
     for name in ["cpu", "memory", "ephemeral-storage"] {
         let wanted = pod_request(pod, name);
-        let used: i64 = others.iter().map(|other| pod_request(other, name)).fold(0, i64::saturating_add);
+        let used: i64 = others
+            .iter()
+            .map(|other| pod_request(other, name))
+            .fold(0, i64::saturating_add);
         let capacity = allocatable.get(name).copied().unwrap_or(0);
         if wanted > 0 && used.saturating_add(wanted) > capacity {
             let cause = format!(
@@ -49,7 +61,11 @@ fn check(allocatable: &Capacity, others: &[&Pod], pod: &Pod) -> Result<(), Refus
         }
     }
     let ours = host_ports(pod);
-    if others.iter().flat_map(|other| host_ports(other)).any(|port| ours.contains(&port)) {
+    if others
+        .iter()
+        .flat_map(|other| host_ports(other))
+        .any(|port| ours.contains(&port))
+    {
         return refuse("NodePorts".to_owned(), "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports".to_owned());
     }
     Ok(())
@@ -57,12 +73,20 @@ fn check(allocatable: &Capacity, others: &[&Pod], pod: &Pod) -> Result<(), Refus
 
 /// Protocol and number of each port on the host; addresses are ignored, which can only refuse more.
 fn host_ports(pod: &Pod) -> Vec<(String, i32)> {
-    let Some(spec) = &pod.spec else { return Vec::new() };
-    let ports = spec.containers.iter().flat_map(|c| c.ports.iter().flatten());
+    let Some(spec) = &pod.spec else {
+        return Vec::new();
+    };
+    let ports = spec
+        .containers
+        .iter()
+        .flat_map(|c| c.ports.iter().flatten());
     ports
         .filter_map(|port| {
             let number = port.host_port.filter(|number| *number > 0)?;
-            Some((port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()), number))
+            Some((
+                port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
+                number,
+            ))
         })
         .collect()
 }

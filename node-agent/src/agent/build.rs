@@ -44,7 +44,11 @@ pub enum BuildError {
     #[error("{what}: {cause}")]
     Setting { what: &'static str, cause: String },
     #[error("{what} {path:?}: {source}")]
-    Path { what: &'static str, path: PathBuf, source: std::io::Error },
+    Path {
+        what: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("listening on {0}: {1}")]
     Listen(std::net::SocketAddr, std::io::Error),
 }
@@ -57,7 +61,10 @@ pub struct Services {
 }
 
 fn setting(what: &'static str) -> impl FnOnce(&dyn std::fmt::Display) -> BuildError {
-    move |cause| BuildError::Setting { what, cause: cause.to_string() }
+    move |cause| BuildError::Setting {
+        what,
+        cause: cause.to_string(),
+    }
 }
 
 impl Agent {
@@ -73,8 +80,11 @@ impl Agent {
         services: Option<Services>,
     ) -> Result<Self, BuildError> {
         let name = config.resolved_node_name();
-        let addresses =
-            if config.node_ips.is_empty() { vec![host::primary_address()] } else { config.node_ips.clone() };
+        let addresses = if config.node_ips.is_empty() {
+            vec![host::primary_address()]
+        } else {
+            config.node_ips.clone()
+        };
         prepare_directories(&config)?;
         let caches = Shutdown::new();
         let here = ListOptions::default().fields(&format!("spec.nodeName={name}"));
@@ -93,13 +103,20 @@ impl Agent {
         let runtimes = config.resolved_runtimes();
         let workers = super::Workers::default();
         let admin = AdminServer::new("corten-node-agent");
-        let access = Arc::new(Access { context: context.clone(), workers: workers.clone() });
+        let access = Arc::new(Access {
+            context: context.clone(),
+            workers: workers.clone(),
+        });
         let tls = tls(&config, &name, &addresses)?;
         let server = AgentServer::bind(config.listen, tls, access, admin.clone())
             .await
             .map_err(|error| BuildError::Listen(config.listen, error))?;
-        let port = server.local_addr().map_or(config.listen.port(), |address| address.port());
-        let routes = real_network.then(|| routes(&client, &name, &addresses, &caches)).flatten();
+        let port = server
+            .local_addr()
+            .map_or(config.listen.port(), |address| address.port());
+        let routes = real_network
+            .then(|| routes(&client, &name, &addresses, &caches))
+            .flatten();
         let keeper = NodeKeeper {
             client,
             name,
@@ -116,13 +133,26 @@ impl Agent {
             network: services.network,
             seen,
         };
-        Ok(Self { config, context, workers, pods, keeper, node, routes, server, admin, caches })
+        Ok(Self {
+            config,
+            context,
+            workers,
+            pods,
+            keeper,
+            node,
+            routes,
+            server,
+            admin,
+            caches,
+        })
     }
 }
 
 fn runtime_name(runtimes: &BTreeMap<String, PathBuf>) -> String {
     let file = runtimes.get("").and_then(|path| path.file_name());
-    let name = file.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = file
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
     format!("{}-{name}", corten_base::version::VERSION)
 }
 
@@ -147,7 +177,11 @@ fn prepare_directories(config: &Config) -> Result<(), BuildError> {
 /// Names of links and tables: those of the default prefix are plain, hosts that share one kernel get their own.
 fn interface(kind: &str, node: &str, config: &Config) -> String {
     let plain = config.cgroup_prefix == Config::default().cgroup_prefix;
-    let name = if plain { format!("corten-{kind}") } else { format!("{kind}-{node}") };
+    let name = if plain {
+        format!("corten-{kind}")
+    } else {
+        format!("{kind}-{node}")
+    };
     name.chars().take(INTERFACE_MAX).collect()
 }
 
@@ -176,7 +210,12 @@ fn real_services(
     })
 }
 
-fn routes(client: &Client, node: &str, addresses: &[IpAddr], caches: &Shutdown) -> Option<RouteKeeper> {
+fn routes(
+    client: &Client,
+    node: &str,
+    addresses: &[IpAddr],
+    caches: &Shutdown,
+) -> Option<RouteKeeper> {
     let host: Ipv4Addr = addresses.iter().find_map(|ip| match ip {
         IpAddr::V4(ip) => Some(*ip),
         IpAddr::V6(_) => None,
@@ -221,9 +260,10 @@ fn context(
     };
     let capacity = host::capacity(&config.data_dir, i64::from(config.max_pods));
     let mut allocatable = capacity.clone();
-    for (resource, reserved) in
-        [("cpu", config.reserved_cpu_milli), ("memory", config.reserved_memory_bytes)]
-    {
+    for (resource, reserved) in [
+        ("cpu", config.reserved_cpu_milli),
+        ("memory", config.reserved_memory_bytes),
+    ] {
         if let Some(value) = allocatable.get_mut(resource) {
             *value = value.saturating_sub(reserved).max(0);
         }
@@ -263,12 +303,17 @@ fn tls(
 ) -> Result<Arc<rustls::ServerConfig>, BuildError> {
     let fail = |error: &dyn std::fmt::Display| setting("TLS of the node agent's server")(error);
     if let (Some(ca), Some(cert), Some(key)) = (&config.tls_ca, &config.tls_cert, &config.tls_key) {
-        let files = TlsFiles { ca: ca.clone(), cert: cert.clone(), key: key.clone() };
+        let files = TlsFiles {
+            ca: ca.clone(),
+            cert: cert.clone(),
+            key: key.clone(),
+        };
         return server_config(&files, ClientAuth::Optional).map_err(|error| fail(&error));
     }
     let dir = config.data_dir.join("pki");
     std::fs::create_dir_all(&dir).map_err(|error| fail(&error))?;
-    let authority = Authority::create(&format!("{name}-node-agent")).map_err(|error| fail(&error))?;
+    let authority =
+        Authority::create(&format!("{name}-node-agent")).map_err(|error| fail(&error))?;
     let request = CertRequest {
         common_name: format!("system:node:{name}"),
         organizations: vec!["system:nodes".to_owned()],
@@ -278,10 +323,17 @@ fn tls(
         ..CertRequest::default()
     };
     let (cert, key) = (dir.join("serving.crt"), dir.join("serving.key"));
-    authority.write(&dir, "self").map_err(|error| fail(&error))?;
-    authority.issue_to_files(&request, &cert, &key).map_err(|error| fail(&error))?;
+    authority
+        .write(&dir, "self")
+        .map_err(|error| fail(&error))?;
+    authority
+        .issue_to_files(&request, &cert, &key)
+        .map_err(|error| fail(&error))?;
     let files = TlsFiles {
-        ca: config.tls_ca.clone().unwrap_or_else(|| dir.join("self.crt")),
+        ca: config
+            .tls_ca
+            .clone()
+            .unwrap_or_else(|| dir.join("self.crt")),
         cert,
         key,
     };

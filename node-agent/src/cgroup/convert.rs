@@ -17,7 +17,10 @@ mod tests {
 
     #[test]
     fn known_points() {
-        assert_eq!([cpu_shares(0), cpu_shares(100), cpu_shares(1000)], [2, 102, 1024]);
+        assert_eq!(
+            [cpu_shares(0), cpu_shares(100), cpu_shares(1000)],
+            [2, 102, 1024]
+        );
         assert_eq!(
             [2, 1024, 262_144].map(cpu_weight_of_shares),
             [1, 39, 10_000]

@@ -16,14 +16,20 @@ pub(super) async fn health(host: &str, port: u16, service: &str) -> Result<(), S
     let fail = |error: &dyn std::fmt::Display| {
         format!("error: failed to connect service \"{host}:{port}\": {error}")
     };
-    let tcp = TcpStream::connect((host, port)).await.map_err(|error| fail(&error))?;
+    let tcp = TcpStream::connect((host, port))
+        .await
+        .map_err(|error| fail(&error))?;
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(tcp))
         .await
         .map_err(|error| fail(&error))?;
     let driver = tasks::spawn("probe-grpc", TaskKind::Connection, async move {
         let _ = connection.await;
     });
-    let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    let authority = if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    };
     let request = http::Request::post(format!("http://{authority}/grpc.health.v1.Health/Check"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
@@ -40,7 +46,10 @@ pub(super) async fn health(host: &str, port: u16, service: &str) -> Result<(), S
     .await;
     driver.abort();
     let (trailers, body) = answer.map_err(|error| fail(&error))?;
-    let status = trailers.get("grpc-status").and_then(|v| v.to_str().ok()).unwrap_or("0");
+    let status = trailers
+        .get("grpc-status")
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or("0");
     match status {
         "0" if decode(&body) == Some(SERVING) => Ok(()),
         "0" => Err(format!("service unhealthy (responded with status {})", decode(&body).unwrap_or(0))),

@@ -53,7 +53,9 @@ pub(super) async fn get(request: &Request) -> Result<u16, Failure> {
         .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         .with_no_client_auth();
     let name = ServerName::try_from(request.host.clone())?;
-    let tls = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await?;
+    let tls = tokio_rustls::TlsConnector::from(Arc::new(config))
+        .connect(name, tcp)
+        .await?;
     exchange(tls, request).await
 }
 
@@ -66,7 +68,12 @@ where
         let _ = connection.await;
     });
     let mut builder = http::Request::get(format!("/{}", request.path.trim_start_matches('/')));
-    let has = |name: &str| request.headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
+    let has = |name: &str| {
+        request
+            .headers
+            .iter()
+            .any(|(known, _)| known.eq_ignore_ascii_case(name))
+    };
     if !has("host") {
         builder = builder.header("host", request.authority());
     }
@@ -79,7 +86,9 @@ where
     for (name, value) in &request.headers {
         builder = builder.header(name.as_str(), value.as_str());
     }
-    let answer = sender.send_request(builder.body(Empty::<Bytes>::new())?).await;
+    let answer = sender
+        .send_request(builder.body(Empty::<Bytes>::new())?)
+        .await;
     driver.abort();
     Ok(answer?.status().as_u16())
 }

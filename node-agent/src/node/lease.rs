@@ -35,7 +35,12 @@ pub(super) async fn keep(client: &Client, node: &str, uid: &str, shutdown: Shutd
     }
 }
 
-async fn renew(client: &Client, node: &str, uid: &str, held: Option<Lease>) -> Result<Lease, Error> {
+async fn renew(
+    client: &Client,
+    node: &str,
+    uid: &str,
+    held: Option<Lease>,
+) -> Result<Lease, Error> {
     let known = match held {
         Some(lease) => Some(lease),
         None => client.get_opt::<Lease>(NAMESPACE, node).await?,

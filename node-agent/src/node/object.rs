@@ -27,9 +27,12 @@ pub fn taints(texts: &[String]) -> Result<Vec<Taint>, String> {
     texts
         .iter()
         .map(|text| {
-            let (left, effect) =
-                text.rsplit_once(':').ok_or_else(|| format!("taint {text:?} has no effect"))?;
-            let (key, value) = left.split_once('=').map_or((left, None), |(k, v)| (k, Some(v)));
+            let (left, effect) = text
+                .rsplit_once(':')
+                .ok_or_else(|| format!("taint {text:?} has no effect"))?;
+            let (key, value) = left
+                .split_once('=')
+                .map_or((left, None), |(k, v)| (k, Some(v)));
             Ok(Taint {
                 key: key.to_owned(),
                 value: value.map(str::to_owned),
@@ -58,7 +61,9 @@ pub(super) fn node(keeper: &NodeKeeper) -> Node {
         ("beta.kubernetes.io/os", "linux"),
         ("beta.kubernetes.io/arch", architecture()),
     ] {
-        labels.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+        labels
+            .entry(name.to_owned())
+            .or_insert_with(|| value.to_owned());
     }
     let old = NodeStatus::default();
     Node {
@@ -82,7 +87,10 @@ fn quantities(capacity: &host::Capacity) -> BTreeMap<String, Quantity> {
         "memory" | "ephemeral-storage" => format!("{}Ki", value / 1024),
         _ => value.to_string(),
     };
-    capacity.iter().map(|(name, value)| (name.clone(), Quantity(text(name, *value)))).collect()
+    capacity
+        .iter()
+        .map(|(name, value)| (name.clone(), Quantity(text(name, *value))))
+        .collect()
 }
 
 /// The status as it is now; `old` gives the transition times.
@@ -92,9 +100,15 @@ pub(super) fn status(
     images: &[ImageRecord],
     now: Timestamp,
 ) -> NodeStatus {
-    let address = |type_: &str, address: String| NodeAddress { address, type_: type_.to_owned() };
-    let mut addresses: Vec<NodeAddress> =
-        keeper.addresses.iter().map(|ip| address("InternalIP", ip.to_string())).collect();
+    let address = |type_: &str, address: String| NodeAddress {
+        address,
+        type_: type_.to_owned(),
+    };
+    let mut addresses: Vec<NodeAddress> = keeper
+        .addresses
+        .iter()
+        .map(|ip| address("InternalIP", ip.to_string()))
+        .collect();
     addresses.push(address("Hostname", keeper.name.clone()));
     let handlers = keeper.handlers.iter().map(|name| NodeRuntimeHandler {
         name: Some(name.clone()),
@@ -106,7 +120,9 @@ pub(super) fn status(
         allocatable: Some(quantities(&keeper.allocatable)),
         conditions: Some(conditions(keeper, old, now)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
-            kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(keeper.port) }),
+            kubelet_endpoint: Some(DaemonEndpoint {
+                port: i32::from(keeper.port),
+            }),
         }),
         node_info: Some(node_info(keeper)),
         images: Some(images.iter().take(IMAGES_MAX).map(image).collect()),
@@ -120,7 +136,10 @@ fn image(record: &ImageRecord) -> ContainerImage {
     if !names.contains(&record.image_id) {
         names.insert(0, record.image_id.clone());
     }
-    ContainerImage { names: Some(names), size_bytes: i64::try_from(record.size_bytes).ok() }
+    ContainerImage {
+        names: Some(names),
+        size_bytes: i64::try_from(record.size_bytes).ok(),
+    }
 }
 
 fn node_info(keeper: &NodeKeeper) -> NodeSystemInfo {
@@ -145,14 +164,18 @@ fn node_info(keeper: &NodeKeeper) -> NodeSystemInfo {
 fn conditions(keeper: &NodeKeeper, old: &NodeStatus, now: Timestamp) -> Vec<NodeCondition> {
     let known = old.conditions.as_deref().unwrap_or(&[]);
     let make = |type_: &str, status: &str, reason: &str, message: String| {
-        let same = known.iter().find(|c| c.type_ == type_ && c.status == status);
+        let same = known
+            .iter()
+            .find(|c| c.type_ == type_ && c.status == status);
         NodeCondition {
             type_: type_.to_owned(),
             status: status.to_owned(),
             reason: Some(reason.to_owned()),
             message: Some(message),
             last_heartbeat_time: Some(Time(now)),
-            last_transition_time: same.and_then(|c| c.last_transition_time.clone()).or(Some(Time(now))),
+            last_transition_time: same
+                .and_then(|c| c.last_transition_time.clone())
+                .or(Some(Time(now))),
         }
     };
     let (size, free) = host::disk(&keeper.data_dir);
@@ -161,16 +184,41 @@ fn conditions(keeper: &NodeKeeper, old: &NodeStatus, now: Timestamp) -> Vec<Node
     let pressure = |type_: &str, low: bool, good: &str, bad: &str| {
         let (status, reason) = if low { ("True", bad) } else { ("False", good) };
         let verb = if low { "has" } else { "has no" };
-        make(type_, status, reason, format!("node agent {verb} {}", words(type_)))
+        make(
+            type_,
+            status,
+            reason,
+            format!("node agent {verb} {}", words(type_)),
+        )
     };
     let ready = match keeper.network.ready() {
-        Ok(()) => make("Ready", "True", "KubeletReady", "node agent is posting ready status".to_owned()),
+        Ok(()) => make(
+            "Ready",
+            "True",
+            "KubeletReady",
+            "node agent is posting ready status".to_owned(),
+        ),
         Err(cause) => make("Ready", "False", "KubeletNotReady", cause),
     };
     vec![
-        pressure("MemoryPressure", low_memory, "KubeletHasSufficientMemory", "KubeletHasInsufficientMemory"),
-        pressure("DiskPressure", low_disk, "KubeletHasNoDiskPressure", "KubeletHasDiskPressure"),
-        pressure("PIDPressure", false, "KubeletHasSufficientPID", "KubeletHasInsufficientPID"),
+        pressure(
+            "MemoryPressure",
+            low_memory,
+            "KubeletHasSufficientMemory",
+            "KubeletHasInsufficientMemory",
+        ),
+        pressure(
+            "DiskPressure",
+            low_disk,
+            "KubeletHasNoDiskPressure",
+            "KubeletHasDiskPressure",
+        ),
+        pressure(
+            "PIDPressure",
+            false,
+            "KubeletHasSufficientPID",
+            "KubeletHasInsufficientPID",
+        ),
         ready,
     ]
 }
@@ -207,17 +255,24 @@ mod tests {
 
     #[test]
     fn taint_texts() {
-        let parsed = taints(&["a=b:NoSchedule".to_owned(), "c:NoExecute".to_owned()]).expect("taints");
-        let shown: Vec<_> =
-            parsed.iter().map(|t| (t.key.as_str(), t.value.as_deref(), t.effect.as_str())).collect();
-        assert_eq!(shown, [("a", Some("b"), "NoSchedule"), ("c", None, "NoExecute")]);
+        let parsed =
+            taints(&["a=b:NoSchedule".to_owned(), "c:NoExecute".to_owned()]).expect("taints");
+        let shown: Vec<_> = parsed
+            .iter()
+            .map(|t| (t.key.as_str(), t.value.as_deref(), t.effect.as_str()))
+            .collect();
+        assert_eq!(
+            shown,
+            [("a", Some("b"), "NoSchedule"), ("c", None, "NoExecute")]
+        );
         assert!(taints(&["nonsense".to_owned()]).is_err());
     }
 
     #[test]
     fn quantity_texts() {
-        let capacity: host::Capacity =
-            [("cpu", 1500), ("memory", 2048), ("pods", 110)].map(|(n, v)| (n.to_owned(), v)).into();
+        let capacity: host::Capacity = [("cpu", 1500), ("memory", 2048), ("pods", 110)]
+            .map(|(n, v)| (n.to_owned(), v))
+            .into();
         let texts: Vec<_> = quantities(&capacity).into_values().map(|q| q.0).collect();
         assert_eq!(texts, ["1500m", "2Ki", "110"]);
     }

@@ -54,6 +54,9 @@ mod tests {
             backoff.tried(now);
         }
         assert_eq!(delays, [0, 10, 20, 40, 80, 160, 300, 300]);
-        assert_eq!(backoff.delay(now + Duration::from_secs(601)), Duration::ZERO);
+        assert_eq!(
+            backoff.delay(now + Duration::from_secs(601)),
+            Duration::ZERO
+        );
     }
 }

@@ -47,7 +47,13 @@ pub struct Stop {
 #[derive(Clone, Debug, PartialEq)]
 pub enum State {
     /// Not running and not (any more) told why; `since` is when the reason arose.
-    Waiting { reason: String, message: Option<String>, since: Duration, retry_at: Duration, pull_failed: bool },
+    Waiting {
+        reason: String,
+        message: Option<String>,
+        since: Duration,
+        retry_at: Duration,
+        pull_failed: bool,
+    },
     Pulling,
     Creating,
     Running(Box<Run>),
@@ -137,7 +143,10 @@ impl ContainerMachine {
             State::Running(run) => {
                 self.kind != ContainerKind::Ephemeral
                     && self.is_started()
-                    && run.readiness.as_ref().is_none_or(|p| p.verdict == Some(true))
+                    && run
+                        .readiness
+                        .as_ref()
+                        .is_none_or(|p| p.verdict == Some(true))
             }
             State::Ended(ended) => self.kind == ContainerKind::Init && ended.exit.exit_code == 0,
             _ => false,
@@ -167,9 +176,15 @@ impl ContainerMachine {
     /// Takes the start of a run.
     pub fn started(&mut self, id: String, started_at: Timestamp, now: Now) {
         let probe = |kind, probe: &Option<_>| {
-            probe.as_ref().map(|probe| ProbeMachine::new(kind, probe, now.mono))
+            probe
+                .as_ref()
+                .map(|probe| ProbeMachine::new(kind, probe, now.mono))
         };
-        let hook = self.spec.lifecycle.as_ref().is_some_and(|l| l.post_start.is_some());
+        let hook = self
+            .spec
+            .lifecycle
+            .as_ref()
+            .is_some_and(|l| l.post_start.is_some());
         self.backoff_reported = false;
         self.state = State::Running(Box::new(Run {
             id,
@@ -196,11 +211,23 @@ impl ContainerMachine {
             "Error"
         };
         self.backoff_reported = false;
-        self.state = State::Ended(Ended { id, exit, reason: reason.to_owned(), at: now.mono });
+        self.state = State::Ended(Ended {
+            id,
+            exit,
+            reason: reason.to_owned(),
+            at: now.mono,
+        });
     }
 
     /// The wait after a failed pull, configuration or creation.
-    pub fn wait(&mut self, reason: &str, message: String, retry_in: Duration, pull: bool, now: Now) {
+    pub fn wait(
+        &mut self,
+        reason: &str,
+        message: String,
+        retry_in: Duration,
+        pull: bool,
+        now: Now,
+    ) {
         self.state = State::Waiting {
             reason: reason.to_owned(),
             message: Some(message),

@@ -1,6 +1,7 @@
 //! The pod machine: takes an event, then looks at the whole state and says what to do next. Planning is level-triggered:
 //! it depends on where things stand, never on which event woke it. Pure.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,11 +59,15 @@ impl PodMachine {
     /// A pod that this node has just met.
     pub fn new(pod: Arc<Pod>, host_ips: Vec<IpAddr>, now: Now) -> Self {
         let status = pod.status.as_ref();
-        let start_time = status.and_then(|s| s.start_time.as_ref()).map_or(now.wall, |time| time.0);
+        let start_time = status
+            .and_then(|s| s.start_time.as_ref())
+            .map_or(now.wall, |time| time.0);
         let failed = status
             .filter(|s| s.phase.as_deref() == Some("Failed"))
             .and_then(|s| Some((s.reason.clone()?, s.message.clone().unwrap_or_default())));
-        let shown = status.and_then(|s| s.conditions.clone()).unwrap_or_default();
+        let shown = status
+            .and_then(|s| s.conditions.clone())
+            .unwrap_or_default();
         Self {
             pod_ref: PodRef::of(&pod),
             containers: spec::containers(&pod)
@@ -71,8 +76,12 @@ impl PodMachine {
                 .collect(),
             pod,
             host_ips,
-            sandbox: Part::Absent { retry_at: Duration::ZERO },
-            volumes: Part::Absent { retry_at: Duration::ZERO },
+            sandbox: Part::Absent {
+                retry_at: Duration::ZERO,
+            },
+            volumes: Part::Absent {
+                retry_at: Duration::ZERO,
+            },
             ips: Vec::new(),
             start_time,
             initialized: false,
@@ -105,7 +114,11 @@ impl PodMachine {
     }
 
     pub fn restart_policy(&self) -> &str {
-        self.pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref()).unwrap_or("Always")
+        self.pod
+            .spec
+            .as_ref()
+            .and_then(|s| s.restart_policy.as_deref())
+            .unwrap_or("Always")
     }
 
     pub fn is_deleted(&self) -> bool {
@@ -115,57 +128,70 @@ impl PodMachine {
     pub(super) fn report(
         &mut self,
         severity: Severity,
-        reason: &'static str,
+        reason: impl Into<Cow<'static, str>>,
         message: String,
         container: Option<&str>,
     ) {
         self.actions.push(Action::Report {
             severity,
-            reason,
+            reason: reason.into(),
             message,
             container: container.map(str::to_owned),
         });
     }
 
     pub(super) fn position(&self, name: &str) -> Option<usize> {
-        self.containers.iter().position(|container| container.name() == name)
+        self.containers
+            .iter()
+            .position(|container| container.name() == name)
     }
 
     /// The container, if the event is about its current attempt.
     fn current(&self, name: &str, attempt: u32) -> Option<usize> {
-        self.position(name).filter(|at| self.containers[*at].restart_count == attempt)
+        self.position(name)
+            .filter(|at| self.containers[*at].restart_count == attempt)
     }
 
     fn take(&mut self, event: Event, now: Now) {
         match event {
-            Event::Updated(pod) => self.update(pod),
+            Event::Updated(pod) => self.update(pod, now),
             Event::Removed => self.removed = true,
             Event::Rejected { reason, message } => {
-                self.report(Severity::Warning, "Rejected", message.clone(), None);
+                self.report(Severity::Warning, reason.clone(), message.clone(), None);
                 self.failed.get_or_insert((reason, message));
             }
             Event::Tick => {}
             Event::VolumesReady if self.volumes == Part::Making => self.volumes = Part::Ready,
             Event::VolumesFailed { message } if self.volumes == Part::Making => {
-                self.volumes = Part::Absent { retry_at: now.mono + PART_RETRY };
+                self.volumes = Part::Absent {
+                    retry_at: now.mono + PART_RETRY,
+                };
                 self.report(Severity::Warning, "FailedMount", message, None);
             }
             Event::VolumesGone { error: None } => self.volumes = Part::Gone,
             Event::VolumesGone { error: Some(_) } => {
-                self.volumes = Part::Absent { retry_at: now.mono + PART_RETRY };
+                self.volumes = Part::Absent {
+                    retry_at: now.mono + PART_RETRY,
+                };
             }
             Event::SandboxReady { ips } if self.sandbox == Part::Making => {
                 self.sandbox = Part::Ready;
                 self.ips = ips;
             }
             Event::SandboxFailed { message } if self.sandbox == Part::Making => {
-                self.sandbox = Part::Absent { retry_at: now.mono + PART_RETRY };
+                self.sandbox = Part::Absent {
+                    retry_at: now.mono + PART_RETRY,
+                };
                 let message = format!("Failed to create pod sandbox: {message}");
                 self.report(Severity::Warning, "FailedCreatePodSandBox", message, None);
             }
             Event::SandboxGone { error: None } => self.sandbox = Part::Gone,
-            Event::SandboxGone { error: Some(message) } => {
-                self.sandbox = Part::Absent { retry_at: now.mono + PART_RETRY };
+            Event::SandboxGone {
+                error: Some(message),
+            } => {
+                self.sandbox = Part::Absent {
+                    retry_at: now.mono + PART_RETRY,
+                };
                 let message = format!("error killing pod: {message}");
                 self.report(Severity::Warning, "FailedKillPod", message, None);
             }
@@ -186,23 +212,47 @@ impl PodMachine {
                     self.report(Severity::Normal, "Pulling", message, Some(&container));
                 }
             }
-            Event::ImageReady { container, image, pulled } => {
+            Event::ImageReady {
+                container,
+                image,
+                pulled,
+            } => {
                 self.image_ready(&container, image, pulled);
             }
-            Event::ImageFailed { container, reason, message, backs_off } => {
+            Event::ImageFailed {
+                container,
+                reason,
+                message,
+                backs_off,
+            } => {
                 self.image_failed(&container, reason, message, backs_off, now);
             }
-            Event::CreateFailed { container, attempt, reason, message } => {
+            Event::CreateFailed {
+                container,
+                attempt,
+                reason,
+                message,
+            } => {
                 if let Some(at) = self.current(&container, attempt) {
                     self.containers[at].wait(reason, message.clone(), CONFIG_RETRY, false, now);
                     let text = format!("Error: {message}");
                     self.report(Severity::Warning, "Failed", text, Some(&container));
                 }
             }
-            Event::Started { container, attempt, id, at } => {
+            Event::Started {
+                container,
+                attempt,
+                id,
+                at,
+            } => {
                 self.container_started(&container, attempt, id, at, now);
             }
-            Event::Exited { container, attempt, id, exit } => {
+            Event::Exited {
+                container,
+                attempt,
+                id,
+                exit,
+            } => {
                 if let Some(at) = self.current(&container, attempt) {
                     if let Some(error) = &exit.start_error {
                         let text = format!("Error: {error}");
@@ -211,13 +261,27 @@ impl PodMachine {
                     self.containers[at].exited(id, exit, now);
                 }
             }
-            Event::PostStartDone { container, attempt, error } => {
+            Event::PostStartDone {
+                container,
+                attempt,
+                error,
+            } => {
                 self.post_start_done(&container, attempt, error, now);
             }
-            Event::PreStopDone { container, attempt, error } => {
+            Event::PreStopDone {
+                container,
+                attempt,
+                error,
+            } => {
                 self.pre_stop_done(&container, attempt, error);
             }
-            Event::Probed { container, attempt, kind, ok, output } => {
+            Event::Probed {
+                container,
+                attempt,
+                kind,
+                ok,
+                output,
+            } => {
                 self.probed(&container, attempt, kind, ok, &output, now);
             }
             _ => {}
@@ -225,18 +289,50 @@ impl PodMachine {
     }
 
     /// A new version of the object: images, tolerations, deadlines and ephemeral containers may have changed.
-    fn update(&mut self, pod: Arc<Pod>) {
+    fn update(&mut self, pod: Arc<Pod>, now: Now) {
+        let mut changed = Vec::new();
         for (kind, container) in spec::containers(&pod) {
             match self.position(&container.name) {
-                Some(at) => self.containers[at].spec = container,
+                Some(at) => {
+                    if self.containers[at].spec.image != container.image {
+                        changed.push(at);
+                    }
+                    self.containers[at].spec = container;
+                }
                 None => self.containers.push(ContainerMachine::new(kind, container)),
             }
         }
         self.pod = pod;
+        for at in changed {
+            self.image_changed(at, now);
+        }
     }
 
-    fn image_ready(&mut self, name: &str, image: Box<crate::traits::ImageRecord>, pulled: Option<String>) {
-        let Some(at) = self.position(name) else { return };
+    /// Another image: a wait for the old one is over, a run of the old one too.
+    fn image_changed(&mut self, at: usize, now: Now) {
+        let grace = self.grace();
+        let container = &mut self.containers[at];
+        container.image_backoff.reset();
+        if let State::Waiting { retry_at, .. } = &mut container.state {
+            *retry_at = now.mono;
+        }
+        if container.run().is_some_and(|run| run.stop.is_none()) {
+            let name = container.name().to_owned();
+            let text = format!("Container {name} definition changed, will be restarted");
+            self.report(Severity::Normal, "Killing", text, Some(&name));
+            self.stop_container(at, grace, "", now);
+        }
+    }
+
+    fn image_ready(
+        &mut self,
+        name: &str,
+        image: Box<crate::traits::ImageRecord>,
+        pulled: Option<String>,
+    ) {
+        let Some(at) = self.position(name) else {
+            return;
+        };
         let reference = self.containers[at].spec.image.clone().unwrap_or_default();
         let message = match pulled {
             Some(how) => format!("Successfully pulled image \"{reference}\" {how}"),
@@ -256,7 +352,11 @@ impl PodMachine {
             return;
         }
         container.state = State::Creating;
-        self.actions.push(Action::Start { container: name.to_owned(), attempt, image });
+        self.actions.push(Action::Start {
+            container: name.to_owned(),
+            attempt,
+            image,
+        });
     }
 
     fn image_failed(
@@ -267,35 +367,81 @@ impl PodMachine {
         backs_off: bool,
         now: Now,
     ) {
-        let Some(at) = self.position(name) else { return };
+        let Some(at) = self.position(name) else {
+            return;
+        };
         let container = &mut self.containers[at];
         let image = container.spec.image.clone().unwrap_or_default();
         container.image_backoff.tried(now.mono);
         let delay = container.image_backoff.delay(now.mono);
         container.wait(reason, message.clone(), delay, backs_off, now);
         container.backoff_reported = false;
-        let text = if backs_off { format!("Failed to pull image \"{image}\": {message}") } else { message };
-        let failed = if reason == "InvalidImageName" { "InspectFailed" } else if reason == "ErrImageNeverPull" { reason } else { "Failed" };
+        let text = if backs_off {
+            format!("Failed to pull image \"{image}\": {message}")
+        } else {
+            message
+        };
+        let failed = if reason == "InvalidImageName" {
+            "InspectFailed"
+        } else if reason == "ErrImageNeverPull" {
+            reason
+        } else {
+            "Failed"
+        };
         self.report(Severity::Warning, failed, text, Some(name));
-        self.report(Severity::Warning, "Failed", format!("Error: {reason}"), Some(name));
+        self.report(
+            Severity::Warning,
+            "Failed",
+            format!("Error: {reason}"),
+            Some(name),
+        );
     }
 
-    fn container_started(&mut self, name: &str, attempt: u32, id: String, started: Timestamp, now: Now) {
-        let Some(at) = self.current(name, attempt) else { return };
+    fn container_started(
+        &mut self,
+        name: &str,
+        attempt: u32,
+        id: String,
+        started: Timestamp,
+        now: Now,
+    ) {
+        let Some(at) = self.current(name, attempt) else {
+            return;
+        };
         self.containers[at].started(id, started, now);
         if self.containers[at].kind == ContainerKind::App {
             self.initialized = true;
         }
-        self.report(Severity::Normal, "Created", format!("Created container: {name}"), Some(name));
-        self.report(Severity::Normal, "Started", format!("Started container {name}"), Some(name));
-        let hook = self.containers[at].spec.lifecycle.as_ref().and_then(|l| l.post_start.clone());
+        self.report(
+            Severity::Normal,
+            "Created",
+            format!("Created container: {name}"),
+            Some(name),
+        );
+        self.report(
+            Severity::Normal,
+            "Started",
+            format!("Started container {name}"),
+            Some(name),
+        );
+        let hook = self.containers[at]
+            .spec
+            .lifecycle
+            .as_ref()
+            .and_then(|l| l.post_start.clone());
         if let Some(hook) = hook {
-            self.actions.push(Action::PostStart { container: name.to_owned(), attempt, hook });
+            self.actions.push(Action::PostStart {
+                container: name.to_owned(),
+                attempt,
+                hook,
+            });
         }
     }
 
     fn post_start_done(&mut self, name: &str, attempt: u32, error: Option<String>, now: Now) {
-        let Some(at) = self.current(name, attempt) else { return };
+        let Some(at) = self.current(name, attempt) else {
+            return;
+        };
         if let Some(run) = self.containers[at].run_mut() {
             run.post_start_pending = false;
         }
@@ -307,9 +453,21 @@ impl PodMachine {
         }
     }
 
-    fn probed(&mut self, name: &str, attempt: u32, kind: ProbeKind, ok: bool, output: &str, now: Now) {
-        let Some(at) = self.current(name, attempt) else { return };
-        let Some(run) = self.containers[at].run_mut() else { return };
+    fn probed(
+        &mut self,
+        name: &str,
+        attempt: u32,
+        kind: ProbeKind,
+        ok: bool,
+        output: &str,
+        now: Now,
+    ) {
+        let Some(at) = self.current(name, attempt) else {
+            return;
+        };
+        let Some(run) = self.containers[at].run_mut() else {
+            return;
+        };
         let probe = match kind {
             ProbeKind::Startup => run.startup.as_mut(),
             ProbeKind::Liveness => run.liveness.as_mut(),
@@ -339,7 +497,10 @@ impl PodMachine {
     /// How long this pod's containers get to stop when a container is ended for its own sake.
     pub(super) fn grace(&self) -> Duration {
         let spec = self.pod.spec.as_ref();
-        positive_seconds(spec.and_then(|s| s.termination_grace_period_seconds).unwrap_or(30))
+        positive_seconds(
+            spec.and_then(|s| s.termination_grace_period_seconds)
+                .unwrap_or(30),
+        )
     }
 
     fn plan(&mut self, now: Now) {
@@ -361,12 +522,18 @@ impl PodMachine {
     }
 
     fn check_deadline(&mut self, now: Now) {
-        let deadline = self.pod.spec.as_ref().and_then(|s| s.active_deadline_seconds);
-        let Some(seconds) = deadline.filter(|_| self.failed.is_none() && self.stop.is_none()) else {
+        let deadline = self
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|s| s.active_deadline_seconds);
+        let Some(seconds) = deadline.filter(|_| self.failed.is_none() && self.stop.is_none())
+        else {
             return;
         };
         if now.wall.duration_since(self.start_time).as_secs() >= seconds {
-            let message = "Pod was active on the node longer than the specified deadline".to_owned();
+            let message =
+                "Pod was active on the node longer than the specified deadline".to_owned();
             self.report(Severity::Normal, "DeadlineExceeded", message.clone(), None);
             self.failed = Some(("DeadlineExceeded".to_owned(), message));
         }
@@ -402,7 +569,9 @@ impl PodMachine {
     }
 
     pub(super) fn positions(&self, kind: ContainerKind) -> Vec<usize> {
-        (0..self.containers.len()).filter(|at| self.containers[*at].kind == kind).collect()
+        (0..self.containers.len())
+            .filter(|at| self.containers[*at].kind == kind)
+            .collect()
     }
 
     /// Brings the init containers up in order; true when all are through.
@@ -431,15 +600,28 @@ impl PodMachine {
         let container = &self.containers[at];
         let name = container.name().to_owned();
         match &container.state {
-            State::Waiting { retry_at, since, pull_failed, .. } => {
+            State::Waiting {
+                retry_at,
+                since,
+                pull_failed,
+                ..
+            } => {
                 if *retry_at <= now.mono {
                     self.begin(at);
-                } else if *pull_failed && *since + SHOW_ERROR <= now.mono && !container.backoff_reported {
+                } else if *pull_failed
+                    && *since + SHOW_ERROR <= now.mono
+                    && !container.backoff_reported
+                {
                     let image = container.spec.image.clone().unwrap_or_default();
                     self.containers[at].backoff_reported = true;
                     let text = format!("Back-off pulling image \"{image}\"");
                     self.report(Severity::Normal, "BackOff", text, Some(&name));
-                    self.report(Severity::Warning, "Failed", "Error: ImagePullBackOff".to_owned(), Some(&name));
+                    self.report(
+                        Severity::Warning,
+                        "Failed",
+                        "Error: ImagePullBackOff".to_owned(),
+                        Some(&name),
+                    );
                 }
             }
             State::Ended(ended) if container.restarts(&policy, ended.exit.exit_code) => {
@@ -449,7 +631,10 @@ impl PodMachine {
                     container.backoff.tried(now.mono);
                     container.restart_count += 1;
                     if let Some(old) = container.last.replace(ended) {
-                        self.actions.push(Action::Remove { container: name, id: old.id });
+                        self.actions.push(Action::Remove {
+                            container: name,
+                            id: old.id,
+                        });
                     }
                     self.begin(at);
                 } else if !container.backoff_reported {
@@ -469,20 +654,27 @@ impl PodMachine {
     fn begin(&mut self, at: usize) {
         self.containers[at].state = State::Pulling;
         self.containers[at].backoff_reported = false;
-        self.actions.push(Action::PullImage { container: self.containers[at].name().to_owned() });
+        self.actions.push(Action::PullImage {
+            container: self.containers[at].name().to_owned(),
+        });
     }
 
     fn plan_probes(&mut self, now: Now) {
         for container in &mut self.containers {
             let started = container.is_started();
             let (name, attempt) = (container.name().to_owned(), container.restart_count);
-            let Some(run) = container.run_mut() else { continue };
+            let Some(run) = container.run_mut() else {
+                continue;
+            };
             if run.post_start_pending || run.stop.is_some() {
                 continue;
             }
             let id = run.id.clone();
             let startup = run.startup.as_mut().filter(|_| !started);
-            let others = [&mut run.liveness, &mut run.readiness].into_iter().flatten().filter(|_| started);
+            let others = [&mut run.liveness, &mut run.readiness]
+                .into_iter()
+                .flatten()
+                .filter(|_| started);
             for probe in startup.into_iter().chain(others) {
                 if probe.begin_if_due(now.mono) {
                     self.actions.push(Action::Probe {
@@ -505,7 +697,11 @@ impl PodMachine {
                 times.push(*retry_at);
             }
         }
-        let deadline = self.pod.spec.as_ref().and_then(|s| s.active_deadline_seconds);
+        let deadline = self
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|s| s.active_deadline_seconds);
         if let Some(seconds) = deadline.filter(|_| self.failed.is_none() && self.stop.is_none()) {
             let left = seconds - now.wall.duration_since(self.start_time).as_secs();
             times.push(now.mono + Duration::from_secs(u64::try_from(left).unwrap_or(0)));
@@ -513,13 +709,23 @@ impl PodMachine {
         times.extend(self.stop_times());
         for container in &self.containers {
             match &container.state {
-                State::Waiting { retry_at, since, .. } => times.extend([*retry_at, *since + SHOW_ERROR]),
+                State::Waiting {
+                    retry_at, since, ..
+                } => times.extend([*retry_at, *since + SHOW_ERROR]),
                 State::Ended(ended) => times.push(container.restart_at(ended)),
                 State::Running(run) if run.stop.is_none() && !run.post_start_pending => {
                     let started = container.is_started();
                     let startup = run.startup.iter().filter(|_| !started);
-                    let others = run.liveness.iter().chain(&run.readiness).filter(|_| started);
-                    times.extend(startup.chain(others).filter_map(super::probing::ProbeMachine::next_due));
+                    let others = run
+                        .liveness
+                        .iter()
+                        .chain(&run.readiness)
+                        .filter(|_| started);
+                    times.extend(
+                        startup
+                            .chain(others)
+                            .filter_map(super::probing::ProbeMachine::next_due),
+                    );
                 }
                 State::Running(_) | State::Pulling | State::Creating => {}
             }

@@ -29,7 +29,11 @@ pub fn render(machine: &PodMachine, now: Now) -> PodStatus {
             .collect()
     };
     let some = |statuses: Vec<ContainerStatus>| (!statuses.is_empty()).then_some(statuses);
-    let pod_ips = if host_network(machine) { &machine.host_ips } else { &machine.ips };
+    let pod_ips = if host_network(machine) {
+        &machine.host_ips
+    } else {
+        &machine.ips
+    };
     let (reason, message) = match &machine.failed {
         Some((reason, message)) => (Some(reason.clone()), Some(message.clone())),
         None => (None, None),
@@ -40,10 +44,20 @@ pub fn render(machine: &PodMachine, now: Now) -> PodStatus {
         reason,
         message,
         host_ip: machine.host_ips.first().map(ToString::to_string),
-        host_ips: Some(machine.host_ips.iter().map(|ip| HostIP { ip: ip.to_string() }).collect()),
+        host_ips: Some(
+            machine
+                .host_ips
+                .iter()
+                .map(|ip| HostIP { ip: ip.to_string() })
+                .collect(),
+        ),
         pod_ip: pod_ips.first().map(ToString::to_string),
-        pod_ips: (!pod_ips.is_empty())
-            .then(|| pod_ips.iter().map(|ip| PodIP { ip: ip.to_string() }).collect()),
+        pod_ips: (!pod_ips.is_empty()).then(|| {
+            pod_ips
+                .iter()
+                .map(|ip| PodIP { ip: ip.to_string() })
+                .collect()
+        }),
         start_time: Some(Time(machine.start_time)),
         qos_class: Some(QosClass::of(&machine.pod).name().to_owned()),
         init_container_statuses: some(list(&[ContainerKind::Init, ContainerKind::Sidecar])),
@@ -63,7 +77,12 @@ pub fn phase(machine: &PodMachine) -> &'static str {
     if machine.failed.is_some() {
         return "Failed";
     }
-    let of = |kind| machine.containers.iter().filter(move |c: &&ContainerMachine| c.kind == kind);
+    let of = |kind| {
+        machine
+            .containers
+            .iter()
+            .filter(move |c: &&ContainerMachine| c.kind == kind)
+    };
     let policy = machine.restart_policy();
     let apps: Vec<&ContainerMachine> = of(ContainerKind::App).collect();
     let all_over = machine.containers.iter().all(ContainerMachine::is_quiet);
@@ -75,10 +94,16 @@ pub fn phase(machine: &PodMachine) -> &'static str {
     }
     let ended_ok = |c: &&ContainerMachine| c.ended().is_some_and(|e| e.exit.exit_code == 0);
     let stopped_for_good = machine.is_complete() || machine.stop.is_some_and(|stop| stop.deleted);
-    if stopped_for_good && all_over && !apps.is_empty() && apps.iter().all(|c| c.ended().is_some()) {
-        return if apps.iter().all(ended_ok) { "Succeeded" } else { "Failed" };
+    if stopped_for_good && all_over && !apps.is_empty() && apps.iter().all(|c| c.ended().is_some())
+    {
+        return if apps.iter().all(ended_ok) {
+            "Succeeded"
+        } else {
+            "Failed"
+        };
     }
-    let has_run = |c: &&&ContainerMachine| c.run().is_some() || c.ended().is_some() || c.last.is_some();
+    let has_run =
+        |c: &&&ContainerMachine| c.run().is_some() || c.ended().is_some() || c.last.is_some();
     if machine.initialized && apps.iter().filter(has_run).count() == apps.len() {
         "Running"
     } else {
@@ -88,11 +113,18 @@ pub fn phase(machine: &PodMachine) -> &'static str {
 
 /// Whether an object says that it will never run again.
 pub fn phase_is_over(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-fn container_status(machine: &PodMachine, container: &ContainerMachine, now: Now) -> ContainerStatus {
+fn container_status(
+    machine: &PodMachine,
+    container: &ContainerMachine,
+    now: Now,
+) -> ContainerStatus {
     let (state, last) = states(machine, container, now);
     let run_id = match &container.state {
         State::Running(run) => Some(run.id.clone()),
@@ -110,7 +142,10 @@ fn container_status(machine: &PodMachine, container: &ContainerMachine, now: Now
         started: Some(container.is_started()),
         restart_count: i32::try_from(container.restart_count).unwrap_or(i32::MAX),
         image: container.spec.image.clone().unwrap_or_default(),
-        image_id: image.filter(|_| has_run).map(|i| i.image_id.clone()).unwrap_or_default(),
+        image_id: image
+            .filter(|_| has_run)
+            .map(|i| i.image_id.clone())
+            .unwrap_or_default(),
         container_id: run_id.map(|id| format!("{ID_SCHEME}{id}")),
         allocated_resources: resources.as_ref().and_then(|r| r.requests.clone()),
         resources: resources.filter(|_| container.run().is_some()),
@@ -120,7 +155,10 @@ fn container_status(machine: &PodMachine, container: &ContainerMachine, now: Now
 
 fn waiting(reason: &str, message: Option<String>) -> ContainerState {
     ContainerState {
-        waiting: Some(ContainerStateWaiting { reason: Some(reason.to_owned()), message }),
+        waiting: Some(ContainerStateWaiting {
+            reason: Some(reason.to_owned()),
+            message,
+        }),
         ..ContainerState::default()
     }
 }
@@ -151,15 +189,27 @@ fn states(
     let last = container.last.as_ref().map(terminated);
     match &container.state {
         State::Running(run) => {
-            let running = ContainerStateRunning { started_at: Some(Time(run.started_at)) };
-            (ContainerState { running: Some(running), ..ContainerState::default() }, last)
+            let running = ContainerStateRunning {
+                started_at: Some(Time(run.started_at)),
+            };
+            (
+                ContainerState {
+                    running: Some(running),
+                    ..ContainerState::default()
+                },
+                last,
+            )
         }
         State::Ended(ended) => {
             let again = machine.stop.is_none()
                 && container.restarts(machine.restart_policy(), ended.exit.exit_code);
             if again && container.restart_at(ended) > now.mono {
                 let pod = &machine.pod_ref;
-                let delay = container.backoff.delay(ended.at).min(backoff::MAX).as_secs();
+                let delay = container
+                    .backoff
+                    .delay(ended.at)
+                    .min(backoff::MAX)
+                    .as_secs();
                 let delay = if delay >= 60 && delay % 60 == 0 {
                     format!("{}m0s", delay / 60)
                 } else if delay >= 60 {
@@ -169,13 +219,25 @@ fn states(
                 };
                 let text = format!(
                     "back-off {delay} restarting failed container={} pod={}_{}({})",
-                    container.name(), pod.name, pod.namespace, pod.uid
+                    container.name(),
+                    pod.name,
+                    pod.namespace,
+                    pod.uid
                 );
-                return (waiting("CrashLoopBackOff", Some(text)), Some(terminated(ended)));
+                return (
+                    waiting("CrashLoopBackOff", Some(text)),
+                    Some(terminated(ended)),
+                );
             }
             (terminated(ended), last)
         }
-        State::Waiting { reason, message, since, pull_failed, .. } => {
+        State::Waiting {
+            reason,
+            message,
+            since,
+            pull_failed,
+            ..
+        } => {
             let held = container.kind == ContainerKind::App && !machine.initialized;
             if held && message.is_none() {
                 return (waiting("PodInitializing", None), last);
@@ -197,13 +259,18 @@ fn conditions(machine: &PodMachine, phase: &str, now: Now) -> Vec<PodCondition> 
     let known = &machine.shown;
     let make = |type_: &str, verdict: Result<(), (&str, String)>| {
         let status = if verdict.is_ok() { "True" } else { "False" };
-        let old = known.iter().find(|c| c.type_ == type_ && c.status == status);
-        let since = old.and_then(|c| c.last_transition_time.clone()).unwrap_or(Time(now.wall));
+        let old = known
+            .iter()
+            .find(|c| c.type_ == type_ && c.status == status);
+        let since = old
+            .and_then(|c| c.last_transition_time.clone())
+            .unwrap_or(Time(now.wall));
         let (reason, message) = match verdict {
             Ok(()) => (None, None),
-            Err((reason, message)) => {
-                (Some(reason.to_owned()), (!message.is_empty()).then_some(message))
-            }
+            Err((reason, message)) => (
+                Some(reason.to_owned()),
+                (!message.is_empty()).then_some(message),
+            ),
         };
         PodCondition {
             type_: type_.to_owned(),
@@ -215,7 +282,11 @@ fn conditions(machine: &PodMachine, phase: &str, now: Now) -> Vec<PodCondition> 
             observed_generation: machine.pod.metadata.generation,
         }
     };
-    let sandbox = if machine.sandbox == Part::Ready { Ok(()) } else { Err(("", String::new())) };
+    let sandbox = if machine.sandbox == Part::Ready {
+        Ok(())
+    } else {
+        Err(("", String::new()))
+    };
     let containers_ready = containers_ready(machine, phase);
     let ready = containers_ready.clone().and_then(|()| gates_ready(machine));
     let mut list = vec![
@@ -238,7 +309,10 @@ fn conditions(machine: &PodMachine, phase: &str, now: Now) -> Vec<PodCondition> 
 }
 
 fn names<'a>(containers: impl Iterator<Item = &'a ContainerMachine>) -> String {
-    containers.map(ContainerMachine::name).collect::<Vec<_>>().join(" ")
+    containers
+        .map(ContainerMachine::name)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn initialized(machine: &PodMachine, phase: &str) -> Result<(), (&'static str, String)> {
@@ -253,7 +327,10 @@ fn initialized(machine: &PodMachine, phase: &str) -> Result<(), (&'static str, S
     if open.is_empty() {
         return Ok(());
     }
-    Err(("ContainersNotInitialized", format!("containers with incomplete status: [{open}]")))
+    Err((
+        "ContainersNotInitialized",
+        format!("containers with incomplete status: [{open}]"),
+    ))
 }
 
 fn containers_ready(machine: &PodMachine, phase: &str) -> Result<(), (&'static str, String)> {
@@ -268,21 +345,38 @@ fn containers_ready(machine: &PodMachine, phase: &str) -> Result<(), (&'static s
     if open.is_empty() {
         return Ok(());
     }
-    Err(("ContainersNotReady", format!("containers with unready status: [{open}]")))
+    Err((
+        "ContainersNotReady",
+        format!("containers with unready status: [{open}]"),
+    ))
 }
 
 fn gates_ready(machine: &PodMachine) -> Result<(), (&'static str, String)> {
-    let gates = machine.pod.spec.as_ref().and_then(|s| s.readiness_gates.clone()).unwrap_or_default();
-    let known = machine.pod.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or(&[]);
+    let gates = machine
+        .pod
+        .spec
+        .as_ref()
+        .and_then(|s| s.readiness_gates.clone())
+        .unwrap_or_default();
+    let known = machine
+        .pod
+        .status
+        .as_ref()
+        .and_then(|s| s.conditions.as_deref())
+        .unwrap_or(&[]);
     for gate in gates {
         let name = gate.condition_type;
         match known.iter().find(|c| c.type_ == name) {
             Some(condition) if condition.status == "True" => {}
             found => {
                 let what = if found.is_some() {
-                    format!("the status of pod readiness gate \"{name}\" is not \"True\", but False")
+                    format!(
+                        "the status of pod readiness gate \"{name}\" is not \"True\", but False"
+                    )
                 } else {
-                    format!("corresponding condition of pod readiness gate \"{name}\" does not exist.")
+                    format!(
+                        "corresponding condition of pod readiness gate \"{name}\" does not exist."
+                    )
                 };
                 return Err(("ReadinessGatesNotReady", what));
             }

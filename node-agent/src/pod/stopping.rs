@@ -25,19 +25,32 @@ impl PodMachine {
         if self.is_deleted() {
             let asked = self.pod.metadata.deletion_grace_period_seconds;
             // An object that is gone already leaves nothing to wait for but the container's own reaction.
-            let grace = if self.removed { positive_seconds(1) } else { asked.map_or_else(|| self.grace(), positive_seconds) };
+            let grace = if self.removed {
+                positive_seconds(1)
+            } else {
+                asked.map_or_else(|| self.grace(), positive_seconds)
+            };
             let deadline = now.mono + grace;
             match &mut self.stop {
                 Some(stop) => {
                     stop.deleted = true;
                     stop.deadline = stop.deadline.min(deadline);
                 }
-                None => self.stop = Some(PodStop { deadline, deleted: true }),
+                None => {
+                    self.stop = Some(PodStop {
+                        deadline,
+                        deleted: true,
+                    })
+                }
             }
             return;
         }
-        if self.stop.is_none() && (self.failed.is_some() || self.is_frozen() || self.is_complete()) {
-            self.stop = Some(PodStop { deadline: now.mono + self.grace(), deleted: false });
+        if self.stop.is_none() && (self.failed.is_some() || self.is_frozen() || self.is_complete())
+        {
+            self.stop = Some(PodStop {
+                deadline: now.mono + self.grace(),
+                deleted: false,
+            });
         }
     }
 
@@ -51,14 +64,20 @@ impl PodMachine {
     pub(super) fn is_complete(&self) -> bool {
         let policy = self.restart_policy();
         let over = |container: &ContainerMachine| {
-            container.ended().is_some_and(|e| !container.restarts(policy, e.exit.exit_code))
+            container
+                .ended()
+                .is_some_and(|e| !container.restarts(policy, e.exit.exit_code))
         };
         let init_failed = self.containers.iter().any(|container| {
             container.kind == ContainerKind::Init
                 && over(container)
                 && container.ended().is_some_and(|e| e.exit.exit_code != 0)
         });
-        let mut apps = self.containers.iter().filter(|c| c.kind == ContainerKind::App).peekable();
+        let mut apps = self
+            .containers
+            .iter()
+            .filter(|c| c.kind == ContainerKind::App)
+            .peekable();
         init_failed || apps.peek().is_some() && apps.all(over)
     }
 
@@ -66,8 +85,14 @@ impl PodMachine {
     pub(super) fn stop_container(&mut self, at: usize, grace: Duration, why: &str, now: Now) {
         let container = &mut self.containers[at];
         let (name, attempt) = (container.name().to_owned(), container.restart_count);
-        let hook = container.spec.lifecycle.as_ref().and_then(|l| l.pre_stop.clone());
-        let Some(run) = container.run_mut() else { return };
+        let hook = container
+            .spec
+            .lifecycle
+            .as_ref()
+            .and_then(|l| l.pre_stop.clone());
+        let Some(run) = container.run_mut() else {
+            return;
+        };
         let deadline = now.mono + grace;
         if let Some(stop) = &mut run.stop {
             stop.deadline = stop.deadline.min(deadline);
@@ -81,18 +106,30 @@ impl PodMachine {
             killed: false,
         });
         if why == "pod" {
-            self.report(Severity::Normal, "Killing", format!("Stopping container {name}"), Some(&name));
+            self.report(
+                Severity::Normal,
+                "Killing",
+                format!("Stopping container {name}"),
+                Some(&name),
+            );
         } else if why == "FailedPostStartHook" {
             let text = format!("{why}: container {name} is stopped");
             self.report(Severity::Normal, "Killing", text, Some(&name));
         }
         if let Some(hook) = hook {
-            self.actions.push(Action::PreStop { container: name, attempt, hook, timeout: grace });
+            self.actions.push(Action::PreStop {
+                container: name,
+                attempt,
+                hook,
+                timeout: grace,
+            });
         }
     }
 
     pub(super) fn pre_stop_done(&mut self, name: &str, attempt: u32, error: Option<String>) {
-        let Some(at) = self.position(name) else { return };
+        let Some(at) = self.position(name) else {
+            return;
+        };
         let container = &mut self.containers[at];
         if container.restart_count != attempt {
             return;
@@ -113,7 +150,9 @@ impl PodMachine {
         }
         for container in &mut self.containers {
             let name = container.name().to_owned();
-            let Some(run) = container.run_mut() else { continue };
+            let Some(run) = container.run_mut() else {
+                continue;
+            };
             let id = run.id.clone();
             let Some(stop) = &mut run.stop else { continue };
             if stop.pre_stop_pending && now.mono < stop.deadline {
@@ -124,7 +163,10 @@ impl PodMachine {
                 stop.terminated = true;
                 if !immediate {
                     stop.deadline = stop.deadline.max(now.mono + GRACE_MIN);
-                    self.actions.push(Action::Terminate { container: name, id });
+                    self.actions.push(Action::Terminate {
+                        container: name,
+                        id,
+                    });
                     stop.pre_stop_pending = false;
                     continue;
                 }
@@ -132,7 +174,10 @@ impl PodMachine {
             if now.mono >= stop.deadline {
                 stop.killed = true;
                 stop.deadline = now.mono + KILL_AGAIN;
-                self.actions.push(Action::Kill { container: name, id });
+                self.actions.push(Action::Kill {
+                    container: name,
+                    id,
+                });
             }
         }
     }
@@ -145,7 +190,8 @@ impl PodMachine {
         for at in 0..self.containers.len() {
             if self.containers[at].kind != ContainerKind::Sidecar {
                 self.stop_container(at, grace, "pod", now);
-                blocked |= self.containers[at].kind == ContainerKind::App && !is_quiet(&self.containers[at]);
+                blocked |= self.containers[at].kind == ContainerKind::App
+                    && !is_quiet(&self.containers[at]);
             }
         }
         for at in self.positions(ContainerKind::Sidecar).into_iter().rev() {
@@ -180,7 +226,11 @@ impl PodMachine {
     /// Moments at which stopping needs attention.
     pub(super) fn stop_times(&self) -> Vec<Duration> {
         let mut times: Vec<Duration> = self.stop.iter().map(|stop| stop.deadline).collect();
-        times.extend(self.containers.iter().filter_map(|c| Some(c.run()?.stop.as_ref()?.deadline)));
+        times.extend(
+            self.containers
+                .iter()
+                .filter_map(|c| Some(c.run()?.stop.as_ref()?.deadline)),
+        );
         times
     }
 }

@@ -1,5 +1,6 @@
 //! What goes into the pod machine and what comes out of it.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,25 +44,78 @@ pub enum Event {
     /// The object is gone from the API.
     Removed,
     /// This node cannot run it.
-    Rejected { reason: String, message: String },
+    Rejected {
+        reason: String,
+        message: String,
+    },
     Tick,
     VolumesReady,
-    VolumesFailed { message: String },
-    VolumesGone { error: Option<String> },
-    SandboxReady { ips: Vec<IpAddr> },
-    SandboxFailed { message: String },
-    SandboxGone { error: Option<String> },
+    VolumesFailed {
+        message: String,
+    },
+    VolumesGone {
+        error: Option<String>,
+    },
+    SandboxReady {
+        ips: Vec<IpAddr>,
+    },
+    SandboxFailed {
+        message: String,
+    },
+    SandboxGone {
+        error: Option<String>,
+    },
     /// A pull has begun (not merely a look-up).
-    Pulling { container: String },
-    ImageReady { container: String, image: Box<ImageRecord>, pulled: Option<String> },
-    ImageFailed { container: String, reason: &'static str, message: String, backs_off: bool },
+    Pulling {
+        container: String,
+    },
+    ImageReady {
+        container: String,
+        image: Box<ImageRecord>,
+        pulled: Option<String>,
+    },
+    ImageFailed {
+        container: String,
+        reason: &'static str,
+        message: String,
+        backs_off: bool,
+    },
     /// The container could not be configured or created; nothing ran.
-    CreateFailed { container: String, attempt: u32, reason: &'static str, message: String },
-    Started { container: String, attempt: u32, id: String, at: Timestamp },
-    Exited { container: String, attempt: u32, id: String, exit: Exit },
-    PostStartDone { container: String, attempt: u32, error: Option<String> },
-    PreStopDone { container: String, attempt: u32, error: Option<String> },
-    Probed { container: String, attempt: u32, kind: ProbeKind, ok: bool, output: String },
+    CreateFailed {
+        container: String,
+        attempt: u32,
+        reason: &'static str,
+        message: String,
+    },
+    Started {
+        container: String,
+        attempt: u32,
+        id: String,
+        at: Timestamp,
+    },
+    Exited {
+        container: String,
+        attempt: u32,
+        id: String,
+        exit: Exit,
+    },
+    PostStartDone {
+        container: String,
+        attempt: u32,
+        error: Option<String>,
+    },
+    PreStopDone {
+        container: String,
+        attempt: u32,
+        error: Option<String>,
+    },
+    Probed {
+        container: String,
+        attempt: u32,
+        kind: ProbeKind,
+        ok: bool,
+        output: String,
+    },
 }
 
 /// Severity of an API event.
@@ -78,17 +132,52 @@ pub enum Action {
     TeardownVolumes,
     CreateSandbox,
     RemoveSandbox,
-    PullImage { container: String },
-    Start { container: String, attempt: u32, image: Box<ImageRecord> },
-    PostStart { container: String, attempt: u32, hook: LifecycleHandler },
-    PreStop { container: String, attempt: u32, hook: LifecycleHandler, timeout: Duration },
+    PullImage {
+        container: String,
+    },
+    Start {
+        container: String,
+        attempt: u32,
+        image: Box<ImageRecord>,
+    },
+    PostStart {
+        container: String,
+        attempt: u32,
+        hook: LifecycleHandler,
+    },
+    PreStop {
+        container: String,
+        attempt: u32,
+        hook: LifecycleHandler,
+        timeout: Duration,
+    },
     /// The container's stop signal (None) or SIGKILL.
-    Terminate { container: String, id: String },
-    Kill { container: String, id: String },
-    Probe { container: String, attempt: u32, id: String, kind: ProbeKind, probe: Box<Probe> },
+    Terminate {
+        container: String,
+        id: String,
+    },
+    Kill {
+        container: String,
+        id: String,
+    },
+    Probe {
+        container: String,
+        attempt: u32,
+        id: String,
+        kind: ProbeKind,
+        probe: Box<Probe>,
+    },
     /// Forget a dead container: its directory and its log.
-    Remove { container: String, id: String },
-    Report { severity: Severity, reason: &'static str, message: String, container: Option<String> },
+    Remove {
+        container: String,
+        id: String,
+    },
+    Report {
+        severity: Severity,
+        reason: Cow<'static, str>,
+        message: String,
+        container: Option<String>,
+    },
     /// Everything has stopped and the last status is known: delete the object with grace 0.
     Finish,
 }

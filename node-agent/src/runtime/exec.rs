@@ -19,7 +19,10 @@ use crate::traits::{StreamExit, StreamRequest, StreamSession, TerminalSize};
 /// What is kept of a synchronous command's output.
 const OUTPUT_MAX: usize = 10 * 1024;
 /// Size of a terminal before the client says.
-const TERMINAL: TerminalSize = TerminalSize { width: 80, height: 24 };
+const TERMINAL: TerminalSize = TerminalSize {
+    width: 80,
+    height: 24,
+};
 /// Grandchildren may hold the pipes open after a command ended; its output ends this much later.
 const OUTPUT_DRAIN: Duration = Duration::from_millis(500);
 
@@ -45,7 +48,10 @@ fn prepare(
     if container.dir.exit().is_some() || container.dir.started().is_none() {
         return Err(RuntimeError::NotRunning(container.id.clone()));
     }
-    let spec = container.dir.spec().map_err(RuntimeError::io("reading the container directory"))?;
+    let spec = container
+        .dir
+        .spec()
+        .map_err(RuntimeError::io("reading the container directory"))?;
     let config = std::fs::read(container.dir.oci_config())
         .map_err(RuntimeError::io("reading the container configuration"))?;
     let config: Value =
@@ -54,7 +60,10 @@ fn prepare(
     process["args"] = json!(command);
     process["terminal"] = json!(tty);
     if tty && let Some(env) = process["env"].as_array_mut() {
-        if !env.iter().any(|e| e.as_str().is_some_and(|e| e.starts_with("TERM="))) {
+        if !env
+            .iter()
+            .any(|e| e.as_str().is_some_and(|e| e.starts_with("TERM=")))
+        {
             env.push(json!("TERM=xterm"));
         }
     }
@@ -63,10 +72,16 @@ fn prepare(
         process: container.dir.path(&format!("{stem}.json")),
         pid: container.dir.path(&format!("{stem}.pid")),
     };
-    let bytes = serde_json::to_vec(&process).map_err(|error| RuntimeError::Failed(error.to_string()))?;
-    std::fs::write(&files.process, bytes).map_err(RuntimeError::io("writing the exec description"))?;
+    let bytes =
+        serde_json::to_vec(&process).map_err(|error| RuntimeError::Failed(error.to_string()))?;
+    std::fs::write(&files.process, bytes)
+        .map_err(RuntimeError::io("writing the exec description"))?;
     let mut call = runtime.command(&spec);
-    call.arg("exec").arg("--process").arg(&files.process).arg("--pid-file").arg(&files.pid);
+    call.arg("exec")
+        .arg("--process")
+        .arg(&files.process)
+        .arg("--pid-file")
+        .arg(&files.pid);
     if tty {
         call.arg("--tty");
     }
@@ -86,8 +101,13 @@ fn kill_process(files: &ExecFiles) {
 
 async fn exit_code(child: &mut Child) -> Result<i32, RuntimeError> {
     use std::os::unix::process::ExitStatusExt;
-    let status = child.wait().await.map_err(RuntimeError::io("waiting for exec"))?;
-    Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
+    let status = child
+        .wait()
+        .await
+        .map_err(RuntimeError::io("waiting for exec"))?;
+    Ok(status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
 }
 
 pub(super) async fn sync(
@@ -106,7 +126,10 @@ pub(super) async fn sync(
     let limit = timeout.unwrap_or(Duration::from_secs(24 * 3600));
     let collect = async {
         let (mut first, mut second) = (Vec::new(), Vec::new());
-        tokio::join!(read_some(out.as_mut(), &mut first), read_some(err.as_mut(), &mut second));
+        tokio::join!(
+            read_some(out.as_mut(), &mut first),
+            read_some(err.as_mut(), &mut second)
+        );
         first.extend(second);
         first.truncate(OUTPUT_MAX);
         first
@@ -166,9 +189,14 @@ pub(super) async fn stream(
     let (mut call, files) = prepare(runtime, container, command, request.tty)?;
     let (exit_sender, exit) = oneshot::channel();
     if request.tty {
-        let (master, slave) = pty::open(TERMINAL).map_err(RuntimeError::io("opening a terminal"))?;
+        let (master, slave) =
+            pty::open(TERMINAL).map_err(RuntimeError::io("opening a terminal"))?;
         own_terminal(&mut call);
-        let copy = || slave.try_clone().map_err(RuntimeError::io("opening a terminal"));
+        let copy = || {
+            slave
+                .try_clone()
+                .map_err(RuntimeError::io("opening a terminal"))
+        };
         call.stdin(copy()?).stdout(copy()?).stderr(copy()?);
         let child = call.spawn().map_err(RuntimeError::io("starting exec"))?;
         drop((call, slave));
@@ -179,7 +207,11 @@ pub(super) async fn stream(
                 let _ = sized.resize(size);
             }
         });
-        tasks::spawn("exec-wait", TaskKind::Connection, finish(child, files, exit_sender));
+        tasks::spawn(
+            "exec-wait",
+            TaskKind::Connection,
+            finish(child, files, exit_sender),
+        );
         return Ok(StreamSession {
             stdin: request.stdin.then(|| Box::new(master.clone()) as _),
             stdout: Some(Box::new(master)),
@@ -191,8 +223,16 @@ pub(super) async fn stream(
     if request.stdin {
         call.stdin(Stdio::piped());
     }
-    call.stdout(if request.stdout { Stdio::piped() } else { Stdio::null() });
-    call.stderr(if request.stderr { Stdio::piped() } else { Stdio::null() });
+    call.stdout(if request.stdout {
+        Stdio::piped()
+    } else {
+        Stdio::null()
+    });
+    call.stderr(if request.stderr {
+        Stdio::piped()
+    } else {
+        Stdio::null()
+    });
     let mut child = call.spawn().map_err(RuntimeError::io("starting exec"))?;
     let session = StreamSession {
         stdin: child.stdin.take().map(|pipe| Box::new(pipe) as _),
@@ -201,7 +241,11 @@ pub(super) async fn stream(
         resize: None,
         exit,
     };
-    tasks::spawn("exec-wait", TaskKind::Connection, finish(child, files, exit_sender));
+    tasks::spawn(
+        "exec-wait",
+        TaskKind::Connection,
+        finish(child, files, exit_sender),
+    );
     Ok(session)
 }
 

@@ -28,7 +28,10 @@ pub fn open(size: TerminalSize) -> io::Result<(PtyMaster, OwnedFd)> {
     Ok((master, pair.slave))
 }
 
-#[expect(unsafe_code, reason = "registering a descriptor requires a promise that it stays open")]
+#[expect(
+    unsafe_code,
+    reason = "registering a descriptor requires a promise that it stays open"
+)]
 fn register(file: File) -> io::Result<AsyncFd<File>> {
     // SAFETY: a `File` owns its descriptor, returns the same one each time and closes it only when dropped; the
     // `AsyncFd` is never asked to give out the file mutably.
@@ -44,12 +47,19 @@ impl PtyMaster {
             ws_xpixel: 0,
             ws_ypixel: 0,
         };
-        Ok(rustix::termios::tcsetwinsize(self.0.get_ref().as_fd(), size)?)
+        Ok(rustix::termios::tcsetwinsize(
+            self.0.get_ref().as_fd(),
+            size,
+        )?)
     }
 }
 
 impl AsyncRead for PtyMaster {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         loop {
             let mut guard = ready!(self.0.poll_read_ready(cx))?;
             let unfilled = buf.initialize_unfilled();
@@ -70,7 +80,11 @@ impl AsyncRead for PtyMaster {
 }
 
 impl AsyncWrite for PtyMaster {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         loop {
             let mut guard = ready!(self.0.poll_write_ready(cx))?;
             match guard.try_io(|fd| (&*fd.get_ref()).write(bytes)) {

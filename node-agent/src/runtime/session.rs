@@ -31,7 +31,9 @@ async fn send(stream: &mut UnixStream, kind: Kind, payload: &[u8]) -> io::Result
 
 /// Returns when the supervisor says that it is over, or goes away, or cannot be reached.
 pub(super) async fn wait_for_exit(dir: &ContainerDir) {
-    let Ok(mut stream) = connect(dir).await else { return };
+    let Ok(mut stream) = connect(dir).await else {
+        return;
+    };
     if send(&mut stream, Kind::Watch, &[]).await.is_err() {
         return;
     }
@@ -48,10 +50,16 @@ pub(super) async fn signal(dir: &ContainerDir, number: i32) -> io::Result<()> {
 }
 
 /// Joins the container's streams.
-pub(super) async fn attach(dir: &ContainerDir, request: &StreamRequest) -> io::Result<StreamSession> {
+pub(super) async fn attach(
+    dir: &ContainerDir,
+    request: &StreamRequest,
+) -> io::Result<StreamSession> {
     let mut stream = connect(dir).await?;
-    let hello =
-        AttachHello { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr };
+    let hello = AttachHello {
+        stdin: request.stdin,
+        stdout: request.stdout,
+        stderr: request.stderr,
+    };
     let hello = serde_json::to_vec(&hello).map_err(io::Error::other)?;
     send(&mut stream, Kind::Attach, &hello).await?;
     let (reader, mut writer) = stream.into_split();

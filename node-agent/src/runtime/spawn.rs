@@ -38,9 +38,13 @@ pub(super) async fn supervisor(binary: &Path, dir: &ContainerDir) -> Result<Stri
         word = String::from_utf8_lossy(&buffer[..count]).into_owned();
     }
     // Reaped when it ends; dropping a tokio child leaves it running.
-    corten_base::tasks::spawn("supervisor-reaper", corten_base::tasks::TaskKind::Background, async move {
-        let _ = child.wait().await;
-    });
+    corten_base::tasks::spawn(
+        "supervisor-reaper",
+        corten_base::tasks::TaskKind::Background,
+        async move {
+            let _ = child.wait().await;
+        },
+    );
     Ok(word)
 }
 
@@ -61,7 +65,10 @@ impl OciRuntime {
     /// A command of the runtime that owns a container.
     pub(super) fn command(&self, spec: &SuperviseSpec) -> Command {
         let mut command = Command::new(&spec.runtime);
-        command.arg("--root").arg(&spec.runtime_root).stdin(Stdio::null());
+        command
+            .arg("--root")
+            .arg(&spec.runtime_root)
+            .stdin(Stdio::null());
         hide(&mut command, spec.cover.clone());
         command
     }
@@ -79,7 +86,11 @@ impl OciRuntime {
             .await
             .map_err(RuntimeError::io("calling the OCI runtime"))?;
         if !output.status.success() {
-            tracing::debug!(?args, "runtime: {}", String::from_utf8_lossy(&output.stderr).trim());
+            tracing::debug!(
+                ?args,
+                "runtime: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
         }
         Ok(())
     }

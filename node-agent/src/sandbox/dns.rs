@@ -59,23 +59,36 @@ pub fn resolv_conf(pod: &Pod, settings: &DnsSettings, host: &str) -> String {
         "ClusterFirstWithHostNet" => true,
         _ => false,
     } && !settings.servers.is_empty();
-    let mut resolver = if policy == "None" { Resolver::default() } else { Resolver::of_host(host) };
+    let mut resolver = if policy == "None" {
+        Resolver::default()
+    } else {
+        Resolver::of_host(host)
+    };
     if cluster {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
         let domain = &settings.domain;
         resolver.servers = settings.servers.iter().map(IpAddr::to_string).collect();
-        let mut searches =
-            vec![format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.clone()];
+        let mut searches = vec![
+            format!("{namespace}.svc.{domain}"),
+            format!("svc.{domain}"),
+            domain.clone(),
+        ];
         searches.append(&mut resolver.searches);
         resolver.searches = searches;
         resolver.options = vec!["ndots:5".to_owned()];
     }
     if let Some(extra) = spec.dns_config {
-        resolver.servers.extend(extra.nameservers.into_iter().flatten());
-        resolver.searches.extend(extra.searches.into_iter().flatten());
+        resolver
+            .servers
+            .extend(extra.nameservers.into_iter().flatten());
+        resolver
+            .searches
+            .extend(extra.searches.into_iter().flatten());
         for option in extra.options.into_iter().flatten() {
             let Some(name) = option.name else { continue };
-            resolver.options.retain(|known| known.split(':').next() != Some(name.as_str()));
+            resolver
+                .options
+                .retain(|known| known.split(':').next() != Some(name.as_str()));
             resolver.options.push(match option.value {
                 Some(value) => format!("{name}:{value}"),
                 None => name,
@@ -97,23 +110,34 @@ mod tests {
 
     #[test]
     fn policies() {
-        let settings =
-            DnsSettings { servers: vec!["10.96.0.10".parse().expect("ip")], domain: "cluster.local".to_owned() };
+        let settings = DnsSettings {
+            servers: vec!["10.96.0.10".parse().expect("ip")],
+            domain: "cluster.local".to_owned(),
+        };
         let host = "nameserver 192.0.2.1\nsearch lan\n";
         let of = |spec: serde_json::Value| {
             let mut spec = spec;
             spec["containers"] = json!([]);
             let pod: Pod =
-                serde_json::from_value(json!({"metadata": {"namespace": "n"}, "spec": spec})).expect("pod");
+                serde_json::from_value(json!({"metadata": {"namespace": "n"}, "spec": spec}))
+                    .expect("pod");
             resolv_conf(&pod, &settings, host)
         };
         let cluster = "search n.svc.cluster.local svc.cluster.local cluster.local lan\nnameserver 10.96.0.10\noptions ndots:5\n";
         assert_eq!(of(json!({})), cluster);
-        assert_eq!(of(json!({"dnsPolicy": "Default"})), "search lan\nnameserver 192.0.2.1\n");
-        assert_eq!(of(json!({"hostNetwork": true})), "search lan\nnameserver 192.0.2.1\n");
         assert_eq!(
-            of(json!({"dnsPolicy": "None", "dnsConfig": {"nameservers": ["1.1.1.1"], "searches": ["x"],
-                "options": [{"name": "ndots", "value": "2"}, {"name": "rotate"}]}})),
+            of(json!({"dnsPolicy": "Default"})),
+            "search lan\nnameserver 192.0.2.1\n"
+        );
+        assert_eq!(
+            of(json!({"hostNetwork": true})),
+            "search lan\nnameserver 192.0.2.1\n"
+        );
+        assert_eq!(
+            of(
+                json!({"dnsPolicy": "None", "dnsConfig": {"nameservers": ["1.1.1.1"], "searches": ["x"],
+                "options": [{"name": "ndots", "value": "2"}, {"name": "rotate"}]}})
+            ),
             "search x\nnameserver 1.1.1.1\noptions ndots:2 rotate\n"
         );
     }

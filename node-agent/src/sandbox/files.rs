@@ -21,7 +21,9 @@ fn names(pod: &Pod, domain: &str) -> (String, Option<String>) {
         .unwrap_or_default();
     let short: String = name.chars().take(HOSTNAME_MAX).collect();
     let short = short.trim_end_matches(['-', '.']).to_owned();
-    let subdomain = spec.and_then(|s| s.subdomain.as_deref()).filter(|text| !text.is_empty());
+    let subdomain = spec
+        .and_then(|s| s.subdomain.as_deref())
+        .filter(|text| !text.is_empty());
     let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
     let full = subdomain.map(|sub| format!("{short}.{sub}.{namespace}.svc.{domain}"));
     (short, full)
@@ -63,7 +65,11 @@ fn hosts(pod: &Pod, ips: &[IpAddr], domain: &str) -> String {
     if !aliases.is_empty() {
         out.push_str("\n# Entries added by HostAliases.\n");
         for alias in aliases {
-            out.push_str(&format!("{}\t{}\n", alias.ip, alias.hostnames.unwrap_or_default().join("\t")));
+            out.push_str(&format!(
+                "{}\t{}\n",
+                alias.ip,
+                alias.hostnames.unwrap_or_default().join("\t")
+            ));
         }
     }
     out
@@ -81,9 +87,11 @@ pub fn write_files(
     let host_resolver = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let resolver = resolv_conf(pod, dns, &host_resolver);
     let name = format!("{}\n", hostname(pod, &dns.domain, node_name));
-    for (file, text) in
-        [("hosts", hosts(pod, ips, &dns.domain)), ("hostname", name), ("resolv.conf", resolver)]
-    {
+    for (file, text) in [
+        ("hosts", hosts(pod, ips, &dns.domain)),
+        ("hostname", name),
+        ("resolv.conf", resolver),
+    ] {
         write_atomic(&etc.join(file), text.as_bytes())?;
     }
     Ok(())

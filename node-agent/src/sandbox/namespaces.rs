@@ -14,7 +14,8 @@ const NSFS_MAGIC: i64 = 0x6e73_6673;
 
 /// Whether a namespace is mounted on this file.
 pub(super) fn is_pinned(pin: &Path) -> bool {
-    nix::sys::statfs::statfs(pin).is_ok_and(|stat| i64::from(stat.filesystem_type().0) == NSFS_MAGIC)
+    nix::sys::statfs::statfs(pin)
+        .is_ok_and(|stat| i64::from(stat.filesystem_type().0) == NSFS_MAGIC)
 }
 
 /// Makes and pins the namespaces.
@@ -47,7 +48,9 @@ fn enter_and_pin(
     hostname: &str,
     sysctls: &[(String, String)],
 ) -> io::Result<()> {
-    let flags = pins.iter().fold(CloneFlags::empty(), |all, (_, _, flag)| all | *flag);
+    let flags = pins
+        .iter()
+        .fold(CloneFlags::empty(), |all, (_, _, flag)| all | *flag);
     unshare(flags)?;
     if flags.contains(CloneFlags::CLONE_NEWUTS) {
         nix::unistd::sethostname(hostname)?;
@@ -63,14 +66,22 @@ fn enter_and_pin(
     for (pin, name, _) in pins {
         std::fs::File::create(pin)?;
         let own = format!("/proc/thread-self/ns/{name}");
-        mount(Some(own.as_str()), pin, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+        mount(
+            Some(own.as_str()),
+            pin,
+            None::<&str>,
+            MsFlags::MS_BIND,
+            None::<&str>,
+        )?;
     }
     Ok(())
 }
 
 /// Brings `lo` up in the current thread's network namespace.
 fn raise_loopback() -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
     runtime.block_on(async {
         let (connection, handle, _messages) = rtnetlink::new_connection()?;
         let up = rtnetlink::LinkUnspec::new_with_name("lo").up().build();

@@ -4,18 +4,65 @@ use k8s_openapi::api::core::v1::SecurityContext;
 
 /// Every capability by number.
 const ALL: [&str; 41] = [
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
-    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
-    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
-    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
-    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
     "CHECKPOINT_RESTORE",
 ];
 
 /// What a container has when it asks for nothing: the set every CRI runtime gives.
 const DEFAULT: [&str; 14] = [
-    "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP",
-    "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FSETID",
+    "FOWNER",
+    "MKNOD",
+    "NET_RAW",
+    "SETGID",
+    "SETUID",
+    "SETFCAP",
+    "SETPCAP",
+    "NET_BIND_SERVICE",
+    "SYS_CHROOT",
+    "KILL",
+    "AUDIT_WRITE",
 ];
 
 /// A set of capabilities as the kernel's bit mask.
@@ -26,12 +73,17 @@ impl CapabilityMask {
     /// The bounding set in the text of /proc/self/status.
     pub fn bounding_of(status: &str) -> Self {
         let hex = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
-        Self(hex.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0))
+        Self(
+            hex.and_then(|text| u64::from_str_radix(text.trim(), 16).ok())
+                .unwrap_or(0),
+        )
     }
 
     /// Whether the set holds a capability given without its `CAP_` prefix.
     pub fn has(self, name: &str) -> bool {
-        ALL.iter().position(|known| *known == name).is_some_and(|bit| self.0 >> bit & 1 == 1)
+        ALL.iter()
+            .position(|known| *known == name)
+            .is_some_and(|bit| self.0 >> bit & 1 == 1)
     }
 }
 
@@ -47,7 +99,9 @@ pub fn mask_of(names: &[String]) -> CapabilityMask {
 /// The capabilities of a container with their `CAP_` prefix, clamped to `bounding`.
 pub fn of(context: Option<&SecurityContext>, bounding: CapabilityMask) -> Vec<String> {
     let privileged = context.and_then(|c| c.privileged) == Some(true);
-    let changes = context.and_then(|c| c.capabilities.clone()).unwrap_or_default();
+    let changes = context
+        .and_then(|c| c.capabilities.clone())
+        .unwrap_or_default();
     let normal = |name: &String| name.to_uppercase().trim_start_matches("CAP_").to_owned();
     let add: Vec<String> = changes.add.iter().flatten().map(normal).collect();
     let drop: Vec<String> = changes.drop.iter().flatten().map(normal).collect();
@@ -57,7 +111,13 @@ pub fn of(context: Option<&SecurityContext>, bounding: CapabilityMask) -> Vec<St
         .filter(|name| {
             let added = add.iter().any(|other| other == *name);
             let dropped = !privileged && drop.iter().any(|other| other == *name);
-            let granted = if all_added { !dropped } else if all_dropped { added } else { DEFAULT.contains(name) && !dropped || added };
+            let granted = if all_added {
+                !dropped
+            } else if all_dropped {
+                added
+            } else {
+                DEFAULT.contains(name) && !dropped || added
+            };
             granted && bounding.has(name)
         })
         .map(|name| format!("CAP_{name}"))
@@ -80,13 +140,33 @@ mod tests {
         let full = (1 << 41) - 1;
         assert_eq!(count(json!({}), full).len(), 14);
         assert_eq!(count(json!({"privileged": true}), full).len(), 41);
-        assert_eq!(count(json!({"privileged": true}), full & !(1 << 24)).len(), 40);
         assert_eq!(
-            count(json!({"capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}}), full),
+            count(json!({"privileged": true}), full & !(1 << 24)).len(),
+            40
+        );
+        assert_eq!(
+            count(
+                json!({"capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}}),
+                full
+            ),
             ["CAP_NET_BIND_SERVICE"]
         );
-        assert_eq!(count(json!({"capabilities": {"add": ["CAP_SYS_TIME"], "drop": ["KILL"]}}), full).len(), 14);
-        assert_eq!(count(json!({"capabilities": {"add": ["ALL"], "drop": ["KILL"]}}), full).len(), 40);
+        assert_eq!(
+            count(
+                json!({"capabilities": {"add": ["CAP_SYS_TIME"], "drop": ["KILL"]}}),
+                full
+            )
+            .len(),
+            14
+        );
+        assert_eq!(
+            count(
+                json!({"capabilities": {"add": ["ALL"], "drop": ["KILL"]}}),
+                full
+            )
+            .len(),
+            40
+        );
         assert!(!CapabilityMask::bounding_of("CapBnd:\t000001fffeffffff\n").has("SYS_RESOURCE"));
     }
 }

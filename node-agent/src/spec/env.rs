@@ -39,7 +39,12 @@ pub fn references(container: &Container) -> (Vec<String>, Vec<String>) {
         maps.extend(from.config_map_ref.iter().map(|r| r.name.clone()));
         secrets.extend(from.secret_ref.iter().map(|r| r.name.clone()));
     }
-    for source in container.env.iter().flatten().filter_map(|var| var.value_from.as_ref()) {
+    for source in container
+        .env
+        .iter()
+        .flatten()
+        .filter_map(|var| var.value_from.as_ref())
+    {
         maps.extend(source.config_map_key_ref.iter().map(|r| r.name.clone()));
         secrets.extend(source.secret_key_ref.iter().map(|r| r.name.clone()));
     }
@@ -59,7 +64,11 @@ pub fn resolve(
 ) -> Result<Vec<(String, String)>, SpecError> {
     let mut env = Environment::default();
     let namespace = pod.metadata.namespace.as_deref().unwrap_or("");
-    let links = pod.spec.as_ref().and_then(|spec| spec.enable_service_links).unwrap_or(true);
+    let links = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.enable_service_links)
+        .unwrap_or(true);
     let mut services = BTreeMap::new();
     for service in &sources.services {
         let place = service.metadata.namespace.as_deref().unwrap_or("");
@@ -79,9 +88,9 @@ pub fn resolve(
                 Some(value) => value,
                 None => continue,
             },
-            (Some(value), None) => {
-                expand(value, &|name| env.get(name).or_else(|| services.get(name).cloned()))
-            }
+            (Some(value), None) => expand(value, &|name| {
+                env.get(name).or_else(|| services.get(name).cloned())
+            }),
             (None, None) => String::new(),
         };
         env.set(var.name.clone(), value);
@@ -102,13 +111,19 @@ impl Environment {
         }
     }
     fn get(&self, name: &str) -> Option<String> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+        self.0
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.clone())
     }
 }
 
 /// Names that an environment can hold: printable ASCII without `=`.
 fn is_env_name(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=')
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|b| (b' '..=b'~').contains(&b) && b != b'=')
 }
 
 fn add_env_from(
@@ -127,7 +142,10 @@ fn add_env_from(
         if let Some(reference) = &from.config_map_ref {
             match sources.config_maps.get(&reference.name) {
                 Some(map) => {
-                    map.data.iter().flatten().for_each(|(name, value)| add(name, value.clone()));
+                    map.data
+                        .iter()
+                        .flatten()
+                        .for_each(|(name, value)| add(name, value.clone()));
                 }
                 None if reference.optional == Some(true) => {}
                 None => return Err(not_found("configmap", &reference.name)),
@@ -162,9 +180,18 @@ fn from_source(
     let namespace = pod.metadata.namespace.as_deref().unwrap_or("");
     if let Some(reference) = &source.config_map_key_ref {
         let map = sources.config_maps.get(&reference.name);
-        let value = map.and_then(|m| m.data.as_ref()).and_then(|d| d.get(&reference.key)).cloned();
+        let value = map
+            .and_then(|m| m.data.as_ref())
+            .and_then(|d| d.get(&reference.key))
+            .cloned();
         return missing_key(value, map.is_some(), reference.optional, || {
-            ("configmap", "ConfigMap", namespace, &reference.name, &reference.key)
+            (
+                "configmap",
+                "ConfigMap",
+                namespace,
+                &reference.name,
+                &reference.key,
+            )
         });
     }
     if let Some(reference) = &source.secret_key_ref {
@@ -174,7 +201,13 @@ fn from_source(
             .and_then(|d| d.get(&reference.key))
             .map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned());
         return missing_key(value, secret.is_some(), reference.optional, || {
-            ("secret", "Secret", namespace, &reference.name, &reference.key)
+            (
+                "secret",
+                "Secret",
+                namespace,
+                &reference.name,
+                &reference.key,
+            )
         });
     }
     if let Some(field) = &source.field_ref {
@@ -183,7 +216,9 @@ fn from_source(
     if let Some(field) = &source.resource_field_ref {
         return resource_value(pod, container, field, facts).map(Some);
     }
-    Err(SpecError::Config("valueFrom names no source that this node agent knows".to_owned()))
+    Err(SpecError::Config(
+        "valueFrom names no source that this node agent knows".to_owned(),
+    ))
 }
 
 fn missing_key<'a>(
@@ -211,30 +246,40 @@ pub fn field_value(
 ) -> Result<String, SpecError> {
     let meta = &pod.metadata;
     let spec = pod.spec.as_ref();
-    let join = |ips: &[IpAddr]| ips.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(",");
+    let join = |ips: &[IpAddr]| {
+        ips.iter()
+            .map(IpAddr::to_string)
+            .collect::<Vec<_>>()
+            .join(",")
+    };
     let first = |ips: &[IpAddr]| ips.first().map(IpAddr::to_string).unwrap_or_default();
     let text = match field.field_path.as_str() {
         "metadata.name" => meta.name.clone().unwrap_or_default(),
         "metadata.namespace" => meta.namespace.clone().unwrap_or_default(),
         "metadata.uid" => meta.uid.clone().unwrap_or_default(),
         "spec.nodeName" => facts.node_name.clone(),
-        "spec.serviceAccountName" => {
-            spec.and_then(|s| s.service_account_name.clone()).unwrap_or_default()
-        }
+        "spec.serviceAccountName" => spec
+            .and_then(|s| s.service_account_name.clone())
+            .unwrap_or_default(),
         "status.hostIP" => first(&facts.host_ips),
         "status.hostIPs" => join(&facts.host_ips),
         "status.podIP" => first(&facts.pod_ips),
         "status.podIPs" => join(&facts.pod_ips),
         path => {
             let lookup = |prefix: &str, map: &Option<BTreeMap<String, String>>| {
-                let key = path.strip_prefix(prefix)?.strip_prefix("['")?.strip_suffix("']")?;
-                Some(map.as_ref().and_then(|m| m.get(key).cloned()).unwrap_or_default())
+                let key = path
+                    .strip_prefix(prefix)?
+                    .strip_prefix("['")?
+                    .strip_suffix("']")?;
+                Some(
+                    map.as_ref()
+                        .and_then(|m| m.get(key).cloned())
+                        .unwrap_or_default(),
+                )
             };
             lookup("metadata.labels", &meta.labels)
                 .or_else(|| lookup("metadata.annotations", &meta.annotations))
-                .ok_or_else(|| {
-                    SpecError::Config(format!("fieldPath {path:?} is not supported"))
-                })?
+                .ok_or_else(|| SpecError::Config(format!("fieldPath {path:?} is not supported")))?
         }
     };
     Ok(text)
@@ -256,40 +301,65 @@ pub fn resource_value(
         _ => container.clone(),
     };
     let resources = named.resources.unwrap_or_default();
-    let unknown = || SpecError::Config(format!("unsupported container resource: {}", field.resource));
+    let unknown = || {
+        SpecError::Config(format!(
+            "unsupported container resource: {}",
+            field.resource
+        ))
+    };
     let (list, name) = field.resource.split_once('.').ok_or_else(unknown)?;
     let limit = || quantity::of(resources.limits.as_ref(), name);
     let base = match list {
         "limits" => limit().unwrap_or_else(|| facts.allocatable.get(name).copied().unwrap_or(0)),
-        "requests" => {
-            quantity::of(resources.requests.as_ref(), name).or_else(limit).unwrap_or(0)
-        }
+        "requests" => quantity::of(resources.requests.as_ref(), name)
+            .or_else(limit)
+            .unwrap_or(0),
         _ => return Err(unknown()),
     };
-    let divisor = field.divisor.as_ref().map(|q| q.0.as_str()).filter(|text| *text != "0");
+    let divisor = field
+        .divisor
+        .as_ref()
+        .map(|q| q.0.as_str())
+        .filter(|text| *text != "0");
     let divisor = match (name, divisor) {
         ("cpu", text) => quantity::milli(text.unwrap_or("1")),
         (_, text) => quantity::whole(text.unwrap_or("1")),
     };
     let divisor = divisor.filter(|d| *d > 0).ok_or_else(unknown)?;
-    Ok(base.div_euclid(divisor).saturating_add(i64::from(base.rem_euclid(divisor) > 0)).to_string())
+    Ok(base
+        .div_euclid(divisor)
+        .saturating_add(i64::from(base.rem_euclid(divisor) > 0))
+        .to_string())
 }
 
 /// `{NAME}_SERVICE_HOST` and its relatives.
 fn service_variables(service: &Service, out: &mut BTreeMap<String, String>) {
     let Some(spec) = &service.spec else { return };
-    let Some(ip) = spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty() && *ip != "None") else {
+    let Some(ip) = spec
+        .cluster_ip
+        .as_deref()
+        .filter(|ip| !ip.is_empty() && *ip != "None")
+    else {
         return;
     };
-    let Some(ports) = spec.ports.as_deref().filter(|ports| !ports.is_empty()) else { return };
+    let Some(ports) = spec.ports.as_deref().filter(|ports| !ports.is_empty()) else {
+        return;
+    };
     let shout = |text: &str| text.to_uppercase().replace('-', "_");
     let prefix = shout(service.metadata.name.as_deref().unwrap_or(""));
-    let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
+    let host = if ip.contains(':') {
+        format!("[{ip}]")
+    } else {
+        ip.to_owned()
+    };
     out.insert(format!("{prefix}_SERVICE_HOST"), ip.to_owned());
     out.insert(format!("{prefix}_SERVICE_PORT"), ports[0].port.to_string());
     for (index, port) in ports.iter().enumerate() {
         if let Some(name) = &port.name {
-            out.insert(format!("{prefix}_SERVICE_PORT_{}", shout(name)), port.port.to_string());
+            out.insert(
+                format!("{prefix}_SERVICE_PORT_{}", shout(name)),
+                port.port.to_string(),
+            );
         }
         let protocol = port.protocol.as_deref().unwrap_or("TCP");
         let url = format!("{}://{host}:{}", protocol.to_lowercase(), port.port);
@@ -319,7 +389,10 @@ mod tests {
         .expect("a pod")
     }
 
-    fn env_of(env: serde_json::Value, from: serde_json::Value) -> Result<Vec<(String, String)>, SpecError> {
+    fn env_of(
+        env: serde_json::Value,
+        from: serde_json::Value,
+    ) -> Result<Vec<(String, String)>, SpecError> {
         let mut container = pod().spec.expect("a spec").containers.remove(0);
         container.env = serde_json::from_value(env).expect("env");
         container.env_from = serde_json::from_value(from).expect("envFrom");
@@ -359,22 +432,37 @@ mod tests {
             json!([{"prefix": "P_", "configMapRef": {"name": "m"}}]),
         )
         .expect("resolves");
-        let explicit: Vec<_> =
-            env.iter().filter(|(name, _)| !name.starts_with("MY_DB")).cloned().collect();
+        let explicit: Vec<_> = env
+            .iter()
+            .filter(|(name, _)| !name.starts_with("MY_DB"))
+            .cloned()
+            .collect();
         let wanted = [
-            ("P_one", "1"), ("A", "a"), ("B", "a-1-10.0.0.1-$(C)"), ("IP", "10.1.1.1"), ("L", "y"),
-            ("M", "64"), ("C1", "1"), ("C2", "2000"),
+            ("P_one", "1"),
+            ("A", "a"),
+            ("B", "a-1-10.0.0.1-$(C)"),
+            ("IP", "10.1.1.1"),
+            ("L", "y"),
+            ("M", "64"),
+            ("C1", "1"),
+            ("C2", "2000"),
         ];
         assert_eq!(explicit, wanted.map(|(n, v)| (n.to_owned(), v.to_owned())));
-        let names: Vec<_> =
-            env.iter().filter_map(|(n, v)| n.starts_with("MY_DB").then(|| format!("{n}={v}"))).collect();
+        let names: Vec<_> = env
+            .iter()
+            .filter_map(|(n, v)| n.starts_with("MY_DB").then(|| format!("{n}={v}")))
+            .collect();
         assert_eq!(
             names,
             [
-                "MY_DB_PORT=tcp://10.0.0.1:5432", "MY_DB_PORT_5432_TCP=tcp://10.0.0.1:5432",
-                "MY_DB_PORT_5432_TCP_ADDR=10.0.0.1", "MY_DB_PORT_5432_TCP_PORT=5432",
-                "MY_DB_PORT_5432_TCP_PROTO=tcp", "MY_DB_SERVICE_HOST=10.0.0.1",
-                "MY_DB_SERVICE_PORT=5432", "MY_DB_SERVICE_PORT_SQL=5432",
+                "MY_DB_PORT=tcp://10.0.0.1:5432",
+                "MY_DB_PORT_5432_TCP=tcp://10.0.0.1:5432",
+                "MY_DB_PORT_5432_TCP_ADDR=10.0.0.1",
+                "MY_DB_PORT_5432_TCP_PORT=5432",
+                "MY_DB_PORT_5432_TCP_PROTO=tcp",
+                "MY_DB_SERVICE_HOST=10.0.0.1",
+                "MY_DB_SERVICE_PORT=5432",
+                "MY_DB_SERVICE_PORT_SQL=5432",
             ]
         );
     }
@@ -382,11 +470,20 @@ mod tests {
     #[test]
     fn missing_objects_and_keys() {
         let of = |reference| {
-            env_of(json!([{"name": "X", "valueFrom": {"configMapKeyRef": reference}}]), json!([]))
-                .expect_err("must fail")
-                .to_string()
+            env_of(
+                json!([{"name": "X", "valueFrom": {"configMapKeyRef": reference}}]),
+                json!([]),
+            )
+            .expect_err("must fail")
+            .to_string()
         };
-        assert_eq!(of(json!({"name": "no", "key": "k"})), "configmap \"no\" not found");
-        assert_eq!(of(json!({"name": "m", "key": "k"})), "couldn't find key k in ConfigMap shop/m");
+        assert_eq!(
+            of(json!({"name": "no", "key": "k"})),
+            "configmap \"no\" not found"
+        );
+        assert_eq!(
+            of(json!({"name": "m", "key": "k"})),
+            "couldn't find key k in ConfigMap shop/m"
+        );
     }
 }

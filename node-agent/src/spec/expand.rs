@@ -29,7 +29,10 @@ pub fn expand(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> String {
 }
 
 /// Like `expand`, but an unknown name is an error that carries the name (subPathExpr).
-pub fn expand_strictly(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+pub fn expand_strictly(
+    text: &str,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<String, String> {
     let missing = std::cell::RefCell::new(None);
     let out = expand(text, &|name| {
         let value = lookup(name);

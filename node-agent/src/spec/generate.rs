@@ -81,13 +81,23 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 
 /// The configuration as JSON.
 pub fn oci_config(inputs: &ContainerInputs<'_>) -> Result<Value, SpecError> {
-    let context = inputs.container.security_context.clone().unwrap_or_default();
+    let context = inputs
+        .container
+        .security_context
+        .clone()
+        .unwrap_or_default();
     let read_only_root = context.read_only_root_filesystem == Some(true);
     let privileged = context.privileged == Some(true);
-    let termination =
-        inputs.container.termination_message_path.as_deref().unwrap_or(TERMINATION_PATH);
-    let mount_options =
-        MountOptions { privileged, read_only_root, cgroup_v2: inputs.host.cgroup_v2 };
+    let termination = inputs
+        .container
+        .termination_message_path
+        .as_deref()
+        .unwrap_or(TERMINATION_PATH);
+    let mount_options = MountOptions {
+        privileged,
+        read_only_root,
+        cgroup_v2: inputs.host.cgroup_v2,
+    };
     let mounts = mounts::list(
         inputs.files,
         Some((&inputs.termination_log, termination)),
@@ -111,11 +121,14 @@ fn process(inputs: &ContainerInputs<'_>) -> Result<Value, SpecError> {
     let tty = container.tty == Some(true);
     let env = environment(inputs, tty);
     let args = command_line(inputs)?;
-    let cwd = [container.working_dir.as_deref(), Some(inputs.image.working_dir.as_str())]
-        .into_iter()
-        .flatten()
-        .find(|dir| !dir.is_empty())
-        .unwrap_or("/");
+    let cwd = [
+        container.working_dir.as_deref(),
+        Some(inputs.image.working_dir.as_str()),
+    ]
+    .into_iter()
+    .flatten()
+    .find(|dir| !dir.is_empty())
+    .unwrap_or("/");
     let granted = capabilities::of(Some(&context), inputs.host.bounding);
     let oom_score_adj = resources::oom_score_adj(
         inputs.pod,
@@ -145,7 +158,8 @@ fn process(inputs: &ContainerInputs<'_>) -> Result<Value, SpecError> {
 /// The image's variables, overlaid with the container's; `NAME=value`.
 fn environment(inputs: &ContainerInputs<'_>, tty: bool) -> Vec<String> {
     let mut pairs: Vec<(String, String)> = Vec::new();
-    let mut set = |name: &str, value: &str| match pairs.iter_mut().find(|(known, _)| known == name) {
+    let mut set = |name: &str, value: &str| match pairs.iter_mut().find(|(known, _)| known == name)
+    {
         Some(entry) => value.clone_into(&mut entry.1),
         None => pairs.push((name.to_owned(), value.to_owned())),
     };
@@ -161,16 +175,27 @@ fn environment(inputs: &ContainerInputs<'_>, tty: bool) -> Vec<String> {
     for (name, value) in inputs.env {
         set(name, value);
     }
-    pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+    pairs
+        .into_iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect()
 }
 
 /// Command and args over the image's entrypoint and cmd, with `$(VAR)` expanded from the container's own variables.
 fn command_line(inputs: &ContainerInputs<'_>) -> Result<Vec<String>, SpecError> {
     let lookup = |name: &str| {
-        inputs.env.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+        inputs
+            .env
+            .iter()
+            .rev()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.clone())
     };
     let expanded = |list: &Option<Vec<String>>| -> Vec<String> {
-        list.iter().flatten().map(|text| expand(text, &lookup)).collect()
+        list.iter()
+            .flatten()
+            .map(|text| expand(text, &lookup))
+            .collect()
     };
     let command = expanded(&inputs.container.command);
     let args = expanded(&inputs.container.args);
@@ -193,16 +218,34 @@ fn linux(inputs: &ContainerInputs<'_>, privileged: bool) -> Value {
         "resources": limits(inputs, privileged),
         "rootfsPropagation": "rslave",
     });
-    let unmasked = inputs.container.security_context.as_ref().and_then(|c| c.proc_mount.as_deref())
+    let unmasked = inputs
+        .container
+        .security_context
+        .as_ref()
+        .and_then(|c| c.proc_mount.as_deref())
         == Some("Unmasked");
     if !privileged && !unmasked {
         linux["maskedPaths"] = json!([
-            "/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
-            "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
+            "/proc/asound",
+            "/proc/acpi",
+            "/proc/kcore",
+            "/proc/keys",
+            "/proc/latency_stats",
+            "/proc/timer_list",
+            "/proc/timer_stats",
+            "/proc/sched_debug",
+            "/proc/scsi",
+            "/sys/firmware",
+            "/sys/devices/virtual/powercap",
             "/proc/interrupts",
         ]);
-        linux["readonlyPaths"] =
-            json!(["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]);
+        linux["readonlyPaths"] = json!([
+            "/proc/bus",
+            "/proc/fs",
+            "/proc/irq",
+            "/proc/sys",
+            "/proc/sysrq-trigger"
+        ]);
     }
     if let Some(profile) = seccomp_profile(inputs, privileged) {
         linux["seccomp"] = profile;
@@ -277,8 +320,18 @@ fn limits(inputs: &ContainerInputs<'_>, privileged: bool) -> Value {
 
 /// The profile that applies: the container's, else the pod's, else the agent's default.
 pub fn effective_seccomp(pod: &Pod, container: &Container) -> Option<SeccompProfile> {
-    let own = container.security_context.as_ref().and_then(|c| c.seccomp_profile.clone());
-    own.or_else(|| pod.spec.as_ref()?.security_context.as_ref()?.seccomp_profile.clone())
+    let own = container
+        .security_context
+        .as_ref()
+        .and_then(|c| c.seccomp_profile.clone());
+    own.or_else(|| {
+        pod.spec
+            .as_ref()?
+            .security_context
+            .as_ref()?
+            .seccomp_profile
+            .clone()
+    })
 }
 
 fn seccomp_profile(inputs: &ContainerInputs<'_>, privileged: bool) -> Option<Value> {
@@ -286,14 +339,23 @@ fn seccomp_profile(inputs: &ContainerInputs<'_>, privileged: bool) -> Option<Val
         return None;
     }
     let granted = || {
-        let names = capabilities::of(inputs.container.security_context.as_ref(), inputs.host.bounding);
+        let names = capabilities::of(
+            inputs.container.security_context.as_ref(),
+            inputs.host.bounding,
+        );
         capabilities::mask_of(&names)
     };
-    match effective_seccomp(inputs.pod, inputs.container).map(|profile| profile.type_).as_deref() {
+    match effective_seccomp(inputs.pod, inputs.container)
+        .map(|profile| profile.type_)
+        .as_deref()
+    {
         Some("Unconfined") => None,
         Some("Localhost") => inputs.localhost_seccomp.clone(),
         Some("RuntimeDefault") => Some(seccomp::runtime_default(granted())),
-        _ => inputs.host.seccomp_default.then(|| seccomp::runtime_default(granted())),
+        _ => inputs
+            .host
+            .seccomp_default
+            .then(|| seccomp::runtime_default(granted())),
     }
 }
 

@@ -67,7 +67,11 @@ pub fn list(
     options: MountOptions,
 ) -> Vec<Value> {
     let mut mounts = standard(options);
-    let taken = |path: &str| volumes.iter().any(|mount| clean(&mount.container_path) == path);
+    let taken = |path: &str| {
+        volumes
+            .iter()
+            .any(|mount| clean(&mount.container_path) == path)
+    };
     let access = if options.read_only_root { "ro" } else { "rw" };
     for (path, source, access) in [
         ("/dev/shm", &files.shm, "rw"),
@@ -101,7 +105,10 @@ fn bind(source: &Path, destination: &str, options: &[&str]) -> Value {
 }
 
 fn clean(path: &str) -> String {
-    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    let parts: Vec<&str> = path
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+        .collect();
     format!("/{}", parts.join("/"))
 }
 
@@ -141,14 +148,34 @@ mod tests {
             read_only: false,
             propagation: Propagation::None,
         };
-        let options = MountOptions { privileged: false, read_only_root: false, cgroup_v2: false };
+        let options = MountOptions {
+            privileged: false,
+            read_only_root: false,
+            cgroup_v2: false,
+        };
         let volumes = [mount("/a/b/c"), mount("/etc/hosts/"), mount("/a")];
-        let mounts = list(&PodFiles::default(), Some((Path::new("/t"), "/dev/termination-log")), &volumes, options);
-        let paths: Vec<&str> =
-            mounts.iter().skip(6).filter_map(|m| m["destination"].as_str()).collect();
+        let mounts = list(
+            &PodFiles::default(),
+            Some((Path::new("/t"), "/dev/termination-log")),
+            &volumes,
+            options,
+        );
+        let paths: Vec<&str> = mounts
+            .iter()
+            .skip(6)
+            .filter_map(|m| m["destination"].as_str())
+            .collect();
         assert_eq!(
             paths,
-            ["/dev/shm", "/etc/hostname", "/etc/resolv.conf", "/a", "/etc/hosts/", "/a/b/c", "/dev/termination-log"]
+            [
+                "/dev/shm",
+                "/etc/hostname",
+                "/etc/resolv.conf",
+                "/a",
+                "/etc/hosts/",
+                "/a/b/c",
+                "/dev/termination-log"
+            ]
         );
     }
 }

@@ -58,7 +58,11 @@ fn suffix_ratio(suffix: &str) -> Option<(i128, i128)> {
         _ => {
             let exponent: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
             let magnitude = power(10, exponent.unsigned_abs())?;
-            if exponent < 0 { (1, magnitude) } else { (magnitude, 1) }
+            if exponent < 0 {
+                (1, magnitude)
+            } else {
+                (magnitude, 1)
+            }
         }
     })
 }
@@ -66,7 +70,11 @@ fn suffix_ratio(suffix: &str) -> Option<(i128, i128)> {
 /// One entry of a resource list in base units: milli for `cpu`, whole for everything else.
 pub fn of(list: Option<&BTreeMap<String, Quantity>>, name: &str) -> Option<i64> {
     let quantity = list?.get(name)?;
-    if name == "cpu" { milli(&quantity.0) } else { whole(&quantity.0) }
+    if name == "cpu" {
+        milli(&quantity.0)
+    } else {
+        whole(&quantity.0)
+    }
 }
 
 #[cfg(test)]
@@ -89,7 +97,11 @@ mod tests {
             ("", None, None),
         ];
         for (text, wanted_milli, wanted_whole) in cases {
-            assert_eq!((milli(text), whole(text)), (wanted_milli, wanted_whole), "{text}");
+            assert_eq!(
+                (milli(text), whole(text)),
+                (wanted_milli, wanted_whole),
+                "{text}"
+            );
         }
     }
 }

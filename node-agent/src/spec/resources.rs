@@ -32,7 +32,9 @@ impl QosClass {
 
     /// The class of a pod, by pod-level resources when it has them, else by its init and app containers.
     pub fn of(pod: &Pod) -> Self {
-        let Some(spec) = &pod.spec else { return Self::BestEffort };
+        let Some(spec) = &pod.spec else {
+            return Self::BestEffort;
+        };
         let lists: Vec<ResourceRequirements> = match &spec.resources {
             Some(resources) if resources.limits.is_some() || resources.requests.is_some() => {
                 vec![resources.clone()]
@@ -49,7 +51,9 @@ impl QosClass {
             quantity::of(list.as_ref(), name).filter(|value| *value > 0)
         };
         let any = lists.iter().any(|r| {
-            ["cpu", "memory"].iter().any(|n| amount(&r.limits, n).or(amount(&r.requests, n)).is_some())
+            ["cpu", "memory"]
+                .iter()
+                .any(|n| amount(&r.limits, n).or(amount(&r.requests, n)).is_some())
         });
         if !any {
             return Self::BestEffort;
@@ -60,7 +64,11 @@ impl QosClass {
                 limit.is_some() && amount(&r.requests, name).or(limit) == limit
             })
         });
-        if all_equal { Self::Guaranteed } else { Self::Burstable }
+        if all_equal {
+            Self::Guaranteed
+        } else {
+            Self::Burstable
+        }
     }
 }
 
@@ -100,7 +108,12 @@ pub fn pod_request(pod: &Pod, name: &str) -> i64 {
     if let Some(value) = spec.resources.as_ref().and_then(|r| request(r, name)) {
         return value.saturating_add(overhead);
     }
-    let of = |c: &Container| c.resources.as_ref().and_then(|r| request(r, name)).unwrap_or(0);
+    let of = |c: &Container| {
+        c.resources
+            .as_ref()
+            .and_then(|r| request(r, name))
+            .unwrap_or(0)
+    };
     let (mut sidecars, mut peak) = (0_i64, 0_i64);
     for container in spec.init_containers.iter().flatten() {
         if container.restart_policy.as_deref() == Some("Always") {
@@ -110,7 +123,11 @@ pub fn pod_request(pod: &Pod, name: &str) -> i64 {
             peak = peak.max(sidecars.saturating_add(of(container)));
         }
     }
-    let apps = spec.containers.iter().map(of).fold(sidecars, i64::saturating_add);
+    let apps = spec
+        .containers
+        .iter()
+        .map(of)
+        .fold(sidecars, i64::saturating_add);
     apps.max(peak).saturating_add(overhead)
 }
 
@@ -118,7 +135,10 @@ pub fn pod_request(pod: &Pod, name: &str) -> i64 {
 fn pod_limit(pod: &Pod, name: &str) -> Option<i64> {
     let spec = pod.spec.as_ref()?;
     let overhead = quantity::of(spec.overhead.as_ref(), name).unwrap_or(0);
-    let pod_level = spec.resources.as_ref().and_then(|r| quantity::of(r.limits.as_ref(), name));
+    let pod_level = spec
+        .resources
+        .as_ref()
+        .and_then(|r| quantity::of(r.limits.as_ref(), name));
     if let Some(limit) = pod_level.filter(|limit| *limit > 0) {
         return Some(limit.saturating_add(overhead));
     }
@@ -139,7 +159,11 @@ fn pod_limit(pod: &Pod, name: &str) -> Option<i64> {
             peak = peak.max(sidecars.saturating_add(value));
         }
     }
-    Some(apps.saturating_add(sidecars).max(peak).saturating_add(overhead))
+    Some(
+        apps.saturating_add(sidecars)
+            .max(peak)
+            .saturating_add(overhead),
+    )
 }
 
 /// Limits of the pod's own group.
@@ -162,7 +186,11 @@ pub fn oom_score_adj(pod: &Pod, container: &Container, node_memory_bytes: i64, f
         QosClass::Guaranteed => -997,
         QosClass::BestEffort => 1000,
         QosClass::Burstable => {
-            let memory = container.resources.as_ref().and_then(|r| request(r, "memory")).unwrap_or(0);
+            let memory = container
+                .resources
+                .as_ref()
+                .and_then(|r| request(r, "memory"))
+                .unwrap_or(0);
             let share = i128::from(memory) * 1000 / i128::from(node_memory_bytes.max(1));
             i32::try_from(1000 - share).unwrap_or(3).clamp(3, 999)
         }
@@ -177,13 +205,17 @@ mod tests {
     use super::*;
 
     fn pod(containers: Value, init: Value) -> Pod {
-        serde_json::from_value(json!({"spec": {"containers": containers, "initContainers": init}})).expect("a pod")
+        serde_json::from_value(json!({"spec": {"containers": containers, "initContainers": init}}))
+            .expect("a pod")
     }
 
     fn container(cpu: &str, memory: &str, limits: bool) -> Value {
         let list = json!({"cpu": cpu, "memory": memory});
-        let resources =
-            if limits { json!({"limits": list}) } else { json!({"requests": list}) };
+        let resources = if limits {
+            json!({"limits": list})
+        } else {
+            json!({"requests": list})
+        };
         json!({"name": "c", "resources": resources})
     }
 
@@ -196,8 +228,16 @@ mod tests {
             let container = &pod.spec.as_ref().expect("spec").containers[0];
             oom_score_adj(pod, container, 4 << 30, -1000)
         };
-        assert_eq!([&guaranteed, &burstable, &best_effort].map(QosClass::of).map(QosClass::name), ["Guaranteed", "Burstable", "BestEffort"]);
-        assert_eq!([&guaranteed, &burstable, &best_effort].map(score), [-997, 750, 1000]);
+        assert_eq!(
+            [&guaranteed, &burstable, &best_effort]
+                .map(QosClass::of)
+                .map(QosClass::name),
+            ["Guaranteed", "Burstable", "BestEffort"]
+        );
+        assert_eq!(
+            [&guaranteed, &burstable, &best_effort].map(score),
+            [-997, 750, 1000]
+        );
         let apps = &guaranteed.spec.as_ref().expect("spec").containers[0];
         assert_eq!(oom_score_adj(&guaranteed, apps, 4 << 30, 0), 0);
     }
@@ -207,11 +247,17 @@ mod tests {
         let mut sidecar = container("200m", "1Mi", true);
         sidecar["restartPolicy"] = json!("Always");
         let pod = pod(
-            json!([container("500m", "1Mi", true), container("100m", "1Mi", true)]),
+            json!([
+                container("500m", "1Mi", true),
+                container("100m", "1Mi", true)
+            ]),
             json!([sidecar, container("1", "1Mi", true)]),
         );
         assert_eq!(pod_request(&pod, "cpu"), 1200);
         let limits = of_pod(&pod, None);
-        assert_eq!((limits.cpu_quota_us, limits.memory_bytes), (Some(120_000), Some(3 << 20)));
+        assert_eq!(
+            (limits.cpu_quota_us, limits.memory_bytes),
+            (Some(120_000), Some(3 << 20))
+        );
     }
 }

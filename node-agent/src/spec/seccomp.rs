@@ -65,9 +65,15 @@ const BY_CAPABILITY: [(&str, &str); 11] = [
     ("SYS_MODULE", "delete_module init_module finit_module"),
     ("SYS_PACCT", "acct"),
     ("SYS_RAWIO", "iopl ioperm"),
-    ("SYS_TIME", "settimeofday stime clock_settime clock_settime64"),
+    (
+        "SYS_TIME",
+        "settimeofday stime clock_settime clock_settime64",
+    ),
     ("SYS_TTY_CONFIG", "vhangup"),
-    ("SYS_NICE", "get_mempolicy mbind set_mempolicy set_mempolicy_home_node migrate_pages move_pages"),
+    (
+        "SYS_NICE",
+        "get_mempolicy mbind set_mempolicy set_mempolicy_home_node migrate_pages move_pages",
+    ),
     ("SYSLOG", "syslog"),
 ];
 

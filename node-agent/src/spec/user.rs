@@ -46,7 +46,11 @@ pub fn resolve(
     passwd: &str,
     group: &str,
 ) -> Result<ResolvedUser, SpecError> {
-    let pod_context = pod.spec.as_ref().and_then(|s| s.security_context.clone()).unwrap_or_default();
+    let pod_context = pod
+        .spec
+        .as_ref()
+        .and_then(|s| s.security_context.clone())
+        .unwrap_or_default();
     let context = container.security_context.clone().unwrap_or_default();
     let (image_name, image_group) = match image_user.split_once(':') {
         Some((user, group)) => (user, Some(group)),
@@ -63,21 +67,34 @@ pub fn resolve(
             Err(_) => {
                 let found = accounts(passwd).find(|account| account.name == image_name);
                 let found = found.ok_or_else(|| {
-                    SpecError::Create(format!("unable to find user {image_name}: no matching entries in passwd file"))
+                    SpecError::Create(format!(
+                        "unable to find user {image_name}: no matching entries in passwd file"
+                    ))
                 })?;
                 (found.uid, false)
             }
         },
     };
-    check_non_root(&context.run_as_non_root.or(pod_context.run_as_non_root), uid, named, container, image_name)?;
+    check_non_root(
+        &context.run_as_non_root.or(pod_context.run_as_non_root),
+        uid,
+        named,
+        container,
+        image_name,
+    )?;
     let user_name = account(uid).map(|account| account.name);
     let gid = match (wanted_gid, wanted_uid, image_group) {
         (Some(gid), _, _) => number(gid)?,
         (None, None, Some(name)) if !name.is_empty() => match name.parse::<u32>() {
             Ok(gid) => gid,
-            Err(_) => groups(group).find(|(known, ..)| *known == name).map(|(_, gid, _)| gid).ok_or_else(
-                || SpecError::Create(format!("unable to find group {name}: no matching entries in group file")),
-            )?,
+            Err(_) => groups(group)
+                .find(|(known, ..)| *known == name)
+                .map(|(_, gid, _)| gid)
+                .ok_or_else(|| {
+                    SpecError::Create(format!(
+                        "unable to find group {name}: no matching entries in group file"
+                    ))
+                })?,
         },
         _ => account(uid).map_or(0, |account| account.gid),
     };
@@ -86,17 +103,27 @@ pub fn resolve(
         additional_gids.push(gid);
         if let Some(name) = user_name {
             additional_gids.extend(
-                groups(group).filter(|(_, _, members)| members.contains(&name)).map(|(_, gid, _)| gid),
+                groups(group)
+                    .filter(|(_, _, members)| members.contains(&name))
+                    .map(|(_, gid, _)| gid),
             );
         }
     }
-    let extra = pod_context.supplemental_groups.iter().flatten().chain(pod_context.fs_group.iter());
+    let extra = pod_context
+        .supplemental_groups
+        .iter()
+        .flatten()
+        .chain(pod_context.fs_group.iter());
     for gid in extra {
         additional_gids.push(number(*gid)?);
     }
     additional_gids.sort_unstable();
     additional_gids.dedup();
-    Ok(ResolvedUser { uid, gid, additional_gids })
+    Ok(ResolvedUser {
+        uid,
+        gid,
+        additional_gids,
+    })
 }
 
 fn check_non_root(
@@ -115,7 +142,10 @@ fn check_non_root(
         )));
     }
     if uid == 0 {
-        let by_spec = container.security_context.as_ref().is_some_and(|c| c.run_as_user == Some(0));
+        let by_spec = container
+            .security_context
+            .as_ref()
+            .is_some_and(|c| c.run_as_user == Some(0));
         let cause = if by_spec {
             "container's runAsUser breaks non-root policy"
         } else {
@@ -139,30 +169,54 @@ mod tests {
     const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nweb:x:101:102::/:/bin/sh\n";
     const GROUP: &str = "root:x:0:\nweb:x:102:\nextra:x:200:other,web\n";
 
-    fn check(pod: serde_json::Value, container: serde_json::Value, image: &str) -> Result<ResolvedUser, String> {
-        let pod: Pod = serde_json::from_value(json!({"spec": {"containers": [], "securityContext": pod}})).expect("pod");
+    fn check(
+        pod: serde_json::Value,
+        container: serde_json::Value,
+        image: &str,
+    ) -> Result<ResolvedUser, String> {
+        let pod: Pod =
+            serde_json::from_value(json!({"spec": {"containers": [], "securityContext": pod}}))
+                .expect("pod");
         let container: Container =
-            serde_json::from_value(json!({"name": "c", "securityContext": container})).expect("container");
+            serde_json::from_value(json!({"name": "c", "securityContext": container}))
+                .expect("container");
         resolve(&pod, &container, image, PASSWD, GROUP).map_err(|error| error.to_string())
     }
 
     fn user(uid: u32, gid: u32, additional: &[u32]) -> Result<ResolvedUser, String> {
-        Ok(ResolvedUser { uid, gid, additional_gids: additional.to_vec() })
+        Ok(ResolvedUser {
+            uid,
+            gid,
+            additional_gids: additional.to_vec(),
+        })
     }
 
     #[test]
     fn table() {
         assert_eq!(check(json!({}), json!({}), ""), user(0, 0, &[0]));
-        assert_eq!(check(json!({}), json!({}), "web"), user(101, 102, &[102, 200]));
-        assert_eq!(check(json!({}), json!({}), "5:extra"), user(5, 200, &[200]));
-        assert_eq!(check(json!({"runAsUser": 7, "fsGroup": 9}), json!({}), "web:web"), user(7, 0, &[0, 9]));
         assert_eq!(
-            check(json!({"runAsUser": 7, "runAsGroup": 8, "supplementalGroups": [3]}), json!({"runAsUser": 101}), ""),
+            check(json!({}), json!({}), "web"),
+            user(101, 102, &[102, 200])
+        );
+        assert_eq!(check(json!({}), json!({}), "5:extra"), user(5, 200, &[200]));
+        assert_eq!(
+            check(json!({"runAsUser": 7, "fsGroup": 9}), json!({}), "web:web"),
+            user(7, 0, &[0, 9])
+        );
+        assert_eq!(
+            check(
+                json!({"runAsUser": 7, "runAsGroup": 8, "supplementalGroups": [3]}),
+                json!({"runAsUser": 101}),
+                ""
+            ),
             user(101, 8, &[3, 8, 200])
         );
         assert!(check(json!({"runAsNonRoot": true}), json!({}), "").is_err());
         assert!(check(json!({"runAsNonRoot": true}), json!({}), "web").is_err());
-        assert_eq!(check(json!({"runAsNonRoot": true}), json!({}), "101"), user(101, 102, &[102, 200]));
+        assert_eq!(
+            check(json!({"runAsNonRoot": true}), json!({}), "101"),
+            user(101, 102, &[102, 200])
+        );
         assert!(check(json!({}), json!({}), "nobody").is_err());
     }
 }

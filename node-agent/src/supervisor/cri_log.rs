@@ -129,13 +129,19 @@ impl CriLog {
 
 /// The rotated siblings of a log, oldest first.
 pub fn rotated_logs(path: &Path) -> io::Result<Vec<PathBuf>> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
+    else {
         return Ok(Vec::new());
     };
     let prefix = format!("{name}.");
     let mut found: Vec<PathBuf> = std::fs::read_dir(parent)?
         .filter_map(Result::ok)
-        .filter(|entry| entry.file_name().to_str().is_some_and(|n| n.starts_with(&prefix)))
+        .filter(|entry| {
+            entry
+                .file_name()
+                .to_str()
+                .is_some_and(|n| n.starts_with(&prefix))
+        })
         .map(|entry| entry.path())
         .collect();
     found.sort();
@@ -151,7 +157,9 @@ mod tests {
     use super::*;
 
     fn now() -> Timestamp {
-        "2026-01-02T03:04:05.000000006Z".parse().expect("a timestamp")
+        "2026-01-02T03:04:05.000000006Z"
+            .parse()
+            .expect("a timestamp")
     }
 
     #[test]
@@ -162,7 +170,8 @@ mod tests {
         log.write(Stream::Stdout, b"one\ntw", now()).expect("write");
         log.write(Stream::Stderr, b"err\n", now()).expect("write");
         log.write(Stream::Stdout, b"o\nrest", now()).expect("write");
-        log.write(Stream::Stderr, &vec![b'x'; PIECE_BYTES + 1], now()).expect("write");
+        log.write(Stream::Stderr, &vec![b'x'; PIECE_BYTES + 1], now())
+            .expect("write");
         log.finish(now()).expect("finish");
         let text = std::fs::read_to_string(&path).expect("read");
         let stamp = "2026-01-02T03:04:05.000000006Z";
@@ -181,7 +190,8 @@ mod tests {
         let path = dir.join("0.log");
         let mut log = CriLog::open(&path, 100, 3).expect("open");
         for index in 0..20 {
-            log.write(Stream::Stdout, format!("line {index}\n").as_bytes(), now()).expect("write");
+            log.write(Stream::Stdout, format!("line {index}\n").as_bytes(), now())
+                .expect("write");
         }
         assert_eq!(rotated_logs(&path).expect("list").len(), 2);
         let text = std::fs::read_to_string(&path).expect("read");

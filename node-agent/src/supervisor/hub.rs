@@ -25,7 +25,10 @@ pub(super) enum Request {
     Stdin(Vec<u8>),
     /// An attached client's input is over (it said so, or left).
     StdinEnded,
-    Resize { width: u16, height: u16 },
+    Resize {
+        width: u16,
+        height: u16,
+    },
     Signal(i32),
 }
 
@@ -46,18 +49,26 @@ pub(super) struct Hub {
 
 impl Hub {
     pub(super) fn new(listener: UnixListener) -> Self {
-        Self { listener, clients: Vec::new() }
+        Self {
+            listener,
+            clients: Vec::new(),
+        }
     }
 
     /// The descriptors to poll with the wish to write; index 0 is the listener, then the clients in order.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = (BorrowedFd<'_>, bool)> {
-        std::iter::once((self.listener.as_fd(), false))
-            .chain(self.clients.iter().map(|c| (c.stream.as_fd(), !c.output.is_empty())))
+        std::iter::once((self.listener.as_fd(), false)).chain(
+            self.clients
+                .iter()
+                .map(|c| (c.stream.as_fd(), !c.output.is_empty())),
+        )
     }
 
     /// Whether output may be read from the container now.
     pub(super) fn has_room(&self) -> bool {
-        self.clients.iter().all(|client| client.output.len() < CLIENT_QUEUE_BYTES)
+        self.clients
+            .iter()
+            .all(|client| client.output.len() < CLIENT_QUEUE_BYTES)
     }
 
     /// Accepts, reads and writes whatever is possible; returns the clients' requests.
@@ -92,7 +103,11 @@ impl Hub {
 
     /// Queues container output for everyone attached to that stream.
     pub(super) fn broadcast(&mut self, stream: Stream, bytes: &[u8], now: Instant) {
-        let kind = if stream == Stream::Stdout { Kind::Stdout } else { Kind::Stderr };
+        let kind = if stream == Stream::Stdout {
+            Kind::Stdout
+        } else {
+            Kind::Stderr
+        };
         for client in &mut self.clients {
             let wanted = client.attach.is_some_and(|hello| match stream {
                 Stream::Stdout => hello.stdout,
@@ -110,10 +125,15 @@ impl Hub {
         for client in &mut self.clients {
             client.queue(Kind::Exit, exit_json);
             let _ = client.stream.set_nonblocking(false);
-            let _ = client.stream.set_write_timeout(Some(Duration::from_secs(1)));
+            let _ = client
+                .stream
+                .set_write_timeout(Some(Duration::from_secs(1)));
             let (front, back) = client.output.as_slices();
             // A client that is gone or does not read finds the record on disk.
-            let _ = client.stream.write_all(front).and_then(|()| client.stream.write_all(back));
+            let _ = client
+                .stream
+                .write_all(front)
+                .and_then(|()| client.stream.write_all(back));
         }
         self.clients.clear();
     }

@@ -23,14 +23,20 @@ pub(super) fn create(spec: &SuperviseSpec) -> io::Result<ContainerIo> {
     // A crash between create and start leaves a half-made container under this id.
     delete(spec);
     let _ = std::fs::remove_file("runtime.log");
-    if spec.tty { create_with_terminal(spec) } else { create_with_pipes(spec) }
+    if spec.tty {
+        create_with_terminal(spec)
+    } else {
+        create_with_pipes(spec)
+    }
 }
 
 fn create_with_pipes(spec: &SuperviseSpec) -> io::Result<ContainerIo> {
     let (out_read, out_write) = io::pipe()?;
     let (err_read, err_write) = io::pipe()?;
     let mut command = runtime_command(spec);
-    command.args(["create", "--bundle", ".", "--pid-file", "pid"]).arg(&spec.id);
+    command
+        .args(["create", "--bundle", ".", "--pid-file", "pid"])
+        .arg(&spec.id);
     let stdin = if spec.stdin {
         let (read, write) = io::pipe()?;
         command.stdin(Stdio::from(read));
@@ -47,10 +53,16 @@ fn create_with_pipes(spec: &SuperviseSpec) -> io::Result<ContainerIo> {
     if !status.success() {
         return Err(runtime_error("create", Some(err)));
     }
-    for file in [Some(&out), Some(&err), stdin.as_ref()].into_iter().flatten() {
+    for file in [Some(&out), Some(&err), stdin.as_ref()]
+        .into_iter()
+        .flatten()
+    {
         set_nonblocking(file.as_fd())?;
     }
-    Ok(ContainerIo { outputs: [Some(out), Some(err)], stdin })
+    Ok(ContainerIo {
+        outputs: [Some(out), Some(err)],
+        stdin,
+    })
 }
 
 fn create_with_terminal(spec: &SuperviseSpec) -> io::Result<ContainerIo> {
@@ -58,7 +70,15 @@ fn create_with_terminal(spec: &SuperviseSpec) -> io::Result<ContainerIo> {
     let listener = UnixListener::bind("console")?;
     let mut command = runtime_command(spec);
     command
-        .args(["create", "--bundle", ".", "--pid-file", "pid", "--console-socket", "console"])
+        .args([
+            "create",
+            "--bundle",
+            ".",
+            "--pid-file",
+            "pid",
+            "--console-socket",
+            "console",
+        ])
         .arg(&spec.id)
         .stdout(Stdio::null())
         .stderr(Stdio::null());
@@ -72,11 +92,21 @@ fn create_with_terminal(spec: &SuperviseSpec) -> io::Result<ContainerIo> {
     let _ = std::fs::remove_file("console");
     set_nonblocking(master.as_fd())?;
     let master = File::from(master);
-    let stdin = if spec.stdin { Some(master.try_clone()?) } else { None };
-    Ok(ContainerIo { outputs: [Some(master), None], stdin })
+    let stdin = if spec.stdin {
+        Some(master.try_clone()?)
+    } else {
+        None
+    };
+    Ok(ContainerIo {
+        outputs: [Some(master), None],
+        stdin,
+    })
 }
 
-#[expect(unsafe_code, reason = "the kernel hands over a raw descriptor in a control message")]
+#[expect(
+    unsafe_code,
+    reason = "the kernel hands over a raw descriptor in a control message"
+)]
 fn receive_descriptor(socket: &std::os::unix::net::UnixStream) -> io::Result<OwnedFd> {
     let mut name = [0_u8; 256];
     let mut space = nix::cmsg_space!([std::os::fd::RawFd; 1]);
@@ -111,13 +141,18 @@ pub(super) fn start(spec: &SuperviseSpec) -> io::Result<()> {
 
 /// `delete --force`: kills what is left of it and frees the id. Absent is fine.
 pub fn delete(spec: &SuperviseSpec) {
-    let _ = runtime_command(spec).args(["delete", "--force"]).arg(&spec.id).output();
+    let _ = runtime_command(spec)
+        .args(["delete", "--force"])
+        .arg(&spec.id)
+        .output();
 }
 
 /// The pid that `create` wrote.
 pub(super) fn read_pid() -> io::Result<i32> {
     let text = std::fs::read_to_string("pid")?;
-    text.trim().parse().map_err(|_| io::Error::other("the runtime's pid file is malformed"))
+    text.trim()
+        .parse()
+        .map_err(|_| io::Error::other("the runtime's pid file is malformed"))
 }
 
 /// The runtime's own words for what went wrong.
@@ -136,6 +171,8 @@ fn runtime_error(verb: &str, stderr: Option<File>) -> io::Error {
         let _ = io::Read::read_to_string(&mut file, &mut text);
         text.lines().last().map(str::to_owned)
     };
-    let cause = from_log.or_else(from_stderr).unwrap_or_else(|| "no message".to_owned());
+    let cause = from_log
+        .or_else(from_stderr)
+        .unwrap_or_else(|| "no message".to_owned());
     io::Error::other(format!("OCI runtime {verb} failed: {cause}"))
 }

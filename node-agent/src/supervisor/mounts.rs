@@ -10,13 +10,25 @@ use nix::sched::{CloneFlags, unshare};
 /// Gives this process a mount namespace of its own that still follows the host's mounts and unmounts.
 pub fn own_mount_namespace() -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SLAVE | MsFlags::MS_REC, None::<&str>)?;
+    mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_SLAVE | MsFlags::MS_REC,
+        None::<&str>,
+    )?;
     Ok(())
 }
 
 /// Hides a mount point under an empty tmpfs. Only after `own_mount_namespace`.
 pub fn cover(path: &Path) -> io::Result<()> {
-    mount(Some("none"), path, Some("tmpfs"), MsFlags::empty(), Some("size=4k"))?;
+    mount(
+        Some("none"),
+        path,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        Some("size=4k"),
+    )?;
     Ok(())
 }
 
@@ -37,8 +49,17 @@ pub fn mount_overlay(dir: &Path, layers: &[PathBuf]) -> io::Result<()> {
         }
     }
     std::env::set_current_dir(&links)?;
-    let options = format!("lowerdir={},upperdir=../upper,workdir=../work", lower.join(":"));
+    let options = format!(
+        "lowerdir={},upperdir=../upper,workdir=../work",
+        lower.join(":")
+    );
     let rootfs = dir.join("rootfs");
-    mount(Some("overlay"), &rootfs, Some("overlay"), MsFlags::empty(), Some(options.as_str()))?;
+    mount(
+        Some("overlay"),
+        &rootfs,
+        Some("overlay"),
+        MsFlags::empty(),
+        Some(options.as_str()),
+    )?;
     std::env::set_current_dir(dir)
 }

@@ -69,7 +69,9 @@ pub fn encode(kind: Kind, payload: &[u8], out: &mut Vec<u8>) {
 
 /// Takes the first whole frame off `buffer`; None when more bytes are needed.
 pub fn decode(buffer: &mut Vec<u8>) -> Result<Option<(Kind, Vec<u8>)>, Malformed> {
-    let Some(header) = buffer.first_chunk::<HEADER>() else { return Ok(None) };
+    let Some(header) = buffer.first_chunk::<HEADER>() else {
+        return Ok(None);
+    };
     let kind = Kind::from_byte(header[0]).ok_or(Malformed)?;
     let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
     if length > MAX_PAYLOAD {
@@ -100,7 +102,10 @@ mod tests {
                 seen.push(frame);
             }
         }
-        assert_eq!(seen, vec![(Kind::Stdout, b"hello".to_vec()), (Kind::Exit, vec![])]);
+        assert_eq!(
+            seen,
+            vec![(Kind::Stdout, b"hello".to_vec()), (Kind::Exit, vec![])]
+        );
     }
 
     #[test]

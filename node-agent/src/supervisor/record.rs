@@ -1,5 +1,5 @@
 //! The files of one container directory, and the only code that reads and writes them. Every write is atomic (temporary
-//! file, fsync of the data, rename), so a reader sees a whole record or none.
+//! file, then rename), so a reader sees a whole record or none.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -102,8 +102,11 @@ impl ContainerDir {
 
     /// Takes the supervisor's lock; None when another process holds it.
     pub fn try_lock(&self) -> io::Result<Option<Flock<File>>> {
-        let file =
-            OpenOptions::new().create(true).truncate(false).write(true).open(self.path("lock"))?;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.path("lock"))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Some(lock)),
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
@@ -134,14 +137,22 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     write_atomic(path, &bytes)
 }
 
-/// Writes a file so that readers see the old content or the new, never a part.
+/// Like `write_json`, and on the disk when it returns.
+pub fn write_json_durably<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+    write_json(path, value)?;
+    File::open(path)?.sync_data()?;
+    path.parent()
+        .map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+}
+
+/// Writes a file so that readers see the old content or the new, never a part. Nothing here must survive a power cut: no
+/// container does, and an unreadable record counts as lost.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".tmp");
     let temporary = path.with_file_name(name);
     let mut file = File::create(&temporary)?;
     file.write_all(bytes)?;
-    file.sync_data()?;
     std::fs::rename(&temporary, path)
 }
 

@@ -32,7 +32,7 @@ const TICK_MS: u16 = 5_000;
 pub(super) fn run(path: &Path) -> io::Result<()> {
     let dir = ContainerDir(path.to_owned());
     let spec = dir.spec()?;
-    let Some(_lock) = dir.try_lock()? else {
+    let Some(_lock) = patient_lock(&dir)? else {
         return Err(io::Error::other("another supervisor owns this container"));
     };
     if dir.exit().is_some() {
@@ -74,6 +74,17 @@ pub(super) fn run(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The lock. An agent that asks whether a supervisor lives holds it for a moment itself.
+fn patient_lock(dir: &ContainerDir) -> io::Result<Option<nix::fcntl::Flock<File>>> {
+    for _ in 0..50 {
+        if let Some(lock) = dir.try_lock()? {
+            return Ok(Some(lock));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(None)
+}
+
 /// One word to the agent on our stdout; it may be gone.
 fn announce(word: &str) {
     let mut out = io::stdout();
@@ -109,7 +120,8 @@ fn start(dir: &ContainerDir, spec: &SuperviseSpec, cgroups: &Cgroups) -> io::Res
     let io = launch::create(spec)?;
     let pid = launch::read_pid()?;
     let pidfd = rustix::process::pidfd_open(
-        rustix::process::Pid::from_raw(pid).ok_or_else(|| io::Error::other("the runtime wrote no pid"))?,
+        rustix::process::Pid::from_raw(pid)
+            .ok_or_else(|| io::Error::other("the runtime wrote no pid"))?,
         rustix::process::PidfdFlags::empty(),
     )?;
     // A leftover kill counter would lie; the group is new, so anything but 0 is a fault of ours.
@@ -189,7 +201,9 @@ impl Running {
             fds.push(PollFd::new(fd, client_flags(write)));
         }
         let tick = deadline.map_or(TICK_MS, |deadline| {
-            let left = deadline.saturating_duration_since(Instant::now()).as_millis();
+            let left = deadline
+                .saturating_duration_since(Instant::now())
+                .as_millis();
             u16::try_from(left).unwrap_or(TICK_MS).clamp(1, TICK_MS)
         });
         // An interrupted poll only means another turn.
@@ -218,7 +232,9 @@ impl Running {
 
     fn read_output(&mut self, index: usize, stream: Stream, now: Instant) {
         let mut buffer = [0_u8; 32 * 1024];
-        let Some(file) = self.outputs[index].as_mut() else { return };
+        let Some(file) = self.outputs[index].as_mut() else {
+            return;
+        };
         match file.read(&mut buffer) {
             Ok(count) if count > 0 => {
                 // A full disk must not stop the container: the lines are lost, the bytes still reach clients.
@@ -226,7 +242,10 @@ impl Running {
                 self.hub.broadcast(stream, &buffer[..count], now);
             }
             Err(error)
-                if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) => {}
             // End of file; a terminal master says EIO instead.
             _ => self.outputs[index] = None,
         }
@@ -298,7 +317,11 @@ impl Running {
 }
 
 fn client_flags(write: bool) -> PollFlags {
-    if write { PollFlags::POLLIN | PollFlags::POLLOUT } else { PollFlags::POLLIN }
+    if write {
+        PollFlags::POLLIN | PollFlags::POLLOUT
+    } else {
+        PollFlags::POLLIN
+    }
 }
 
 /// A runtime call with our working directory and a log file for its errors.

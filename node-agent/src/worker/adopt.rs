@@ -29,7 +29,9 @@ pub(super) async fn adopt(shared: &Arc<Shared>, machine: &mut PodMachine) {
     adopt_sandbox(shared, machine).await;
     let sound = machine.sandbox == Part::Ready;
     for container in &mut machine.containers {
-        let Some(mut attempts) = runs.remove(container.name()) else { continue };
+        let Some(mut attempts) = runs.remove(container.name()) else {
+            continue;
+        };
         attempts.sort_unstable();
         adopt_container(shared, container, &attempts, sound, now).await;
     }
@@ -37,14 +39,20 @@ pub(super) async fn adopt(shared: &Arc<Shared>, machine: &mut PodMachine) {
         container.kind == ContainerKind::App
             && (container.run().is_some() || container.ended().is_some())
     }) && sound;
-    let running = machine.containers.iter().filter(|c| c.run().is_some()).count();
+    let running = machine
+        .containers
+        .iter()
+        .filter(|c| c.run().is_some())
+        .count();
     tracing::info!(pod = %shared.pod_ref, running, "pod adopted");
 }
 
 /// The sandbox is kept when it is of this boot and the network still knows it. Volumes are always set up again: that is
 /// idempotent and fills the map of paths.
 async fn adopt_sandbox(shared: &Arc<Shared>, machine: &mut PodMachine) {
-    let Some(record) = shared.sandbox_record() else { return };
+    let Some(record) = shared.sandbox_record() else {
+        return;
+    };
     let sandbox = shared.sandbox(&machine.pod);
     if record.boot_id != boot_id() || !sandbox.is_intact() {
         return;
@@ -144,13 +152,23 @@ async fn take_run(
 
 /// What the API last showed counts until a probe says otherwise: adoption must not make a ready pod unready.
 fn restore_probes(shared: &Arc<Shared>, container: &mut ContainerMachine) {
-    let Some(pod) = super::read_record(&shared.pod_dir()) else { return };
+    let Some(pod) = super::read_record(&shared.pod_dir()) else {
+        return;
+    };
     let Some(status) = pod.status else { return };
     let lists = [status.container_statuses, status.init_container_statuses];
-    let shown = lists.into_iter().flatten().flatten().find(|s| s.name == container.name());
-    let Some(run) = container.run_mut() else { return };
+    let shown = lists
+        .into_iter()
+        .flatten()
+        .flatten()
+        .find(|s| s.name == container.name());
+    let Some(run) = container.run_mut() else {
+        return;
+    };
     let id = format!("{}{}", crate::pod::status::ID_SCHEME, run.id);
-    let Some(shown) = shown.filter(|s| s.container_id.as_deref() == Some(id.as_str())) else { return };
+    let Some(shown) = shown.filter(|s| s.container_id.as_deref() == Some(id.as_str())) else {
+        return;
+    };
     if shown.started == Some(true)
         && let Some(probe) = &mut run.startup
     {

@@ -15,7 +15,8 @@ use crate::sandbox::{hostname, write_files};
 use crate::spec::resources;
 use crate::supervisor::record::boot_id;
 use crate::traits::{
-    ImageError, ImageRequest, NetworkRequest, PodIps, PullPolicy, PullProgress, PullSecret, VolumeRequest,
+    ImageError, ImageRequest, NetworkRequest, PodIps, PullPolicy, PullProgress, PullSecret,
+    VolumeRequest,
 };
 
 /// Performs one action (not `Report` and `Finish`, which are the worker's own).
@@ -28,11 +29,19 @@ pub(super) fn perform(shared: &Arc<Shared>, machine: &PodMachine, action: Action
         Action::CreateSandbox => run(&shared, create_sandbox(shared.clone(), pod)),
         Action::RemoveSandbox => run(&shared, remove_sandbox(shared.clone(), pod)),
         Action::PullImage { container } => {
-            let Some(spec) = spec_of(machine, &container) else { return };
+            let Some(spec) = spec_of(machine, &container) else {
+                return;
+            };
             run(&shared, pull(shared.clone(), pod, spec));
         }
-        Action::Start { container, attempt, image } => {
-            let Some(entry) = machine.containers.iter().find(|c| c.name() == container) else { return };
+        Action::Start {
+            container,
+            attempt,
+            image,
+        } => {
+            let Some(entry) = machine.containers.iter().find(|c| c.name() == container) else {
+                return;
+            };
             let request = start::Request {
                 pod,
                 kind: entry.kind,
@@ -59,7 +68,11 @@ pub(super) fn perform(shared: &Arc<Shared>, machine: &PodMachine, action: Action
 }
 
 fn spec_of(machine: &PodMachine, name: &str) -> Option<ContainerSpec> {
-    machine.containers.iter().find(|c| c.name() == name).map(|c| c.spec.clone())
+    machine
+        .containers
+        .iter()
+        .find(|c| c.name() == name)
+        .map(|c| c.spec.clone())
 }
 
 /// Runs a task whose result is one event.
@@ -91,7 +104,9 @@ async fn setup_volumes(shared: Arc<Shared>, pod: Arc<Pod>) -> Event {
             *shared.volumes.lock() = volumes;
             Event::VolumesReady
         }
-        Err(error) => Event::VolumesFailed { message: error.to_string() },
+        Err(error) => Event::VolumesFailed {
+            message: error.to_string(),
+        },
     }
 }
 
@@ -113,7 +128,9 @@ async fn teardown_volumes(shared: Arc<Shared>) -> Event {
     let dir = shared.pod_dir();
     subpath::unmount_all(&dir.join("subpaths"));
     let result = shared.context.volumes.teardown(&shared.pod_ref, &dir).await;
-    Event::VolumesGone { error: result.err().map(|error| error.to_string()) }
+    Event::VolumesGone {
+        error: result.err().map(|error| error.to_string()),
+    }
 }
 
 async fn create_sandbox(shared: Arc<Shared>, pod: Arc<Pod>) -> Event {
@@ -149,7 +166,11 @@ async fn try_create_sandbox(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Result<PodI
     let ips = match sandbox.netns() {
         Some(netns) => {
             let request = network_request(shared, pod, netns);
-            context.network.setup(&request).await.map_err(|error| error.to_string())?
+            context
+                .network
+                .setup(&request)
+                .await
+                .map_err(|error| error.to_string())?
         }
         None => Vec::new(),
     };
@@ -159,7 +180,10 @@ async fn try_create_sandbox(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Result<PodI
         pause::ensure(shared, &sandbox, &cgroup).await?;
     }
     shared
-        .write_sandbox_record(&SandboxRecord { boot_id: boot_id(), ips: ips.clone() })
+        .write_sandbox_record(&SandboxRecord {
+            boot_id: boot_id(),
+            ips: ips.clone(),
+        })
         .map_err(|error| error.to_string())?;
     Ok(ips)
 }
@@ -173,7 +197,11 @@ fn cgroup_of_pod(
     shared.context.cgroups.limit(cgroup, limits)
 }
 
-pub(super) fn network_request(shared: &Shared, pod: &Arc<Pod>, netns: std::path::PathBuf) -> NetworkRequest {
+pub(super) fn network_request(
+    shared: &Shared,
+    pod: &Arc<Pod>,
+    netns: std::path::PathBuf,
+) -> NetworkRequest {
     NetworkRequest {
         sandbox_id: shared.pod_ref.uid.clone(),
         netns,
@@ -186,10 +214,15 @@ async fn remove_sandbox(shared: Arc<Shared>, pod: Arc<Pod>) -> Event {
     let sandbox = shared.sandbox(&pod);
     let netns = sandbox.netns();
     if netns.is_some()
-        && let Err(error) =
-            shared.context.network.teardown(&shared.pod_ref.uid, netns.as_deref()).await
+        && let Err(error) = shared
+            .context
+            .network
+            .teardown(&shared.pod_ref.uid, netns.as_deref())
+            .await
     {
-        return Event::SandboxGone { error: Some(error.to_string()) };
+        return Event::SandboxGone {
+            error: Some(error.to_string()),
+        };
     }
     pause::end(&shared);
     shared.forget_sandbox();
@@ -212,7 +245,10 @@ async fn pull(shared: Arc<Shared>, pod: Arc<Pod>, spec: ContainerSpec) -> Event 
         image,
     };
     let (progress, mut told) = mpsc::channel(16);
-    let pulling = shared.context.images.ensure_present(&request, Some(progress));
+    let pulling = shared
+        .context
+        .images
+        .ensure_present(&request, Some(progress));
     tokio::pin!(pulling);
     let result = loop {
         tokio::select! {
@@ -236,7 +272,11 @@ async fn pull(shared: Arc<Shared>, pod: Arc<Pod>, spec: ContainerSpec) -> Event 
                     outcome.bytes
                 )
             });
-            Event::ImageReady { container, image: Box::new(ensured.record), pulled }
+            Event::ImageReady {
+                container,
+                image: Box::new(ensured.record),
+                pulled,
+            }
         }
         Err(error) => image_failed(container, &error),
     }
@@ -253,11 +293,20 @@ fn image_failed(container: String, error: &ImageError) -> Event {
 
 /// The pod's imagePullSecrets that exist; a missing one only means fewer credentials to try.
 async fn pull_secrets(shared: &Shared, pod: &Pod) -> Vec<PullSecret> {
-    let names = pod.spec.as_ref().and_then(|s| s.image_pull_secrets.clone()).unwrap_or_default();
+    let names = pod
+        .spec
+        .as_ref()
+        .and_then(|s| s.image_pull_secrets.clone())
+        .unwrap_or_default();
     let mut found = Vec::new();
     for reference in names {
         let name = reference.name;
-        match shared.context.objects.secret(&shared.pod_ref.namespace, &name).await {
+        match shared
+            .context
+            .objects
+            .secret(&shared.pod_ref.namespace, &name)
+            .await
+        {
             Ok(secret) => {
                 let data = secret.data.clone().unwrap_or_default();
                 if let Some(json) = data.get(".dockerconfigjson") {
@@ -266,7 +315,9 @@ async fn pull_secrets(shared: &Shared, pod: &Pod) -> Vec<PullSecret> {
                     found.push(PullSecret::DockerCfg(cfg.0.clone()));
                 }
             }
-            Err(error) => tracing::warn!(pod = %shared.pod_ref, secret = name, %error, "pull secret"),
+            Err(error) => {
+                tracing::warn!(pod = %shared.pod_ref, secret = name, %error, "pull secret")
+            }
         }
     }
     found
@@ -285,7 +336,9 @@ fn run_signal(shared: Arc<Shared>, container: String, id: String, signal: i32) {
 /// Forgets a dead container: its directory and its log.
 fn remove(shared: Arc<Shared>, container: String, id: String) {
     tasks::spawn("container-removal", TaskKind::Background, async move {
-        let Some(target) = start::container_with_id(&shared, &container, &id) else { return };
+        let Some(target) = start::container_with_id(&shared, &container, &id) else {
+            return;
+        };
         let log = target.dir.spec().map(|spec| spec.log_path);
         if let Err(error) = shared.context.runtime.remove(&target).await {
             tracing::warn!(pod = %shared.pod_ref, container, %error, "container not removed");
@@ -306,26 +359,47 @@ fn perform_check(shared: Arc<Shared>, machine: &PodMachine, action: Action) {
         false => machine.ips.first().copied(),
     };
     let named = match &action {
-        Action::PostStart { container, attempt, .. }
-        | Action::PreStop { container, attempt, .. }
-        | Action::Probe { container, attempt, .. } => (container.clone(), *attempt),
+        Action::PostStart {
+            container, attempt, ..
+        }
+        | Action::PreStop {
+            container, attempt, ..
+        }
+        | Action::Probe {
+            container, attempt, ..
+        } => (container.clone(), *attempt),
         _ => return,
     };
     let (name, attempt) = named;
-    let Some(spec) = spec_of(machine, &name) else { return };
+    let Some(spec) = spec_of(machine, &name) else {
+        return;
+    };
     let worker = shared.clone();
     let container = shared.container(&name, attempt);
     run(&shared, async move {
         let runtime = worker.context.runtime.clone();
-        let target = check::Target { runtime: &*runtime, container: &container, spec: &spec, pod_ip };
+        let target = check::Target {
+            runtime: &*runtime,
+            container: &container,
+            spec: &spec,
+            pod_ip,
+        };
         match action {
             Action::PostStart { hook, .. } => {
                 let error = check::hook(&target, &hook, None).await.err();
-                Event::PostStartDone { container: name, attempt, error }
+                Event::PostStartDone {
+                    container: name,
+                    attempt,
+                    error,
+                }
             }
             Action::PreStop { hook, timeout, .. } => {
                 let error = check::hook(&target, &hook, Some(timeout)).await.err();
-                Event::PreStopDone { container: name, attempt, error }
+                Event::PreStopDone {
+                    container: name,
+                    attempt,
+                    error,
+                }
             }
             Action::Probe { kind, probe, .. } => {
                 let result = check::probe(&target, &probe).await;
@@ -341,4 +415,3 @@ fn perform_check(shared: Arc<Shared>, machine: &PodMachine, action: Action) {
         }
     });
 }
-

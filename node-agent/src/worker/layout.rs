@@ -22,7 +22,7 @@ use crate::pod::container::State;
 use crate::pod::machine::Part;
 use crate::runtime::Container;
 use crate::sandbox::Sandbox;
-use crate::supervisor::record::{ContainerDir, read_json, write_json};
+use crate::supervisor::record::{ContainerDir, read_json, write_json, write_json_durably};
 use crate::traits::{ContainerView, ImageRecord, PodRef, PodView};
 
 /// The sandbox as it was last set up.
@@ -41,8 +41,14 @@ pub(super) struct RunRecord {
 /// The container of one attempt. The id is derived, so that a step that is repeated after a crash meets itself.
 pub fn container_of(pod_dir: &Path, uid: &str, name: &str, attempt: u32) -> Container {
     let id = hex::encode(Sha256::digest(format!("{uid}/{name}/{attempt}")));
-    let dir = pod_dir.join("containers").join(name).join(attempt.to_string());
-    Container { id, dir: ContainerDir(dir) }
+    let dir = pod_dir
+        .join("containers")
+        .join(name)
+        .join(attempt.to_string());
+    Container {
+        id,
+        dir: ContainerDir(dir),
+    }
 }
 
 impl Shared {
@@ -55,7 +61,12 @@ impl Shared {
     }
 
     pub(super) fn sandbox(&self, pod: &Pod) -> Sandbox {
-        Sandbox::new(&self.context.run_dir, &self.pod_dir(), &self.pod_ref.uid, pod)
+        Sandbox::new(
+            &self.context.run_dir,
+            &self.pod_dir(),
+            &self.pod_ref.uid,
+            pod,
+        )
     }
 
     pub(super) fn sandbox_record(&self) -> Option<SandboxRecord> {
@@ -74,7 +85,14 @@ impl Shared {
 /// Keeps the newest object on disk, so that a pod can be taken down without the API.
 pub(super) fn write_record(shared: &Shared, pod: &Pod) {
     let dir = shared.pod_dir();
-    let written = std::fs::create_dir_all(&dir).and_then(|()| write_json(&dir.join("pod.json"), pod));
+    let path = dir.join("pod.json");
+    // The first record must survive a power cut: without it nobody would give the pod's address back.
+    let write = if path.exists() {
+        write_json
+    } else {
+        write_json_durably
+    };
+    let written = std::fs::create_dir_all(&dir).and_then(|()| write(&path, pod));
     if let Err(error) = written {
         tracing::error!(pod = %shared.pod_ref, %error, "the pod's record could not be written");
     }
@@ -87,9 +105,14 @@ pub fn read_record(pod_dir: &Path) -> Option<Pod> {
 
 /// Pod directories of earlier agents.
 pub fn stored_pods(data_dir: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(data_dir.join("pods")).into_iter().flatten();
-    let mut found: Vec<PathBuf> =
-        entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    let entries = std::fs::read_dir(data_dir.join("pods"))
+        .into_iter()
+        .flatten();
+    let mut found: Vec<PathBuf> = entries
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect();
     found.sort();
     found
 }
@@ -98,7 +121,12 @@ pub fn stored_pods(data_dir: &Path) -> Vec<PathBuf> {
 pub(super) async fn erase(shared: &Shared) {
     let containers = shared.pod_dir().join("containers");
     for (name, attempt) in attempts(&containers) {
-        if let Err(error) = shared.context.runtime.remove(&shared.container(&name, attempt)).await {
+        if let Err(error) = shared
+            .context
+            .runtime
+            .remove(&shared.container(&name, attempt))
+            .await
+        {
             tracing::warn!(pod = %shared.pod_ref, container = name, %error, "container not removed");
         }
     }
@@ -107,7 +135,14 @@ pub(super) async fn erase(shared: &Shared) {
     if let Err(error) = shared.context.cgroups.remove(&cgroup) {
         tracing::warn!(pod = %shared.pod_ref, %error, "the pod's cgroup was not removed");
     }
-    for dir in [shared.context.pod_logs(&shared.pod_ref), shared.pod_dir()] {
+    let dir = shared.pod_dir();
+    let mounted = crate::mounts::below(&dir);
+    if !mounted.is_empty() {
+        // Deleting now would delete what is mounted: volumes of the host, in the worst case.
+        tracing::error!(pod = %shared.pod_ref, ?mounted, "mounts are left; the pod's directory stays");
+        return;
+    }
+    for dir in [shared.context.pod_logs(&shared.pod_ref), dir] {
         match std::fs::remove_dir_all(&dir) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(pod = %shared.pod_ref, dir = %dir.display(), %error, "not removed");
@@ -120,14 +155,21 @@ pub(super) async fn erase(shared: &Shared) {
 /// All runs under `containers/`, by name and attempt.
 pub(super) fn attempts(containers: &Path) -> Vec<(String, u32)> {
     let list = |path: &Path| -> Vec<String> {
-        let entries = std::fs::read_dir(path).into_iter().flatten().filter_map(Result::ok);
-        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+        let entries = std::fs::read_dir(path)
+            .into_iter()
+            .flatten()
+            .filter_map(Result::ok);
+        entries
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect()
     };
     let mut found: Vec<(String, u32)> = list(containers)
         .into_iter()
         .flat_map(|name| {
             let numbers = list(&containers.join(&name));
-            numbers.into_iter().filter_map(move |n| Some((name.clone(), n.parse().ok()?)))
+            numbers
+                .into_iter()
+                .filter_map(move |n| Some((name.clone(), n.parse().ok()?)))
         })
         .collect();
     found.sort();
@@ -147,9 +189,15 @@ pub(super) fn view(shared: &Shared, machine: &PodMachine, status: Option<&PodSta
             State::Running(run) => (run.id.clone(), None),
             State::Ended(ended) => (ended.id.clone(), Some(ended.reason.clone())),
             State::Waiting { reason, .. } => (String::new(), Some(reason.clone())),
-            State::Pulling | State::Creating => (String::new(), Some("ContainerCreating".to_owned())),
+            State::Pulling | State::Creating => {
+                (String::new(), Some("ContainerCreating".to_owned()))
+            }
         };
-        let log = |attempt| shared.context.log_path(&shared.pod_ref, container.name(), attempt);
+        let log = |attempt| {
+            shared
+                .context
+                .log_path(&shared.pod_ref, container.name(), attempt)
+        };
         ContainerView {
             name: container.name().to_owned(),
             id,
@@ -166,7 +214,11 @@ pub(super) fn view(shared: &Shared, machine: &PodMachine, status: Option<&PodSta
         pod_ref: PodRef::of(&machine.pod),
         host_network: sandbox.host_network,
         netns: sandbox.netns().filter(|_| machine.sandbox == Part::Ready),
-        pod_ips: if sandbox.host_network { machine.host_ips.clone() } else { machine.ips.clone() },
+        pod_ips: if sandbox.host_network {
+            machine.host_ips.clone()
+        } else {
+            machine.ips.clone()
+        },
         containers: containers.collect(),
         pod: Arc::new(pod),
     }

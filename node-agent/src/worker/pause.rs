@@ -57,7 +57,10 @@ pub(super) async fn ensure(shared: &Shared, sandbox: &Sandbox, cgroup: &str) -> 
         .create(&group)
         .and_then(|()| shared.context.cgroups.enter(&group, number))
         .map_err(|error| format!("moving the pause process: {error}"))?;
-    let record = PauseRecord { pid, start_ticks: process_start_ticks(pid).unwrap_or(0) };
+    let record = PauseRecord {
+        pid,
+        start_ticks: process_start_ticks(pid).unwrap_or(0),
+    };
     write_json(&record_path(shared), &record).map_err(|error| error.to_string())
 }
 
@@ -71,8 +74,14 @@ pub(super) fn end(shared: &Shared) {
 
 /// Entry point of `pause PIN` (makes the namespace, prints the pid of its first process) and `pause --init`.
 pub fn pause_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let Some(first) = args.into_iter().next() else { return ExitCode::from(64) };
-    let result = if first == "--init" { hold() } else { make(&PathBuf::from(first)) };
+    let Some(first) = args.into_iter().next() else {
+        return ExitCode::from(64);
+    };
+    let result = if first == "--init" {
+        hold()
+    } else {
+        make(&PathBuf::from(first))
+    };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -93,7 +102,13 @@ fn make(pin: &PathBuf) -> io::Result<()> {
         .spawn()?;
     std::fs::File::create(pin)?;
     let own = format!("/proc/{}/ns/pid", child.id());
-    mount(Some(own.as_str()), pin, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+    mount(
+        Some(own.as_str()),
+        pin,
+        None::<&str>,
+        MsFlags::MS_BIND,
+        None::<&str>,
+    )?;
     writeln!(io::stdout(), "{}", child.id())
 }
 

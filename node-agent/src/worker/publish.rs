@@ -27,12 +27,22 @@ pub(super) struct Publisher {
 
 impl Publisher {
     pub(super) fn new(api: Arc<dyn PodApi>) -> Self {
-        Self { api, written: None, wanted: None, writing: None, gone: false }
+        Self {
+            api,
+            written: None,
+            wanted: None,
+            writing: None,
+            gone: false,
+        }
     }
 
     /// Wants this status written. What is written or being written already is not written again.
     pub(super) fn offer(&mut self, pod: &Arc<Pod>, status: PodStatus) {
-        let latest = self.writing.as_ref().map(|(_, status)| status).or(self.written.as_ref());
+        let latest = self
+            .writing
+            .as_ref()
+            .map(|(_, status)| status)
+            .or(self.written.as_ref());
         if self.gone {
             return;
         }
@@ -48,7 +58,9 @@ impl Publisher {
         if self.writing.is_some() {
             return;
         }
-        let Some((pod, status)) = self.wanted.take() else { return };
+        let Some((pod, status)) = self.wanted.take() else {
+            return;
+        };
         let (api, copy) = (self.api.clone(), status.clone());
         let write = tasks::spawn("pod-status", TaskKind::Background, async move {
             let mut pause = RETRY.0;
@@ -69,9 +81,13 @@ impl Publisher {
 
     /// Returns when a write has ended; the next one has begun then. Cancel-safe.
     pub(super) async fn progress(&mut self) {
-        let Some((write, _)) = &mut self.writing else { return std::future::pending().await };
+        let Some((write, _)) = &mut self.writing else {
+            return std::future::pending().await;
+        };
         let result = write.await;
-        let Some((_, status)) = self.writing.take() else { return };
+        let Some((_, status)) = self.writing.take() else {
+            return;
+        };
         match result {
             Ok(Ok(())) => self.written = Some(status),
             Ok(Err(_)) => self.gone = true,

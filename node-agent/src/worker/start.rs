@@ -45,20 +45,34 @@ pub(super) struct Request {
 /// The container that an ephemeral container is aimed at.
 pub(super) fn target_process(machine: &PodMachine, name: &str) -> Option<(String, u32)> {
     let ephemeral = machine.pod.spec.as_ref()?.ephemeral_containers.as_ref()?;
-    let target = ephemeral.iter().find(|c| c.name == name)?.target_container_name.clone()?;
+    let target = ephemeral
+        .iter()
+        .find(|c| c.name == name)?
+        .target_container_name
+        .clone()?;
     let found = machine.containers.iter().find(|c| c.name() == target)?;
     Some((target, found.restart_count))
 }
 
 /// The signal that asks a container to stop.
 pub(super) fn stop_signal(container: Option<&ContainerMachine>) -> i32 {
-    let own = container.and_then(|c| c.spec.lifecycle.as_ref()).and_then(|l| l.stop_signal.clone());
-    let image = container.and_then(|c| c.image.as_ref()).map(|image| image.config.stop_signal.clone());
+    let own = container
+        .and_then(|c| c.spec.lifecycle.as_ref())
+        .and_then(|l| l.stop_signal.clone());
+    let image = container
+        .and_then(|c| c.image.as_ref())
+        .map(|image| image.config.stop_signal.clone());
     let text = own.or(image).unwrap_or_default();
     let number = text.parse::<i32>().ok();
     let name = || {
-        let full = if text.starts_with("SIG") { text.clone() } else { format!("SIG{text}") };
-        full.parse::<nix::sys::signal::Signal>().ok().map(|signal| signal as i32)
+        let full = if text.starts_with("SIG") {
+            text.clone()
+        } else {
+            format!("SIG{text}")
+        };
+        full.parse::<nix::sys::signal::Signal>()
+            .ok()
+            .map(|signal| signal as i32)
     };
     number.or_else(name).unwrap_or(15)
 }
@@ -88,7 +102,9 @@ pub(super) fn spawn(shared: Arc<Shared>, request: Request) {
                 let _ = shared.sender.send(event).await;
                 follow(shared, request.spec, attempt).await;
             }
-            Ok(StartOutcome::Ended(exit)) => report_exit(&shared, &request.spec, attempt, exit).await,
+            Ok(StartOutcome::Ended(exit)) => {
+                report_exit(&shared, &request.spec, attempt, exit).await
+            }
             Err(error) => {
                 let event = Event::CreateFailed {
                     container: name,
@@ -116,7 +132,12 @@ pub(super) async fn follow(shared: Arc<Shared>, spec: ContainerSpec, attempt: u3
 async fn report_exit(shared: &Shared, spec: &ContainerSpec, attempt: u32, record: ExitRecord) {
     let container = shared.container(&spec.name, attempt);
     let exit = exit_of(shared, spec, attempt, &container, record);
-    let event = Event::Exited { container: spec.name.clone(), attempt, id: container.id, exit };
+    let event = Event::Exited {
+        container: spec.name.clone(),
+        attempt,
+        id: container.id,
+        exit,
+    };
     let _ = shared.sender.send(event).await;
 }
 
@@ -132,7 +153,11 @@ pub(super) fn exit_of(
     let mut message = String::from_utf8_lossy(&text[..text.len().min(MESSAGE_MAX)]).into_owned();
     let falls_back = spec.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
     if message.is_empty() && falls_back && record.exit_code != 0 {
-        message = log_tail(&shared.context.log_path(&shared.pod_ref, &spec.name, attempt));
+        message = log_tail(
+            &shared
+                .context
+                .log_path(&shared.pod_ref, &spec.name, attempt),
+        );
     }
     Exit {
         exit_code: record.exit_code,
@@ -149,7 +174,10 @@ pub(super) fn exit_of(
 fn log_tail(path: &std::path::Path) -> String {
     let text = std::fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&text[text.len().saturating_sub(64 * 1024)..]).into_owned();
-    let lines: Vec<&str> = text.lines().filter_map(|line| line.splitn(4, ' ').nth(3)).collect();
+    let lines: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.splitn(4, ' ').nth(3))
+        .collect();
     let mut tail = lines[lines.len().saturating_sub(LOG_TAIL.1)..].join("\n");
     if !tail.is_empty() {
         tail.push('\n');
@@ -165,19 +193,39 @@ async fn start(shared: &Arc<Shared>, request: &Request) -> Result<StartOutcome, 
     let container = shared.container(&request.spec.name, request.attempt);
     // A directory from before a crash: take what runs, forget what never ran.
     let create = |error: &dyn std::fmt::Display| SpecError::Create(error.to_string());
-    match shared.context.runtime.recover(&container).await.map_err(|error| create(&error))? {
+    match shared
+        .context
+        .runtime
+        .recover(&container)
+        .await
+        .map_err(|error| create(&error))?
+    {
         Some(outcome) => return Ok(outcome),
         None => {
-            shared.context.runtime.remove(&container).await.map_err(|error| create(&error))?;
+            shared
+                .context
+                .runtime
+                .remove(&container)
+                .await
+                .map_err(|error| create(&error))?;
         }
     }
     let config = configuration(shared, request, &container).await?;
-    let log_path = shared.context.log_path(&shared.pod_ref, &request.spec.name, request.attempt);
-    let run = RunRecord { image: request.image.clone() };
+    let log_path = shared
+        .context
+        .log_path(&shared.pod_ref, &request.spec.name, request.attempt);
+    let run = RunRecord {
+        image: request.image.clone(),
+    };
     write_json(&container.dir.path("run.json"), &run).map_err(|error| create(&error))?;
     let start = StartRequest {
         cgroup_path: cgroup_path(shared, &container),
-        handler: request.pod.spec.as_ref().and_then(|s| s.runtime_class_name.clone()).unwrap_or_default(),
+        handler: request
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|s| s.runtime_class_name.clone())
+            .unwrap_or_default(),
         config,
         layers: request.image.layers.clone(),
         tty: request.spec.tty == Some(true),
@@ -186,11 +234,20 @@ async fn start(shared: &Arc<Shared>, request: &Request) -> Result<StartOutcome, 
         log_path,
         container,
     };
-    shared.context.runtime.start(start).await.map_err(|error| create(&error))
+    shared
+        .context
+        .runtime
+        .start(start)
+        .await
+        .map_err(|error| create(&error))
 }
 
 fn cgroup_path(shared: &Shared, container: &Container) -> String {
-    format!("{}/{}", shared.context.pod_cgroup(&shared.pod_ref.uid), container.id)
+    format!(
+        "{}/{}",
+        shared.context.pod_cgroup(&shared.pod_ref.uid),
+        container.id
+    )
 }
 
 async fn configuration(
@@ -200,7 +257,11 @@ async fn configuration(
 ) -> Result<Value, SpecError> {
     let context = &shared.context;
     let host_network = request.pod.spec.as_ref().and_then(|s| s.host_network) == Some(true);
-    let pod_ips = if host_network { context.host_ips.clone() } else { request.ips.clone() };
+    let pod_ips = if host_network {
+        context.host_ips.clone()
+    } else {
+        request.ips.clone()
+    };
     let sources = env_sources(shared, &request.spec).await?;
     let facts = context.pod_facts(pod_ips);
     let env = env::resolve(&request.pod, &request.spec, &sources, &facts)?;
@@ -208,12 +269,22 @@ async fn configuration(
     let group = subpath::read_in_layers(&request.image.layers, "etc/group");
     let image = &request.image.config;
     let user = user::resolve(&request.pod, &request.spec, &image.user, &passwd, &group)?;
-    std::fs::create_dir_all(&container.dir.0).map_err(|error| SpecError::Create(error.to_string()))?;
+    std::fs::create_dir_all(&container.dir.0)
+        .map_err(|error| SpecError::Create(error.to_string()))?;
     let volumes = bind_mounts(shared, request, &env)?;
     make_termination_log(container)?;
     let sandbox = shared.sandbox(&request.pod);
-    let privileged = request.spec.security_context.as_ref().and_then(|c| c.privileged) == Some(true);
-    let devices = if privileged { crate::host::devices() } else { Vec::new() };
+    let privileged = request
+        .spec
+        .security_context
+        .as_ref()
+        .and_then(|c| c.privileged)
+        == Some(true);
+    let devices = if privileged {
+        crate::host::devices()
+    } else {
+        Vec::new()
+    };
     generate::oci_config(&ContainerInputs {
         pod: &request.pod,
         container: &request.spec,
@@ -233,7 +304,11 @@ async fn configuration(
     })
 }
 
-fn pid_namespace(shared: &Shared, request: &Request, sandbox: &crate::sandbox::Sandbox) -> PidNamespace {
+fn pid_namespace(
+    shared: &Shared,
+    request: &Request,
+    sandbox: &crate::sandbox::Sandbox,
+) -> PidNamespace {
     let spec = request.pod.spec.as_ref();
     if spec.and_then(|s| s.host_pid) == Some(true) {
         return PidNamespace::Host;
@@ -241,7 +316,10 @@ fn pid_namespace(shared: &Shared, request: &Request, sandbox: &crate::sandbox::S
     if spec.and_then(|s| s.share_process_namespace) == Some(true) {
         return PidNamespace::Path(sandbox.pid_pin());
     }
-    let target = request.target.as_ref().filter(|_| request.kind == ContainerKind::Ephemeral);
+    let target = request
+        .target
+        .as_ref()
+        .filter(|_| request.kind == ContainerKind::Ephemeral);
     let started = target.and_then(|(name, attempt)| shared.container(name, *attempt).dir.started());
     match started {
         Some(started) => PidNamespace::Path(PathBuf::from(format!("/proc/{}/ns/pid", started.pid))),
@@ -251,12 +329,19 @@ fn pid_namespace(shared: &Shared, request: &Request, sandbox: &crate::sandbox::S
 
 fn localhost_seccomp(shared: &Shared, request: &Request) -> Result<Option<Value>, SpecError> {
     let profile = generate::effective_seccomp(&request.pod, &request.spec);
-    let Some(name) = profile.filter(|p| p.type_ == "Localhost").and_then(|p| p.localhost_profile) else {
+    let Some(name) = profile
+        .filter(|p| p.type_ == "Localhost")
+        .and_then(|p| p.localhost_profile)
+    else {
         return Ok(None);
     };
     let path = shared.context.data_dir.join("seccomp").join(&name);
-    let text = std::fs::read(&path)
-        .map_err(|error| SpecError::Create(format!("cannot load seccomp profile {}: {error}", path.display())))?;
+    let text = std::fs::read(&path).map_err(|error| {
+        SpecError::Create(format!(
+            "cannot load seccomp profile {}: {error}",
+            path.display()
+        ))
+    })?;
     serde_json::from_slice(&text)
         .map(Some)
         .map_err(|error| SpecError::Create(format!("seccomp profile {}: {error}", path.display())))
@@ -313,7 +398,10 @@ fn bind_mounts(
     let mut mounts = Vec::new();
     for (index, wanted) in request.spec.volume_mounts.iter().flatten().enumerate() {
         let volume = volumes.get(&wanted.name).ok_or_else(|| {
-            SpecError::Config(format!("cannot find volume \"{}\" to mount into container \"{}\"", wanted.name, request.spec.name))
+            SpecError::Config(format!(
+                "cannot find volume \"{}\" to mount into container \"{}\"",
+                wanted.name, request.spec.name
+            ))
         })?;
         let sub = match (&wanted.sub_path_expr, &wanted.sub_path) {
             (Some(text), _) if !text.is_empty() => {
@@ -325,14 +413,23 @@ fn bind_mounts(
             _ => String::new(),
         };
         if sub.starts_with('/') || sub.split('/').any(|part| part == "..") {
-            return Err(SpecError::Config(format!("subPath \"{sub}\" must be relative and without '..'")));
+            return Err(SpecError::Config(format!(
+                "subPath \"{sub}\" must be relative and without '..'"
+            )));
         }
         let host_path = if sub.is_empty() {
             volume.host_path.clone()
         } else {
-            let pin = shared.pod_dir().join("subpaths").join(&request.spec.name).join(index.to_string());
+            let pin = shared
+                .pod_dir()
+                .join("subpaths")
+                .join(&request.spec.name)
+                .join(index.to_string());
             subpath::pin(&volume.host_path, &sub, &pin).map_err(|error| {
-                SpecError::Config(format!("failed to prepare subPath for volumeMount \"{}\" of container \"{}\": {error}", wanted.name, request.spec.name))
+                SpecError::Config(format!(
+                    "failed to prepare subPath for volumeMount \"{}\" of container \"{}\": {error}",
+                    wanted.name, request.spec.name
+                ))
             })?;
             pin
         };
@@ -347,5 +444,9 @@ fn bind_mounts(
 }
 
 fn absolute(path: &str) -> String {
-    if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
+    if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("/{path}")
+    }
 }

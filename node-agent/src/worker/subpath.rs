@@ -12,7 +12,8 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 /// Opens `sub` below `root` (making missing directories) and binds it at `pin`.
 pub(super) fn pin(root: &Path, sub: &str, pin: &Path) -> io::Result<()> {
     let found = open_beneath(root, Path::new(sub))?;
-    let is_dir = rustix::fs::fstat(&found).map(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode))?
+    let is_dir = rustix::fs::fstat(&found)
+        .map(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode))?
         == rustix::fs::FileType::Directory;
     // A pin of an earlier try may be there.
     let _ = umount2(pin, MntFlags::MNT_DETACH);
@@ -25,21 +26,41 @@ pub(super) fn pin(root: &Path, sub: &str, pin: &Path) -> io::Result<()> {
         File::create(pin)?;
     }
     let source = format!("/proc/self/fd/{}", found.as_raw_fd());
-    mount(Some(source.as_str()), pin, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
+    mount(
+        Some(source.as_str()),
+        pin,
+        None::<&str>,
+        MsFlags::MS_BIND | MsFlags::MS_REC,
+        None::<&str>,
+    )?;
     Ok(())
 }
 
 fn open_beneath(root: &Path, sub: &Path) -> io::Result<OwnedFd> {
-    let base = rustix::fs::openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let base = rustix::fs::openat(
+        CWD,
+        root,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     let open = |path: &Path| {
-        rustix::fs::openat2(base.as_fd(), path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
+        rustix::fs::openat2(
+            base.as_fd(),
+            path,
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+            resolve,
+        )
     };
     let mut known = std::path::PathBuf::new();
     let mut parent: Option<OwnedFd> = None;
     for component in sub.components() {
         let Component::Normal(name) = component else {
-            return Err(io::Error::other(format!("{} must not leave its volume", sub.display())));
+            return Err(io::Error::other(format!(
+                "{} must not leave its volume",
+                sub.display()
+            )));
         };
         known.push(name);
         let next = match open(&known) {
@@ -60,18 +81,17 @@ fn open_beneath(root: &Path, sub: &Path) -> io::Result<OwnedFd> {
 
 /// Unmounts every pin of a pod. Absent is fine.
 pub(super) fn unmount_all(directory: &Path) {
-    let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let prefix = format!("{}/", directory.display());
-    let points = text.lines().filter_map(|line| line.split(' ').nth(4));
-    for point in points.filter(|point| point.starts_with(&prefix)) {
-        let _ = umount2(point, MntFlags::MNT_DETACH);
+    for point in crate::mounts::below(directory) {
+        let _ = umount2(&point, MntFlags::MNT_DETACH);
     }
 }
 
 /// Reads a small file of an image as seen from inside: links are resolved within the layer, never on the host.
 pub(super) fn read_in_layers(layers: &[std::path::PathBuf], name: &str) -> String {
     for layer in layers.iter().rev() {
-        let Ok(base) = rustix::fs::openat(CWD, layer, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) else {
+        let Ok(base) =
+            rustix::fs::openat(CWD, layer, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        else {
             continue;
         };
         let opened = rustix::fs::openat2(

@@ -9,13 +9,18 @@ use crate::harness::{Node, first, is_running, pid_of, pod, shell};
 fn a_new_agent_adopts_running_containers() {
     let first_life = tokio::runtime::Runtime::new().expect("a runtime");
     let mut container = shell("c", "touch /tmp/ok; sleep 1000");
-    container["readinessProbe"] = json!({"exec": {"command": ["cat", "/tmp/ok"]}, "periodSeconds": 1});
-    let pod = pod("adopt", json!({"terminationGracePeriodSeconds": 1, "containers": [container]}));
+    container["readinessProbe"] =
+        json!({"exec": {"command": ["cat", "/tmp/ok"]}, "periodSeconds": 1});
+    let pod = pod(
+        "adopt",
+        json!({"terminationGracePeriodSeconds": 1, "containers": [container]}),
+    );
     let node = Node::new("adopt");
     let dir = node.dir.clone();
     let pid = first_life.block_on(async {
         let _worker = node.start(&pod);
-        node.wait(&pod, "ready", |s| is_running(s) && first(s).ready).await;
+        node.wait(&pod, "ready", |s| is_running(s) && first(s).ready)
+            .await;
         pid_of(&node, &pod, "c", 0)
     });
     drop(node);
@@ -25,14 +30,26 @@ fn a_new_agent_adopts_running_containers() {
     second_life.block_on(async {
         let node = Node::again("adopt", dir);
         let worker = node.start(&pod);
-        let status = node.wait(&pod, "ready again", |s| is_running(s) && first(s).ready).await;
+        let status = node
+            .wait(&pod, "ready again", |s| is_running(s) && first(s).ready)
+            .await;
         assert_eq!(first(&status).restart_count, 0);
         assert_eq!(pid_of(&node, &pod, "c", 0), pid);
-        assert!(std::path::Path::new(&format!("/proc/{pid}")).exists(), "the process lives on");
+        assert!(
+            std::path::Path::new(&format!("/proc/{pid}")).exists(),
+            "the process lives on"
+        );
         assert!(node.events("Started").is_empty(), "nothing was started");
         // The adopted container is still watched: its end is seen and it runs again.
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).expect("kill");
-        node.wait(&pod, "restarted", |s| first(s).restart_count == 1 && is_running(s)).await;
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(pid),
+            nix::sys::signal::Signal::SIGKILL,
+        )
+        .expect("kill");
+        node.wait(&pod, "restarted", |s| {
+            first(s).restart_count == 1 && is_running(s)
+        })
+        .await;
         assert_ne!(pid_of(&node, &pod, "c", 1), pid);
         node.delete(&worker, &pod, 1).await;
         node.clean_up();
@@ -46,12 +63,33 @@ async fn a_killed_supervisor_is_noticed() {
     let worker = node.start(&pod);
     node.wait(&pod, "running", is_running).await;
     let pid = pid_of(&node, &pod, "c", 0);
-    let dir = corten_node_agent::worker::container_of(&node.context.pod_dir("uid-nosuper"), "uid-nosuper", "c", 0).dir;
+    let dir = corten_node_agent::worker::container_of(
+        &node.context.pod_dir("uid-nosuper"),
+        "uid-nosuper",
+        "c",
+        0,
+    )
+    .dir;
     let supervisor = dir.started().expect("a record").supervisor_pid;
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(supervisor), nix::sys::signal::Signal::SIGKILL).expect("kill");
-    let status = node.wait(&pod, "restarted", |s| first(s).restart_count == 1 && is_running(s)).await;
-    let last = first(&status).last_state.clone().and_then(|s| s.terminated).expect("a last state");
-    assert_eq!((last.exit_code, last.reason.as_deref()), (137, Some("ContainerStatusUnknown")));
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(supervisor),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .expect("kill");
+    let status = node
+        .wait(&pod, "restarted", |s| {
+            first(s).restart_count == 1 && is_running(s)
+        })
+        .await;
+    let last = first(&status)
+        .last_state
+        .clone()
+        .and_then(|s| s.terminated)
+        .expect("a last state");
+    assert_eq!(
+        (last.exit_code, last.reason.as_deref()),
+        (137, Some("ContainerStatusUnknown"))
+    );
     assert_ne!(pid_of(&node, &pod, "c", 1), pid);
     node.delete(&worker, &pod, 1).await;
     node.clean_up();

@@ -29,7 +29,10 @@ pub struct Node {
 impl Node {
     /// A node in a fresh directory.
     pub fn new(name: &str) -> Self {
-        assert!(nix::unistd::geteuid().is_root(), "these tests run real containers and must run as root");
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "these tests run real containers and must run as root"
+        );
         let dir = std::env::temp_dir().join(format!("ct-{name}-{}", std::process::id()));
         let root = dir.join("image");
         std::fs::create_dir_all(root.join("bin")).expect("a directory");
@@ -38,8 +41,14 @@ impl Node {
         }
         std::fs::copy("/bin/busybox", root.join("bin/busybox"))
             .expect("busybox-static must be installed (apt-get install busybox-static)");
-        let status = Command::new("chroot").arg(&root).args(["/bin/busybox", "--install", "-s", "/bin"]).status();
-        assert!(status.expect("chroot").success(), "busybox could not be installed");
+        let status = Command::new("chroot")
+            .arg(&root)
+            .args(["/bin/busybox", "--install", "-s", "/bin"])
+            .status();
+        assert!(
+            status.expect("chroot").success(),
+            "busybox could not be installed"
+        );
         Self::again(name, dir)
     }
 
@@ -47,7 +56,9 @@ impl Node {
     pub fn again(name: &str, dir: PathBuf) -> Self {
         let cgroups = Cgroups::detect().expect("cgroups");
         let prefix = format!("/corten-test-{name}-{}", std::process::id());
-        let runtime = std::env::var_os("CORTEN_TEST_RUNTIME").map(PathBuf::from).or_else(find_default);
+        let runtime = std::env::var_os("CORTEN_TEST_RUNTIME")
+            .map(PathBuf::from)
+            .or_else(find_default);
         let runtime = runtime.expect("crun or runc must be installed");
         let settings = OciSettings {
             runtimes: [(String::new(), runtime)].into(),
@@ -70,7 +81,10 @@ impl Node {
             cgroup_prefix: prefix.clone(),
             pod_pids_limit: None,
             binary: env!("CARGO_BIN_EXE_corten-node-agent").into(),
-            dns: DnsSettings { servers: vec![[10, 96, 0, 10].into()], domain: "cluster.local".to_owned() },
+            dns: DnsSettings {
+                servers: vec![[10, 96, 0, 10].into()],
+                domain: "cluster.local".to_owned(),
+            },
             allocatable: host::capacity(Path::new("/"), 110),
             host: host::facts(&cgroups, true),
             cgroups: cgroups.clone(),
@@ -82,19 +96,33 @@ impl Node {
             objects: Arc::new(NoObjects),
             api: api.clone(),
         };
-        Self { dir, prefix, context: Arc::new(context), api }
+        Self {
+            dir,
+            prefix,
+            context: Arc::new(context),
+            api,
+        }
     }
 
     pub fn start(&self, pod: &Pod) -> WorkerHandle {
-        worker::start(self.context.clone(), Arc::new(pod.clone()))
+        worker::start(self.context.clone(), Arc::new(pod.clone()), None)
     }
 
     pub fn status(&self, pod: &Pod) -> Option<PodStatus> {
-        self.api.statuses.lock().get(pod.metadata.uid.as_deref().unwrap_or("")).cloned()
+        self.api
+            .statuses
+            .lock()
+            .get(pod.metadata.uid.as_deref().unwrap_or(""))
+            .cloned()
     }
 
     /// Waits until the pod's status is as wanted.
-    pub async fn wait(&self, pod: &Pod, what: &str, wanted: impl Fn(&PodStatus) -> bool) -> PodStatus {
+    pub async fn wait(
+        &self,
+        pod: &Pod,
+        what: &str,
+        wanted: impl Fn(&PodStatus) -> bool,
+    ) -> PodStatus {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let status = self.status(pod);
@@ -102,25 +130,41 @@ impl Node {
                 return status.clone();
             }
             let shown = serde_json::to_string_pretty(&status).expect("json");
-            assert!(Instant::now() < deadline, "never {what}: {shown}\nevents: {:#?}", self.api.events.lock());
+            assert!(
+                Instant::now() < deadline,
+                "never {what}: {shown}\nevents: {:#?}",
+                self.api.events.lock()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
     pub fn events(&self, reason: &str) -> Vec<SeenEvent> {
-        self.api.events.lock().iter().filter(|event| event.reason == reason).cloned().collect()
+        self.api
+            .events
+            .lock()
+            .iter()
+            .filter(|event| event.reason == reason)
+            .cloned()
+            .collect()
     }
 
     /// Deletes the pod as the API would show it, and waits for the worker's end.
     pub async fn delete(&self, worker: &WorkerHandle, pod: &Pod, grace: i64) -> Duration {
         let mut pod = pod.clone();
-        pod.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).expect("a time");
+        pod.metadata.deletion_timestamp =
+            serde_json::from_value(json!("2026-01-01T00:00:00Z")).expect("a time");
         pod.metadata.deletion_grace_period_seconds = Some(grace);
         let begun = Instant::now();
         worker.send(Event::Updated(Arc::new(pod.clone()))).await;
         let uid = pod.metadata.uid.clone().unwrap_or_default();
-        while !self.api.deleted.lock().iter().any(|gone| gone.uid == uid) || worker.view().is_some() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "never deleted: {:#?}", self.status(&pod));
+        while !self.api.deleted.lock().iter().any(|gone| gone.uid == uid) || worker.view().is_some()
+        {
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "never deleted: {:#?}",
+                self.status(&pod)
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         begun.elapsed()
@@ -129,13 +173,19 @@ impl Node {
     /// Everything must be gone by now.
     pub fn clean_up(self) {
         for sub in ["data/pods", "run/pods"] {
-            let left: Vec<_> = std::fs::read_dir(self.dir.join(sub)).expect("a directory").collect();
+            let left: Vec<_> = std::fs::read_dir(self.dir.join(sub))
+                .expect("a directory")
+                .collect();
             assert!(left.is_empty(), "left in {sub}: {left:?}");
-            nix::mount::umount2(&self.dir.join(sub), nix::mount::MntFlags::MNT_DETACH).expect("unmount");
+            nix::mount::umount2(&self.dir.join(sub), nix::mount::MntFlags::MNT_DETACH)
+                .expect("unmount");
         }
         let left = self.context.cgroups.pids(&self.prefix);
         assert!(left.is_empty(), "processes left: {left:?}");
-        self.context.cgroups.remove(&self.prefix).expect("cgroups removed");
+        self.context
+            .cgroups
+            .remove(&self.prefix)
+            .expect("cgroups removed");
         std::fs::remove_dir_all(&self.dir).expect("directory removed");
     }
 }
@@ -155,17 +205,27 @@ pub fn shell(name: &str, line: &str) -> Value {
 }
 
 pub fn first(status: &PodStatus) -> &ContainerStatus {
-    &status.container_statuses.as_ref().expect("container statuses")[0]
+    &status
+        .container_statuses
+        .as_ref()
+        .expect("container statuses")[0]
 }
 
 pub fn is_running(status: &PodStatus) -> bool {
     status.phase.as_deref() == Some("Running")
-        && first(status).state.as_ref().is_some_and(|state| state.running.is_some())
+        && first(status)
+            .state
+            .as_ref()
+            .is_some_and(|state| state.running.is_some())
 }
 
 /// Pid of the first process of a container's run.
 pub fn pid_of(node: &Node, pod: &Pod, container: &str, attempt: u32) -> i32 {
     let uid = pod.metadata.uid.as_deref().expect("a uid");
     let dir = node.context.pod_dir(uid);
-    worker::container_of(&dir, uid, container, attempt).dir.started().expect("a started record").pid
+    worker::container_of(&dir, uid, container, attempt)
+        .dir
+        .started()
+        .expect("a started record")
+        .pid
 }
