@@ -19,10 +19,10 @@ mod paths;
 #[cfg(test)]
 mod tests;
 
-/// The media type of the v2 document in protobuf.
-pub const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
-/// The older name of the same.
-pub const V2_PROTOBUF_OLD: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+/// What clients ask for when they want the v2 document in protobuf.
+pub const V2_PROTOBUF_ACCEPT: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// The Content-Type of that answer: with a dot where the other has a sign that Go's parser of media types refuses.
+pub const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// The version of the API that is described.
 const API_VERSION: &str = "v1.35.0";

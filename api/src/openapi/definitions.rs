@@ -93,7 +93,9 @@ fn define_type(dialect: Dialect, ty: &Type, descriptions: &Descriptions) -> Map<
         out.insert("required".to_owned(), json!(required));
     }
     let property = |field: &Field| {
-        let description = descriptions.of_field(ty.name, field.name);
+        let description = descriptions
+            .of_field(ty.name, field.name)
+            .or_else(|| own_description(field.name));
         (
             field.name.to_owned(),
             define_field(dialect, field, description),
@@ -114,6 +116,18 @@ fn define_type(dialect: Dialect, ty: &Type, descriptions: &Descriptions) -> Map<
         );
     }
     out
+}
+
+/// What the sources say of no kind in particular, in our words.
+fn own_description(field: &str) -> Option<String> {
+    let text = match field {
+        "apiVersion" => "The group and version of this representation of the object.",
+        "kind" => "What the object is.",
+        "metadata" => "Metadata of the list.",
+        "items" => "The objects of the list.",
+        _ => return None,
+    };
+    Some(text.to_owned())
 }
 
 pub(super) fn kind_json(gvk: &GroupVersionKind) -> Value {
@@ -144,11 +158,9 @@ fn kinds_of(ty: &Type) -> Vec<Value> {
 fn define_field(dialect: Dialect, field: &Field, description: Option<String>) -> Value {
     let mut out = shape(dialect, &field.shape);
     // A reference may have no siblings in v3, and is better left without in v2 where clients ignore them.
-    if let Some(reference) = out.get("$ref").cloned() {
-        if dialect == Dialect::V3 {
-            out = Map::new();
-            out.insert("allOf".to_owned(), json!([{"$ref": reference}]));
-        }
+    if let (Dialect::V3, Some(reference)) = (dialect, out.get("$ref").cloned()) {
+        out = Map::new();
+        out.insert("allOf".to_owned(), json!([{"$ref": reference}]));
     }
     if let Some(description) = description {
         out.insert("description".to_owned(), Value::from(description));

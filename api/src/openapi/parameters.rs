@@ -151,20 +151,16 @@ fn parameter(
     required: bool,
 ) -> Value {
     let mut out = json!({"name": name, "in": place, "description": description});
-    match dialect {
-        Dialect::V2 => out["type"] = json!(kind),
-        Dialect::V3 => out["schema"] = json!({"type": kind}),
+    let mut schema = json!({"type": kind});
+    if place == "query" {
+        schema["uniqueItems"] = json!(true);
     }
-    if dialect == Dialect::V2 || place == "query" {
-        out["uniqueItems"] = json!(true);
-    }
-    if dialect == Dialect::V3 {
-        if let Some(unique) = out
-            .as_object_mut()
-            .and_then(|out| out.shift_remove("uniqueItems"))
-        {
-            out["schema"]["uniqueItems"] = unique;
+    match (dialect, schema) {
+        (Dialect::V3, schema) => out["schema"] = schema,
+        (Dialect::V2, Value::Object(schema)) => {
+            schema.into_iter().for_each(|(key, value)| out[key] = value)
         }
+        _ => {}
     }
     if required {
         out["required"] = json!(true);

@@ -26,7 +26,7 @@ pub(super) fn parse(text: &str) -> Result<Quantity, QuantityError> {
     let (format, base_two, ten) = read_suffix(suffix)?;
     let mut number = Decimal::read(whole, fraction);
     number.ten = number.ten.saturating_add(ten);
-    let mut nanos = number.to_nanos(base_two);
+    let mut nanos = number.into_nanos(base_two);
     let mut format = format;
     if format == Format::BinarySi {
         nanos = nanos.min(i128::from(i64::MAX) * NANO);
@@ -118,7 +118,7 @@ impl Decimal {
     }
 
     /// Multiplies out, rounding up and ending at the largest amount.
-    fn to_nanos(mut self, two: u32) -> i128 {
+    fn into_nanos(mut self, two: u32) -> i128 {
         if self.digits == 0 && !self.inexact {
             return 0;
         }

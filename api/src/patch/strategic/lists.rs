@@ -120,7 +120,7 @@ impl Keyed {
         }
     }
 
-    fn key<'a>(self, item: &'a Value) -> Result<&'a Value, PatchError> {
+    fn key(self, item: &Value) -> Result<&Value, PatchError> {
         match (self, item) {
             (Keyed::By(key), Value::Object(map)) => map.get(key).ok_or_else(|| {
                 malformed(format!(
