@@ -36,12 +36,6 @@ pub(super) fn apply_orders(
         order
             .iter()
             .try_for_each(|item| keyed.key(item).map(drop))?;
-        let removal = format!("{}{name}", super::DELETE_FROM_PRIMITIVES);
-        if let (Some(Value::Array(gone)), Some(Value::Array(items))) =
-            (patch.shift_remove(&removal), target.get_mut(name))
-        {
-            items.retain(|item| !gone.contains(item));
-        }
         let changes = match patch.get(name) {
             Some(Value::Array(_)) => match patch.shift_remove(name) {
                 Some(Value::Array(changes)) => changes,
