@@ -16,8 +16,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::transport::{Channel, Endpoint, Server};
 
 use crate::services;
@@ -43,7 +43,9 @@ impl Default for Memory {
 impl Memory {
     /// An empty store. Needs a tokio runtime for its upkeep, which ends with the last handle.
     pub fn new() -> Self {
-        Self { replica: MemoryReplica::start() }
+        Self {
+            replica: MemoryReplica::start(),
+        }
     }
 
     /// A client channel to this store that stays within the process.
@@ -60,20 +62,27 @@ impl Memory {
             }
         });
         // The name is never resolved.
-        Endpoint::from_static("http://store.invalid").connect_with_connector_lazy(tower::service_fn(
-            move |_: http::Uri| {
+        Endpoint::from_static("http://store.invalid").connect_with_connector_lazy(
+            tower::service_fn(move |_: http::Uri| {
                 let connections = connections.clone();
                 async move {
                     let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
-                    connections.send(theirs).await.map_err(|_| io::Error::other("the store has stopped"))?;
+                    connections
+                        .send(theirs)
+                        .await
+                        .map_err(|_| io::Error::other("the store has stopped"))?;
                     Ok::<_, io::Error>(TokioIo::new(ours))
                 }
-            },
-        ))
+            }),
+        )
     }
 
     /// Serves this store in plain text on a socket until `shutdown`.
-    pub async fn serve(&self, listener: TcpListener, shutdown: Shutdown) -> Result<(), tonic::transport::Error> {
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        shutdown: Shutdown,
+    ) -> Result<(), tonic::transport::Error> {
         let incoming = TcpListenerStream::new(listener).map(|stream| {
             let stream = stream?;
             stream.set_nodelay(true)?;
@@ -92,6 +101,9 @@ pub fn channel() -> Channel {
 }
 
 /// Serves a new store in memory on a socket until `shutdown`.
-pub async fn serve(listener: TcpListener, shutdown: Shutdown) -> Result<(), tonic::transport::Error> {
+pub async fn serve(
+    listener: TcpListener,
+    shutdown: Shutdown,
+) -> Result<(), tonic::transport::Error> {
     Memory::new().serve(listener, shutdown).await
 }

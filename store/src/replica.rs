@@ -198,7 +198,10 @@ pub trait Replica: Send + Sync + 'static {
     fn members(&self) -> Vec<Member>;
 
     /// Changes the members. Gives the member concerned and all members after the change.
-    async fn change_members(&self, change: MemberChange) -> Result<(Option<Member>, Vec<Member>), ProposeError>;
+    async fn change_members(
+        &self,
+        change: MemberChange,
+    ) -> Result<(Option<Member>, Vec<Member>), ProposeError>;
 
     /// Hands the leadership over.
     async fn move_leader(&self, target: u64) -> Result<(), ProposeError>;

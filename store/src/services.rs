@@ -2,19 +2,19 @@
 //! Not here: consensus, storage, sockets.
 //! Invariant: every answer carries a header with cluster, member, revision and term; every refusal etcd's text and code.
 
+mod auth;
+mod cluster;
 mod context;
 mod kv;
-mod watch;
 mod lease;
-mod cluster;
 mod maintenance;
-mod auth;
+mod watch;
 
 use std::sync::Arc;
 
 use corten_proto::etcd::etcdserverpb::{
-    auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
-    maintenance_server::MaintenanceServer, watch_server::WatchServer,
+    auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer,
+    lease_server::LeaseServer, maintenance_server::MaintenanceServer, watch_server::WatchServer,
 };
 use corten_store_core::check::REQUEST_BYTES_MAX;
 use tonic::service::Routes;
@@ -35,7 +35,8 @@ pub fn routes(replica: Arc<dyn Replica>) -> Routes {
     let watch = WatchServer::new(watch::Watch(context.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(usize::MAX);
-    let lease = LeaseServer::new(lease::Lease(context.clone())).max_encoding_message_size(usize::MAX);
+    let lease =
+        LeaseServer::new(lease::Lease(context.clone())).max_encoding_message_size(usize::MAX);
     let cluster = ClusterServer::new(cluster::Cluster(context.clone()));
     let maintenance = MaintenanceServer::new(maintenance::Maintenance(context));
     Routes::new(kv)

@@ -133,7 +133,6 @@ struct Subscriber {
     next_watch: i64,
     /// Watchers that have something to send.
     ready: BTreeSet<i64>,
-    progress_wanted: bool,
 }
 
 /// All watchers of a member.
@@ -146,6 +145,8 @@ pub struct Hub {
     next_subscriber: u64,
     /// Watchers that are behind and have room, by what they need next.
     behind: BTreeSet<(Revision, WatcherId)>,
+    /// Streams that asked for their progress and have not been told.
+    progress_wanted: BTreeSet<SubscriberId>,
     index: Index,
     recent: Recent,
 }
@@ -160,6 +161,7 @@ impl Hub {
             watchers: BTreeMap::new(),
             next_subscriber: 0,
             behind: BTreeSet::new(),
+            progress_wanted: BTreeSet::new(),
             index: Index::default(),
             recent: Recent::new(revision),
         }
@@ -188,6 +190,7 @@ impl Hub {
         let Some(subscriber) = self.subscribers.remove(&id) else {
             return;
         };
+        self.progress_wanted.remove(&id);
         for watch in subscriber.watchers {
             self.remove(WatcherId {
                 subscriber: id,
@@ -396,18 +399,18 @@ impl Hub {
         plan
     }
 
-    /// Takes what `catch_up` asked for.
+    /// Takes what `catch_up` asked for. History may be ahead of what was published here; that part will come by itself.
     pub fn supply(&mut self, plan: &CatchUp, chunk: &Chunk, woken: &mut BTreeSet<SubscriberId>) {
+        let through = chunk.through.min(self.revision);
         for (id, since, _) in &plan.watchers {
             // Cancelled meanwhile, or replaced by another watcher of the same number at another place.
-            if !self.behind.contains(&(*since, *id)) || *since > chunk.through {
+            if !self.behind.contains(&(*since, *id)) || *since > through {
                 continue;
             }
-            let events = chunk
-                .events
-                .iter()
-                .filter(|change| change.revision >= *since);
-            self.feed(*id, events.cloned().collect(), chunk.through, woken);
+            let wanted =
+                |change: &&RevisionEvents| change.revision >= *since && change.revision <= through;
+            let changes = chunk.events.iter().filter(wanted).cloned().collect();
+            self.feed(*id, changes, through, woken);
         }
     }
 
@@ -500,19 +503,21 @@ impl Hub {
 
     /// A stream wants to know how far it is; answered by `poll` once all its watchers are up to date.
     pub fn request_progress(&mut self, id: SubscriberId) {
-        if let Some(subscriber) = self.subscribers.get_mut(&id) {
-            subscriber.progress_wanted = true;
+        if self.subscribers.contains_key(&id) {
+            self.progress_wanted.insert(id);
         }
     }
 
     fn waiting_for_progress(&self) -> Vec<SubscriberId> {
-        // Few streams ask at a time; each asks again only after its answer.
-        self.subscribers
+        let is_due = |id: &&SubscriberId| {
+            self.subscribers
+                .get(*id)
+                .is_some_and(|sub| self.is_up_to_date(**id, sub))
+        };
+        self.progress_wanted
             .iter()
-            .filter(|(id, subscriber)| {
-                subscriber.progress_wanted && self.is_up_to_date(**id, subscriber)
-            })
-            .map(|(id, _)| *id)
+            .filter(is_due)
+            .copied()
             .collect()
     }
 
@@ -528,11 +533,12 @@ impl Hub {
     }
 
     fn progress_of(&mut self, id: SubscriberId) -> Option<Revision> {
-        let subscriber = self.subscribers.get(&id)?;
-        if !subscriber.progress_wanted || !self.is_up_to_date(id, subscriber) {
+        let is_due = self.progress_wanted.contains(&id)
+            && self.is_up_to_date(id, self.subscribers.get(&id)?);
+        if !is_due {
             return None;
         }
-        self.subscribers.get_mut(&id)?.progress_wanted = false;
+        self.progress_wanted.remove(&id);
         Some(self.revision)
     }
 

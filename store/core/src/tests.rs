@@ -1,1 +1,8 @@
 //! Tests of the core: tables for the rules of etcd, properties against a model.
+//! Invariant under test: what the model says, the store says, however entries are batched and space is given back.
+
+mod harness;
+mod hub;
+mod leases;
+mod model;
+mod rules;

@@ -34,19 +34,35 @@ impl MemoryReplica {
             Store::open(Arc::new(MemoryBackend::new())).expect("a backend in memory does not fail");
         let engine = Engine::new(store).expect("a backend in memory does not fail");
         engine.promote(Duration::ZERO);
-        let replica = Arc::new(Self { engine, writer: Mutex::new(writer), upkeep: Shutdown::new() });
+        let replica = Arc::new(Self {
+            engine,
+            writer: Mutex::new(writer),
+            upkeep: Shutdown::new(),
+        });
         let (engine, upkeep) = (replica.engine.clone(), replica.upkeep.clone());
-        spawn("memory-maintain", TaskKind::Background, engine.maintain(upkeep.clone()));
-        spawn("memory-lessor", TaskKind::Background, expire(Arc::downgrade(&replica), upkeep));
+        spawn(
+            "memory-maintain",
+            TaskKind::Background,
+            engine.maintain(upkeep.clone()),
+        );
+        spawn(
+            "memory-lessor",
+            TaskKind::Background,
+            expire(Arc::downgrade(&replica), upkeep),
+        );
         replica
     }
 
     fn apply(&self, request: &RaftRequest) -> Result<RaftReply, ProposeError> {
-        let storage = |error: corten_store_core::backend::BackendError| ProposeError::Storage(error.to_string());
+        let storage = |error: corten_store_core::backend::BackendError| {
+            ProposeError::Storage(error.to_string())
+        };
         let mut writer = self.writer.lock();
         let index = writer.applied().map_or(1, |applied| applied.index + 1);
         let mut round = writer.begin();
-        let reply = round.apply(Position { term: TERM, index }, request).map_err(storage)?;
+        let reply = round
+            .apply(Position { term: TERM, index }, request)
+            .map_err(storage)?;
         let changes = round.commit().map_err(storage)?;
         // Under the lock, so that rounds are published in order.
         self.engine.publish(changes);
@@ -68,8 +84,15 @@ async fn expire(replica: Weak<MemoryReplica>, upkeep: Shutdown) {
             () = upkeep.wait() => return,
             _ = tick.tick() => {}
         }
-        let Some(replica) = replica.upgrade() else { return };
-        let ids: Vec<_> = replica.engine.expired().into_iter().map(|id| id.0).collect();
+        let Some(replica) = replica.upgrade() else {
+            return;
+        };
+        let ids: Vec<_> = replica
+            .engine
+            .expired()
+            .into_iter()
+            .map(|id| id.0)
+            .collect();
         if ids.is_empty() {
             continue;
         }
@@ -83,7 +106,10 @@ async fn expire(replica: Weak<MemoryReplica>, upkeep: Shutdown) {
 #[async_trait]
 impl Replica for MemoryReplica {
     fn identity(&self) -> Identity {
-        Identity { cluster_id: CLUSTER_ID, member_id: MEMBER_ID }
+        Identity {
+            cluster_id: CLUSTER_ID,
+            member_id: MEMBER_ID,
+        }
     }
 
     fn engine(&self) -> &Engine {
@@ -107,7 +133,11 @@ impl Replica for MemoryReplica {
     }
 
     fn status(&self) -> Status {
-        let applied = self.writer.lock().applied().map_or(0, |applied| applied.index);
+        let applied = self
+            .writer
+            .lock()
+            .applied()
+            .map_or(0, |applied| applied.index);
         Status {
             leader: MEMBER_ID,
             term: TERM,
@@ -122,14 +152,27 @@ impl Replica for MemoryReplica {
     }
 
     fn members(&self) -> Vec<Member> {
-        vec![Member { id: MEMBER_ID, name: "memory".to_owned(), ..Default::default() }]
+        vec![Member {
+            id: MEMBER_ID,
+            name: "memory".to_owned(),
+            ..Default::default()
+        }]
     }
 
-    async fn change_members(&self, _: MemberChange) -> Result<(Option<Member>, Vec<Member>), ProposeError> {
-        Err(ProposeError::Unsupported("a store in memory has one member for ever"))
+    async fn change_members(
+        &self,
+        _: MemberChange,
+    ) -> Result<(Option<Member>, Vec<Member>), ProposeError> {
+        Err(ProposeError::Unsupported(
+            "a store in memory has one member for ever",
+        ))
     }
 
     async fn move_leader(&self, target: u64) -> Result<(), ProposeError> {
-        if target == MEMBER_ID { Ok(()) } else { Err(ProposeError::BadLeaderTransferee) }
+        if target == MEMBER_ID {
+            Ok(())
+        } else {
+            Err(ProposeError::BadLeaderTransferee)
+        }
     }
 }

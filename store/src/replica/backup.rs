@@ -37,9 +37,17 @@ pub enum RestoreError {
 }
 
 /// Writes a copy piece by piece to `sink`, which says whether to go on. Blocks; meant for a blocking thread.
-pub fn write(backend: &Arc<dyn Backend>, mut sink: impl FnMut(Bytes) -> bool) -> Result<(), BackendError> {
+pub fn write(
+    backend: &Arc<dyn Backend>,
+    mut sink: impl FnMut(Bytes) -> bool,
+) -> Result<(), BackendError> {
     let snapshot = backend.snapshot();
-    let mut out = Out { sink: &mut sink, buffer: BytesMut::with_capacity(CHUNK_BYTES), hash: Sha256::new(), len: 0 };
+    let mut out = Out {
+        sink: &mut sink,
+        buffer: BytesMut::with_capacity(CHUNK_BYTES),
+        hash: Sha256::new(),
+        len: 0,
+    };
     out.put(MAGIC);
     let mut rows: u64 = 0;
     for (number, space) in (0_u8..).zip(Keyspace::ALL) {
@@ -100,7 +108,10 @@ impl Out<'_> {
 
 /// Fills an empty backend from a copy.
 pub fn restore(backend: &dyn Backend, copy: &Bytes) -> Result<(), RestoreError> {
-    let body_len = copy.len().checked_sub(HASH_LEN).ok_or(RestoreError::Magic)?;
+    let body_len = copy
+        .len()
+        .checked_sub(HASH_LEN)
+        .ok_or(RestoreError::Magic)?;
     let mut rest = copy.slice(..body_len);
     if !rest.starts_with(MAGIC) {
         return Err(RestoreError::Magic);
@@ -117,7 +128,9 @@ pub fn restore(backend: &dyn Backend, copy: &Bytes) -> Result<(), RestoreError> 
         if number == END {
             break;
         }
-        let space = Keyspace::ALL.get(usize::from(number)).ok_or(RestoreError::Damaged("unknown keyspace"))?;
+        let space = Keyspace::ALL
+            .get(usize::from(number))
+            .ok_or(RestoreError::Damaged("unknown keyspace"))?;
         let key_len = rest.try_get_u32().map_err(cut)? as usize;
         let value_len = rest.try_get_u32().map_err(cut)? as usize;
         if rest.len() < key_len.saturating_add(value_len) {

@@ -53,8 +53,18 @@ impl Engine {
         // What was compacted before the start may not have been given back: one run finds out.
         let compaction_wanted = watch::Sender::new(store.compacted());
         let compaction_done = watch::Sender::new(Revision::ZERO);
-        let inner = Inner { store, watches, lessor, clock, origin, compaction_wanted, compaction_done };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Inner {
+            store,
+            watches,
+            lessor,
+            clock,
+            origin,
+            compaction_wanted,
+            compaction_done,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// Reads.
@@ -72,7 +82,10 @@ impl Engine {
         if !changes.leases.is_empty() {
             let now = self.elapsed();
             let mut lessor = self.inner.lessor.lock();
-            changes.leases.iter().for_each(|change| lessor.observe(change, now));
+            changes
+                .leases
+                .iter()
+                .for_each(|change| lessor.observe(change, now));
         }
         self.inner.watches.publish(&changes);
         if let Some(compacted) = changes.compacted {
@@ -84,7 +97,9 @@ impl Engine {
     pub fn reset(&self) -> Result<(), BackendError> {
         *self.inner.lessor.lock() = Lessor::new(self.inner.store.leases().map_err(backend)?);
         self.inner.watches.reset();
-        self.inner.compaction_wanted.send_replace(self.inner.store.compacted());
+        self.inner
+            .compaction_wanted
+            .send_replace(self.inner.store.compacted());
         Ok(())
     }
 
@@ -113,7 +128,10 @@ impl Engine {
     /// What a lease has left.
     pub fn lease_ttl(&self, id: LeaseId) -> Option<LeaseTtl> {
         let remaining = self.inner.lessor.lock().remaining(id, self.elapsed())?;
-        Some(LeaseTtl { granted: remaining.granted, remaining: remaining.left })
+        Some(LeaseTtl {
+            granted: remaining.granted,
+            remaining: remaining.left,
+        })
     }
 
     /// Leases that are due, for one revocation.
@@ -125,7 +143,12 @@ impl Engine {
     /// Waits until the space below a compacted revision is given back.
     pub async fn compacted_on_disk(&self, revision: Revision) {
         // The sender lives in `self`, so the wait cannot fail.
-        let _ = self.inner.compaction_done.subscribe().wait_for(|done| *done >= revision).await;
+        let _ = self
+            .inner
+            .compaction_done
+            .subscribe()
+            .wait_for(|done| *done >= revision)
+            .await;
     }
 
     /// The upkeep: brings watchers up from history and gives back compacted space. Runs until `shutdown`.
@@ -161,8 +184,9 @@ impl Engine {
                 (compaction, done)
             });
             let done;
-            (compaction, done) =
-                step.await.map_err(|error| BackendError::new(format!("compact to {target}"), error))?;
+            (compaction, done) = step
+                .await
+                .map_err(|error| BackendError::new(format!("compact to {target}"), error))?;
             if done? {
                 return Ok(());
             }
@@ -171,7 +195,10 @@ impl Engine {
     }
 
     fn elapsed(&self) -> Duration {
-        self.inner.clock.now().saturating_duration_since(self.inner.origin)
+        self.inner
+            .clock
+            .now()
+            .saturating_duration_since(self.inner.origin)
     }
 }
 

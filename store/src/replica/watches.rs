@@ -43,7 +43,14 @@ pub struct Subscription {
 impl Watches {
     pub(super) fn new(store: Store) -> Self {
         let hub = Hub::new(store.revision(), store.compacted());
-        Self { store, state: Mutex::new(State { hub, wakers: HashMap::new() }), behind: Notify::new() }
+        Self {
+            store,
+            state: Mutex::new(State {
+                hub,
+                wakers: HashMap::new(),
+            }),
+            behind: Notify::new(),
+        }
     }
 
     /// Opens a stream.
@@ -52,7 +59,11 @@ impl Watches {
         let mut state = self.state.lock();
         let id = state.hub.subscribe();
         state.wakers.insert(id, Arc::clone(&waker));
-        Subscription { watches: Arc::clone(self), id, waker }
+        Subscription {
+            watches: Arc::clone(self),
+            id,
+            waker,
+        }
     }
 
     /// Number of watchers, for metrics.
@@ -71,7 +82,9 @@ impl Watches {
 
     pub(super) fn reset(&self) {
         let mut state = self.state.lock();
-        state.hub.reset(self.store.revision(), self.store.compacted());
+        state
+            .hub
+            .reset(self.store.revision(), self.store.compacted());
         drop(state);
         self.behind.notify_one();
     }

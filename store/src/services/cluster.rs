@@ -3,9 +3,9 @@
 //! Invariant: the answer to a change lists the members after it.
 
 use corten_proto::etcd::etcdserverpb::{
-    MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse, MemberPromoteRequest,
-    MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse, MemberUpdateRequest, MemberUpdateResponse,
-    cluster_server,
+    MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse,
+    MemberPromoteRequest, MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse,
+    MemberUpdateRequest, MemberUpdateResponse, cluster_server,
 };
 use tonic::{Request, Response, Status};
 
@@ -16,12 +16,22 @@ pub(super) struct Cluster(pub(super) Context);
 
 #[tonic::async_trait]
 impl cluster_server::Cluster for Cluster {
-    async fn member_add(&self, request: Request<MemberAddRequest>) -> Result<Response<MemberAddResponse>, Status> {
+    async fn member_add(
+        &self,
+        request: Request<MemberAddRequest>,
+    ) -> Result<Response<MemberAddResponse>, Status> {
         let request = request.into_inner();
-        let change = MemberChange::Add { peer_urls: request.peer_ur_ls, learner: request.is_learner };
+        let change = MemberChange::Add {
+            peer_urls: request.peer_ur_ls,
+            learner: request.is_learner,
+        };
         let (member, members) = self.0.replica().change_members(change).await?;
         let member = Some(member.ok_or_else(mismatch)?);
-        Ok(Response::new(MemberAddResponse { header: self.0.header_now(), member, members }))
+        Ok(Response::new(MemberAddResponse {
+            header: self.0.header_now(),
+            member,
+            members,
+        }))
     }
 
     async fn member_remove(
@@ -30,7 +40,10 @@ impl cluster_server::Cluster for Cluster {
     ) -> Result<Response<MemberRemoveResponse>, Status> {
         let change = MemberChange::Remove(request.into_inner().id);
         let (_, members) = self.0.replica().change_members(change).await?;
-        Ok(Response::new(MemberRemoveResponse { header: self.0.header_now(), members }))
+        Ok(Response::new(MemberRemoveResponse {
+            header: self.0.header_now(),
+            members,
+        }))
     }
 
     async fn member_update(
@@ -38,17 +51,29 @@ impl cluster_server::Cluster for Cluster {
         request: Request<MemberUpdateRequest>,
     ) -> Result<Response<MemberUpdateResponse>, Status> {
         let request = request.into_inner();
-        let change = MemberChange::Update { id: request.id, peer_urls: request.peer_ur_ls };
+        let change = MemberChange::Update {
+            id: request.id,
+            peer_urls: request.peer_ur_ls,
+        };
         let (_, members) = self.0.replica().change_members(change).await?;
-        Ok(Response::new(MemberUpdateResponse { header: self.0.header_now(), members }))
+        Ok(Response::new(MemberUpdateResponse {
+            header: self.0.header_now(),
+            members,
+        }))
     }
 
-    async fn member_list(&self, request: Request<MemberListRequest>) -> Result<Response<MemberListResponse>, Status> {
+    async fn member_list(
+        &self,
+        request: Request<MemberListRequest>,
+    ) -> Result<Response<MemberListResponse>, Status> {
         if request.into_inner().linearizable {
             self.0.read_barrier().await?;
         }
         let members = self.0.replica().members();
-        Ok(Response::new(MemberListResponse { header: self.0.header_now(), members }))
+        Ok(Response::new(MemberListResponse {
+            header: self.0.header_now(),
+            members,
+        }))
     }
 
     async fn member_promote(
@@ -57,6 +82,9 @@ impl cluster_server::Cluster for Cluster {
     ) -> Result<Response<MemberPromoteResponse>, Status> {
         let change = MemberChange::Promote(request.into_inner().id);
         let (_, members) = self.0.replica().change_members(change).await?;
-        Ok(Response::new(MemberPromoteResponse { header: self.0.header_now(), members }))
+        Ok(Response::new(MemberPromoteResponse {
+            header: self.0.header_now(),
+            members,
+        }))
     }
 }

@@ -36,7 +36,13 @@ struct Inner {
 impl Context {
     pub(super) fn new(replica: Arc<dyn Replica>) -> Self {
         let origin = SystemClock.now();
-        Self { inner: Arc::new(Inner { replica, origin, quota_check_at: AtomicU64::new(0) }) }
+        Self {
+            inner: Arc::new(Inner {
+                replica,
+                origin,
+                quota_check_at: AtomicU64::new(0),
+            }),
+        }
     }
 
     pub(super) fn replica(&self) -> &dyn Replica {
@@ -69,8 +75,14 @@ impl Context {
     }
 
     /// Proposes a command and turns a refusal into its status.
-    pub(super) async fn propose(&self, command: Command) -> Result<(i64, raft_reply::Result), Status> {
-        let request = RaftRequest { level: 0, command: Some(command) };
+    pub(super) async fn propose(
+        &self,
+        command: Command,
+    ) -> Result<(i64, raft_reply::Result), Status> {
+        let request = RaftRequest {
+            level: 0,
+            command: Some(command),
+        };
         if request.encoded_len() > corten_store_core::check::REQUEST_BYTES_MAX {
             return Err(refused(Error::RequestTooLarge));
         }
@@ -91,12 +103,19 @@ impl Context {
 
     /// Refuses a write while the store is beyond its quota, and raises the alarm that makes all members refuse.
     pub(super) async fn check_quota(&self) -> Result<(), Status> {
-        let elapsed = SystemClock.now().saturating_duration_since(self.inner.origin).as_millis();
+        let elapsed = SystemClock
+            .now()
+            .saturating_duration_since(self.inner.origin)
+            .as_millis();
         let now = u64::try_from(elapsed).unwrap_or(u64::MAX);
         let due = self.inner.quota_check_at.load(Ordering::Relaxed);
         let next = now + u64::try_from(QUOTA_CHECK.as_millis()).unwrap_or(u64::MAX);
         let at = &self.inner.quota_check_at;
-        if now < due || at.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+        if now < due
+            || at
+                .compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed)
+                .is_err()
+        {
             return Ok(());
         }
         let quota = self.replica().status().quota_bytes;
@@ -105,8 +124,16 @@ impl Context {
         }
         let member_id = self.replica().identity().member_id;
         let (action, alarm) = (AlarmAction::Activate as i32, AlarmType::Nospace as i32);
-        tracing::error!(quota, "the store is beyond its quota: raising the NOSPACE alarm");
-        self.propose(Command::Alarm(AlarmRequest { action, member_id, alarm })).await?;
+        tracing::error!(
+            quota,
+            "the store is beyond its quota: raising the NOSPACE alarm"
+        );
+        self.propose(Command::Alarm(AlarmRequest {
+            action,
+            member_id,
+            alarm,
+        }))
+        .await?;
         Err(refused(Error::NoSpace))
     }
 
@@ -117,12 +144,18 @@ impl Context {
     ) -> Result<T, Status> {
         let store = self.store().clone();
         let joined = tokio::task::spawn_blocking(move || read(&store)).await;
-        joined.map_err(|error| Status::internal(format!("corten: read failed: {error}")))?.map_err(refused)
+        joined
+            .map_err(|error| Status::internal(format!("corten: read failed: {error}")))?
+            .map_err(refused)
     }
 
     /// Ends with an error while no leader is known: what clients ask for with the `hasleader` metadata.
     pub(super) fn require_leader(&self) -> Result<(), Status> {
-        if self.replica().status().leader == 0 { Err(ProposeError::NoLeader.into()) } else { Ok(()) }
+        if self.replica().status().leader == 0 {
+            Err(ProposeError::NoLeader.into())
+        } else {
+            Ok(())
+        }
     }
 
     /// Newest revision that watches have seen.

@@ -4,8 +4,8 @@
 
 use corten_proto::corten::store::v1::{raft_reply, raft_request::Command};
 use corten_proto::etcd::etcdserverpb::{
-    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
-    RangeRequest, RangeResponse, TxnRequest, TxnResponse, kv_server, request_op,
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
+    PutResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse, kv_server, request_op,
 };
 use corten_store_core::{Revision, check};
 use tonic::{Request, Response, Status};
@@ -16,7 +16,10 @@ pub(super) struct Kv(pub(super) Context);
 
 #[tonic::async_trait]
 impl kv_server::Kv for Kv {
-    async fn range(&self, request: Request<RangeRequest>) -> Result<Response<RangeResponse>, Status> {
+    async fn range(
+        &self,
+        request: Request<RangeRequest>,
+    ) -> Result<Response<RangeResponse>, Status> {
         let request = request.into_inner();
         check::range(&request).map_err(refused)?;
         if !request.serializable {
@@ -78,12 +81,19 @@ impl kv_server::Kv for Kv {
         }
     }
 
-    async fn compact(&self, request: Request<CompactionRequest>) -> Result<Response<CompactionResponse>, Status> {
+    async fn compact(
+        &self,
+        request: Request<CompactionRequest>,
+    ) -> Result<Response<CompactionResponse>, Status> {
         let request = request.into_inner();
         match self.0.propose(Command::Compact(request)).await? {
             (revision, raft_reply::Result::Compact(mut response)) => {
                 if request.physical {
-                    self.0.replica().engine().compacted_on_disk(Revision::new(request.revision)).await;
+                    self.0
+                        .replica()
+                        .engine()
+                        .compacted_on_disk(Revision::new(request.revision))
+                        .await;
                 }
                 response.header = self.0.header(revision);
                 Ok(Response::new(response))
@@ -98,7 +108,10 @@ impl Kv {
         if !is_serializable(&request) {
             self.0.read_barrier().await?;
         }
-        let mut response = self.0.blocking(move |store| store.read_txn(&request)).await?;
+        let mut response = self
+            .0
+            .blocking(move |store| store.read_txn(&request))
+            .await?;
         response.header = self.0.complete(&response.header);
         Ok(Response::new(response))
     }
@@ -106,9 +119,13 @@ impl Kv {
 
 /// As etcd has it: all ranges of the transaction must be serializable, on both branches.
 fn is_serializable(request: &TxnRequest) -> bool {
-    request.success.iter().chain(&request.failure).all(|op| match &op.request {
-        Some(request_op::Request::RequestRange(range)) => range.serializable,
-        Some(request_op::Request::RequestTxn(nested)) => is_serializable(nested),
-        _ => false,
-    })
+    request
+        .success
+        .iter()
+        .chain(&request.failure)
+        .all(|op| match &op.request {
+            Some(request_op::Request::RequestRange(range)) => range.serializable,
+            Some(request_op::Request::RequestTxn(nested)) => is_serializable(nested),
+            _ => false,
+        })
 }

@@ -5,9 +5,9 @@
 use corten_base::tasks::{TaskKind, spawn};
 use corten_proto::corten::store::v1::{LeaseGrant, LeaseRevoke, raft_reply, raft_request::Command};
 use corten_proto::etcd::etcdserverpb::{
-    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
-    LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseStatus, LeaseTimeToLiveRequest,
-    LeaseTimeToLiveResponse, lease_server,
+    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse,
+    LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseStatus,
+    LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, lease_server,
 };
 use corten_store_core::{Error, LeaseId, check};
 use rand::Rng as _;
@@ -30,14 +30,24 @@ pub(super) struct Lease(pub(super) Context);
 impl lease_server::Lease for Lease {
     type LeaseKeepAliveStream = ReceiverStream<Result<LeaseKeepAliveResponse, Status>>;
 
-    async fn lease_grant(&self, request: Request<LeaseGrantRequest>) -> Result<Response<LeaseGrantResponse>, Status> {
+    async fn lease_grant(
+        &self,
+        request: Request<LeaseGrantRequest>,
+    ) -> Result<Response<LeaseGrantResponse>, Status> {
         let request = request.into_inner();
         if request.ttl > check::LEASE_TTL_MAX {
             return Err(refused(Error::LeaseTtlTooLarge));
         }
         // The id is chosen here, so that applying stays deterministic.
-        let id = if request.id != 0 { request.id } else { rand::rng().random_range(1..=i64::MAX) };
-        let grant = LeaseGrant { id, ttl_seconds: request.ttl.max(TTL_MIN) };
+        let id = if request.id != 0 {
+            request.id
+        } else {
+            rand::rng().random_range(1..=i64::MAX)
+        };
+        let grant = LeaseGrant {
+            id,
+            ttl_seconds: request.ttl.max(TTL_MIN),
+        };
         match self.0.propose(Command::LeaseGrant(grant)).await? {
             (revision, raft_reply::Result::LeaseGrant(mut response)) => {
                 response.header = self.0.header(revision);
@@ -51,7 +61,10 @@ impl lease_server::Lease for Lease {
         &self,
         request: Request<LeaseRevokeRequest>,
     ) -> Result<Response<LeaseRevokeResponse>, Status> {
-        let revoke = LeaseRevoke { ids: vec![request.into_inner().id], expired: false };
+        let revoke = LeaseRevoke {
+            ids: vec![request.into_inner().id],
+            expired: false,
+        };
         match self.0.propose(Command::LeaseRevoke(revoke)).await? {
             (revision, raft_reply::Result::LeaseRevoke(mut response)) => {
                 response.header = self.0.header(revision);
@@ -66,7 +79,11 @@ impl lease_server::Lease for Lease {
         request: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
-        spawn("lease-keep-alive", TaskKind::Connection, keep_alive(self.0.clone(), request.into_inner(), answers));
+        spawn(
+            "lease-keep-alive",
+            TaskKind::Connection,
+            keep_alive(self.0.clone(), request.into_inner(), answers),
+        );
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
@@ -77,7 +94,11 @@ impl lease_server::Lease for Lease {
         let request = request.into_inner();
         let id = LeaseId(request.id);
         let ttl = self.0.replica().lease_ttl(id).await?;
-        let mut response = LeaseTimeToLiveResponse { id: request.id, ttl: TTL_UNKNOWN, ..Default::default() };
+        let mut response = LeaseTimeToLiveResponse {
+            id: request.id,
+            ttl: TTL_UNKNOWN,
+            ..Default::default()
+        };
         if let Some(ttl) = ttl {
             response.ttl = ttl.remaining;
             response.granted_ttl = ttl.granted;
@@ -90,11 +111,20 @@ impl lease_server::Lease for Lease {
         Ok(Response::new(response))
     }
 
-    async fn lease_leases(&self, _: Request<LeaseLeasesRequest>) -> Result<Response<LeaseLeasesResponse>, Status> {
+    async fn lease_leases(
+        &self,
+        _: Request<LeaseLeasesRequest>,
+    ) -> Result<Response<LeaseLeasesResponse>, Status> {
         self.0.read_barrier().await?;
         let leases = self.0.blocking(|store| store.leases()).await?;
-        let leases = leases.into_iter().map(|(id, _)| LeaseStatus { id: id.0 }).collect();
-        Ok(Response::new(LeaseLeasesResponse { header: self.0.header_now(), leases }))
+        let leases = leases
+            .into_iter()
+            .map(|(id, _)| LeaseStatus { id: id.0 })
+            .collect();
+        Ok(Response::new(LeaseLeasesResponse {
+            header: self.0.header_now(),
+            leases,
+        }))
     }
 }
 
@@ -111,7 +141,11 @@ async fn keep_alive(
             request = requests.message() => request,
         };
         let Ok(Some(request)) = request else { return };
-        let answer = match context.replica().lease_keep_alive(LeaseId(request.id)).await {
+        let answer = match context
+            .replica()
+            .lease_keep_alive(LeaseId(request.id))
+            .await
+        {
             Ok(ttl) => Ok(LeaseKeepAliveResponse {
                 header: context.header_now(),
                 id: request.id,

@@ -5,10 +5,10 @@
 use corten_base::tasks::{TaskKind, spawn};
 use corten_proto::corten::store::v1::{raft_reply, raft_request::Command};
 use corten_proto::etcd::etcdserverpb::{
-    AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeInfo, DowngradeRequest,
-    DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse, MoveLeaderRequest,
-    MoveLeaderResponse, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse,
-    alarm_request::AlarmAction, maintenance_server,
+    AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeInfo,
+    DowngradeRequest, DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse,
+    MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, SnapshotResponse, StatusRequest,
+    StatusResponse, alarm_request::AlarmAction, maintenance_server,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -31,11 +31,17 @@ pub(super) struct Maintenance(pub(super) Context);
 impl maintenance_server::Maintenance for Maintenance {
     type SnapshotStream = ReceiverStream<Result<SnapshotResponse, Status>>;
 
-    async fn alarm(&self, request: Request<AlarmRequest>) -> Result<Response<AlarmResponse>, Status> {
+    async fn alarm(
+        &self,
+        request: Request<AlarmRequest>,
+    ) -> Result<Response<AlarmResponse>, Status> {
         let request = request.into_inner();
         if request.action() == AlarmAction::Get {
             let alarms = self.0.store().alarms().map_err(refused)?;
-            return Ok(Response::new(AlarmResponse { header: self.0.header_now(), alarms }));
+            return Ok(Response::new(AlarmResponse {
+                header: self.0.header_now(),
+                alarms,
+            }));
         }
         match self.0.propose(Command::Alarm(request)).await? {
             (revision, raft_reply::Result::Alarm(mut response)) => {
@@ -52,7 +58,11 @@ impl maintenance_server::Maintenance for Maintenance {
         let bytes = |size: u64| i64::try_from(size).unwrap_or(i64::MAX);
         let mut errors = status.errors;
         for alarm in self.0.store().alarms().map_err(refused)? {
-            errors.push(format!("memberID:{} alarm:{}", alarm.member_id, alarm.alarm().as_str_name()));
+            errors.push(format!(
+                "memberID:{} alarm:{}",
+                alarm.member_id,
+                alarm.alarm().as_str_name()
+            ));
         }
         Ok(Response::new(StatusResponse {
             header: self.0.header_now(),
@@ -71,18 +81,32 @@ impl maintenance_server::Maintenance for Maintenance {
         }))
     }
 
-    async fn defragment(&self, _: Request<DefragmentRequest>) -> Result<Response<DefragmentResponse>, Status> {
-        Ok(Response::new(DefragmentResponse { header: self.0.header_now() }))
+    async fn defragment(
+        &self,
+        _: Request<DefragmentRequest>,
+    ) -> Result<Response<DefragmentResponse>, Status> {
+        Ok(Response::new(DefragmentResponse {
+            header: self.0.header_now(),
+        }))
     }
 
     async fn hash(&self, _: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
         let hash = self.0.blocking(|store| store.hash()).await?;
-        Ok(Response::new(HashResponse { header: self.0.header_now(), hash }))
+        Ok(Response::new(HashResponse {
+            header: self.0.header_now(),
+            hash,
+        }))
     }
 
-    async fn hash_kv(&self, request: Request<HashKvRequest>) -> Result<Response<HashKvResponse>, Status> {
+    async fn hash_kv(
+        &self,
+        request: Request<HashKvRequest>,
+    ) -> Result<Response<HashKvResponse>, Status> {
         let revision = request.into_inner().revision;
-        let hash = self.0.blocking(move |store| store.hash_kv(revision)).await?;
+        let hash = self
+            .0
+            .blocking(move |store| store.hash_kv(revision))
+            .await?;
         Ok(Response::new(HashKvResponse {
             header: self.0.header_now(),
             hash: hash.hash,
@@ -91,7 +115,10 @@ impl maintenance_server::Maintenance for Maintenance {
         }))
     }
 
-    async fn snapshot(&self, _: Request<SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
+    async fn snapshot(
+        &self,
+        _: Request<SnapshotRequest>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
         let (pieces, receiver) = mpsc::channel(PIECES_MAX);
         let context = self.0.clone();
         let writing = tokio::task::spawn_blocking(move || stream_backup(&context, &pieces));
@@ -107,12 +134,22 @@ impl maintenance_server::Maintenance for Maintenance {
         &self,
         request: Request<MoveLeaderRequest>,
     ) -> Result<Response<MoveLeaderResponse>, Status> {
-        self.0.replica().move_leader(request.into_inner().target_id).await?;
-        Ok(Response::new(MoveLeaderResponse { header: self.0.header_now() }))
+        self.0
+            .replica()
+            .move_leader(request.into_inner().target_id)
+            .await?;
+        Ok(Response::new(MoveLeaderResponse {
+            header: self.0.header_now(),
+        }))
     }
 
-    async fn downgrade(&self, _: Request<DowngradeRequest>) -> Result<Response<DowngradeResponse>, Status> {
-        Err(Status::unimplemented("corten: Downgrade is of etcd's storage versions; this store has its own"))
+    async fn downgrade(
+        &self,
+        _: Request<DowngradeRequest>,
+    ) -> Result<Response<DowngradeResponse>, Status> {
+        Err(Status::unimplemented(
+            "corten: Downgrade is of etcd's storage versions; this store has its own",
+        ))
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use corten_base::tasks::{TaskKind, spawn};
 use corten_proto::etcd::etcdserverpb::{
-    WatchCreateRequest, WatchRequest, WatchResponse, watch_create_request::FilterType, watch_request::RequestUnion,
-    watch_server,
+    WatchCreateRequest, WatchRequest, WatchResponse, watch_create_request::FilterType,
+    watch_request::RequestUnion, watch_server,
 };
 use corten_store_core::hub::{self, Filters, Output};
 use corten_store_core::{Error, Revision, Span};
@@ -39,8 +39,14 @@ pub(super) struct Watch(pub(super) Context);
 impl watch_server::Watch for Watch {
     type WatchStream = ReceiverStream<Result<WatchResponse, Status>>;
 
-    async fn watch(&self, request: Request<Streaming<WatchRequest>>) -> Result<Response<Self::WatchStream>, Status> {
-        let requires_leader = request.metadata().get(REQUIRE_LEADER).is_some_and(|value| value == "true");
+    async fn watch(
+        &self,
+        request: Request<Streaming<WatchRequest>>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let requires_leader = request
+            .metadata()
+            .get(REQUIRE_LEADER)
+            .is_some_and(|value| value == "true");
         if requires_leader {
             self.0.require_leader()?;
         }
@@ -51,7 +57,11 @@ impl watch_server::Watch for Watch {
             answers,
         };
         let requires_leader = requires_leader.then(|| tokio::time::interval(LEADER_CHECK));
-        spawn("watch-stream", TaskKind::Connection, stream.run(request.into_inner(), requires_leader));
+        spawn(
+            "watch-stream",
+            TaskKind::Connection,
+            stream.run(request.into_inner(), requires_leader),
+        );
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }
@@ -67,7 +77,11 @@ struct Stream {
 struct Gone;
 
 impl Stream {
-    async fn run(self, mut requests: Streaming<WatchRequest>, leader_check: Option<tokio::time::Interval>) {
+    async fn run(
+        self,
+        mut requests: Streaming<WatchRequest>,
+        leader_check: Option<tokio::time::Interval>,
+    ) {
         // Neither end is an error here: the client went, or the server tells it why it stops.
         let _: Result<(), Gone> = self.serve(&mut requests, leader_check).await;
     }
@@ -117,7 +131,11 @@ impl Stream {
                 }
                 let revision = self.subscription.revision();
                 let response = self.response(cancel.watch_id, revision);
-                self.send(WatchResponse { canceled: true, ..response }).await
+                self.send(WatchResponse {
+                    canceled: true,
+                    ..response
+                })
+                .await
             }
             Some(RequestUnion::ProgressRequest(_)) => {
                 self.subscription.request_progress();
@@ -131,12 +149,22 @@ impl Stream {
         match self.subscription.watch(create.watch_id, wanted(create)) {
             Ok((watch, revision)) => {
                 let response = self.response(watch, revision);
-                self.send(WatchResponse { created: true, ..response }).await
+                self.send(WatchResponse {
+                    created: true,
+                    ..response
+                })
+                .await
             }
             Err(refused) => {
                 let response = self.response(NO_WATCH, self.context.revision());
                 let cancel_reason = refused.to_string();
-                self.send(WatchResponse { created: true, canceled: true, cancel_reason, ..response }).await
+                self.send(WatchResponse {
+                    created: true,
+                    canceled: true,
+                    cancel_reason,
+                    ..response
+                })
+                .await
             }
         }
     }
@@ -155,11 +183,24 @@ impl Stream {
 
     fn answer(&self, output: Output) -> WatchResponse {
         match output {
-            Output::Events { watch, revision, events, fragment } => {
-                WatchResponse { events, fragment, ..self.response(watch, revision) }
+            Output::Events {
+                watch,
+                revision,
+                events,
+                fragment,
+            } => WatchResponse {
+                events,
+                fragment,
+                ..self.response(watch, revision)
+            },
+            Output::Progress { watch, revision } => {
+                self.response(watch.unwrap_or(NO_WATCH), revision)
             }
-            Output::Progress { watch, revision } => self.response(watch.unwrap_or(NO_WATCH), revision),
-            Output::Compacted { watch, revision, compacted } => WatchResponse {
+            Output::Compacted {
+                watch,
+                revision,
+                compacted,
+            } => WatchResponse {
                 canceled: true,
                 compact_revision: compacted.get(),
                 cancel_reason: Error::Compacted.to_string(),
@@ -169,7 +210,11 @@ impl Stream {
     }
 
     fn response(&self, watch_id: i64, revision: Revision) -> WatchResponse {
-        WatchResponse { header: self.context.header(revision.get()), watch_id, ..Default::default() }
+        WatchResponse {
+            header: self.context.header(revision.get()),
+            watch_id,
+            ..Default::default()
+        }
     }
 
     async fn send(&self, response: WatchResponse) -> Result<(), Gone> {
@@ -188,7 +233,11 @@ async fn tick(interval: &mut Option<tokio::time::Interval>) {
 
 fn wanted(create: &WatchCreateRequest) -> hub::Request {
     // An empty key means the first possible key.
-    let key = if create.key.is_empty() { bytes::Bytes::from_static(&[0]) } else { create.key.clone() };
+    let key = if create.key.is_empty() {
+        bytes::Bytes::from_static(&[0])
+    } else {
+        create.key.clone()
+    };
     let mut filters = Filters::default();
     for filter in create.filters() {
         match filter {
