@@ -21,7 +21,7 @@ use std::sync::Arc;
 use corten_client::ObjectName;
 use corten_client::cache::{Cache, Change};
 use corten_client::object::{controller_of, controller_reference};
-use corten_client::runner::{Action, Controller, Plan};
+use corten_client::runner::{Action, Controller, Failed, Plan};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
@@ -61,20 +61,32 @@ impl Deployments {
     /// Keys to wake for a changed ReplicaSet.
     pub fn of_set(&self, change: &Change<ReplicaSet>) -> Vec<ObjectName> {
         let set = change.object();
-        let mut keys: Vec<ObjectName> =
-            std::iter::once(set).chain(change.old()).filter_map(|set| manager(set)).collect();
+        let mut keys: Vec<ObjectName> = std::iter::once(set)
+            .chain(change.old())
+            .filter_map(|set| manager(set))
+            .collect();
         if controller_of(&set.metadata).is_none() {
             let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
             let deployments = self.deployments.list_namespace(namespace);
-            keys.extend(deployments.iter().filter(|d| matches(d, set)).map(|d| ObjectName::of(&***d)));
+            keys.extend(
+                deployments
+                    .iter()
+                    .filter(|d| matches(d, set))
+                    .map(|d| ObjectName::of(&**d)),
+            );
         }
         keys.dedup();
         keys
     }
 
-    /// Keys to wake for a pod that went: `Recreate` waits for the last one.
+    /// Keys to wake for a pod that went or ended: `Recreate` waits for the last one.
     pub fn of_pod(&self, change: &Change<Pod>) -> Vec<ObjectName> {
-        let Change::Deleted(pod) = change else { return Vec::new() };
+        let pod = change.object();
+        if matches!(change, Change::Added(_))
+            || (matches!(change, Change::Updated { .. }) && !pods::is_finished(pod))
+        {
+            return Vec::new();
+        }
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let owner = controller_of(&pod.metadata).filter(|owner| owner.kind == "ReplicaSet");
         let set = owner.and_then(|owner| self.replica_sets.get(namespace, &owner.name));
@@ -84,11 +96,17 @@ impl Deployments {
 
 fn manager(set: &ReplicaSet) -> Option<ObjectName> {
     let owner = controller_of(&set.metadata).filter(|owner| owner.kind == "Deployment")?;
-    Some(ObjectName::new(set.metadata.namespace.clone().unwrap_or_default(), owner.name.clone()))
+    Some(ObjectName::new(
+        set.metadata.namespace.clone().unwrap_or_default(),
+        owner.name.clone(),
+    ))
 }
 
 fn matches(deployment: &Deployment, set: &ReplicaSet) -> bool {
-    deployment.spec.as_ref().is_some_and(|spec| pods::selects(&spec.selector, set.metadata.labels.as_ref()))
+    deployment
+        .spec
+        .as_ref()
+        .is_some_and(|spec| pods::selects(&spec.selector, set.metadata.labels.as_ref()))
 }
 
 impl Controller for Deployments {
@@ -100,20 +118,45 @@ impl Controller for Deployments {
     }
 
     fn view(&self, key: &ObjectName) -> View {
-        let Some(deployment) = self.deployments.get_named(key) else { return View::default() };
+        let Some(deployment) = self.deployments.get_named(key) else {
+            return View::default();
+        };
         let uid = deployment.metadata.uid.as_deref().unwrap_or_default();
         let owned = self.replica_sets.by_index(BY_CONTROLLER, uid);
         let free = |set: &Arc<ReplicaSet>| {
-            controller_of(&set.metadata).is_none() && set.metadata.deletion_timestamp.is_none() && matches(&deployment, set)
+            controller_of(&set.metadata).is_none()
+                && set.metadata.deletion_timestamp.is_none()
+                && matches(&deployment, set)
         };
-        let orphans = self.replica_sets.list_namespace(&key.namespace).into_iter().filter(free).collect();
-        let has_pods = |uid: &String| self.pods.by_index(BY_CONTROLLER, uid).iter().any(|pod| !pods::is_finished(pod));
-        let with_pods = owned.iter().filter_map(|set| set.metadata.uid.clone()).filter(has_pods).collect();
-        View { deployment: Some(deployment), owned, orphans, with_pods }
+        let orphans = self
+            .replica_sets
+            .list_namespace(&key.namespace)
+            .into_iter()
+            .filter(free)
+            .collect();
+        let has_pods = |uid: &String| {
+            self.pods
+                .by_index(BY_CONTROLLER, uid)
+                .iter()
+                .any(|pod| !pods::is_finished(pod))
+        };
+        let with_pods = owned
+            .iter()
+            .filter_map(|set| set.metadata.uid.clone())
+            .filter(has_pods)
+            .collect();
+        View {
+            deployment: Some(deployment),
+            owned,
+            orphans,
+            with_pods,
+        }
     }
 
     fn plan(&self, view: &View, now: Timestamp) -> Plan {
-        let Some(deployment) = &view.deployment else { return Plan::nothing() };
+        let Some(deployment) = &view.deployment else {
+            return Plan::nothing();
+        };
         let mut plan = Plan::nothing();
         if deployment.metadata.deletion_timestamp.is_some() {
             let sets = Sets::of(deployment, &view.owned);
@@ -121,9 +164,14 @@ impl Controller for Deployments {
             return plan;
         }
         adopt(deployment, view, &mut plan);
-        let all: Vec<Arc<ReplicaSet>> = view.owned.iter().chain(&view.orphans).cloned().collect();
+        let kept = view.owned.iter().filter(|set| matches(deployment, set));
+        let all: Vec<Arc<ReplicaSet>> = kept.chain(&view.orphans).cloned().collect();
         let mut sets = Sets::of(deployment, &all);
-        let paused = deployment.spec.as_ref().and_then(|spec| spec.paused).unwrap_or(false);
+        let paused = deployment
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.paused)
+            .unwrap_or(false);
         if paused || scaling::is_scaling(deployment, &sets) {
             sets.renumber(deployment, &mut plan);
             scaling::scale(deployment, &mut sets, &mut plan);
@@ -144,16 +192,41 @@ impl Controller for Deployments {
         status::update(deployment, &sets, now, &mut plan);
         plan
     }
+
+    fn after_failure(&self, view: &View, failed: &[Failed], _now: Timestamp) -> Plan {
+        let Some(deployment) = &view.deployment else {
+            return Plan::nothing();
+        };
+        let taken = failed.iter().find_map(|failure| match &failure.tried {
+            Action::Create { object, .. } if failure.error.is_already_exists() => {
+                object["metadata"]["name"].as_str()
+            }
+            _ => None,
+        });
+        let namespace = deployment.metadata.namespace.as_deref().unwrap_or_default();
+        let rival = taken.and_then(|name| self.replica_sets.get(namespace, name));
+        // A set that the cache does not show yet may be our own: only one that cannot be is a collision.
+        match rival.filter(|set| !Sets::is_for(deployment, set)) {
+            Some(_) => Plan::of([create::count_collision(deployment)]),
+            None => Plan::nothing(),
+        }
+    }
 }
 
 fn adopt(deployment: &Deployment, view: &View, plan: &mut Plan) {
     let owner = controller_reference(deployment);
     for set in &view.orphans {
-        plan.push(Action::merge(&**set, pods::adopt_patch(&set.metadata, &owner)));
+        plan.push(Action::merge(
+            &**set,
+            pods::adopt_patch(&set.metadata, &owner),
+        ));
     }
     let uid = deployment.metadata.uid.as_deref().unwrap_or_default();
     for set in view.owned.iter().filter(|set| !matches(deployment, set)) {
-        plan.push(Action::merge(&**set, pods::release_patch(&set.metadata, uid)));
+        plan.push(Action::merge(
+            &**set,
+            pods::release_patch(&set.metadata, uid),
+        ));
     }
 }
 

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use corten_client::object::controller_of;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodTemplateSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
+    LabelSelector, LabelSelectorRequirement, ObjectMeta, OwnerReference,
+};
 use serde_json::{Value, json};
 
 /// Index of objects by the uid of their managing owner.
@@ -13,7 +15,10 @@ pub const BY_CONTROLLER: &str = "controller";
 
 /// The key of [`BY_CONTROLLER`].
 pub fn controller_uid<T: corten_client::object::Cached>(object: &T) -> Vec<String> {
-    controller_of(object.meta()).map(|owner| owner.uid.clone()).into_iter().collect()
+    controller_of(object.meta())
+        .map(|owner| owner.uid.clone())
+        .into_iter()
+        .collect()
 }
 
 /// Whether the pod can still do work: not finished, not on its way out.
@@ -28,12 +33,20 @@ pub fn is_finished(pod: &Pod) -> bool {
 
 /// The phase, `Pending` while there is none.
 pub fn phase(pod: &Pod) -> &str {
-    pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("Pending")
+    pod.status
+        .as_ref()
+        .and_then(|s| s.phase.as_deref())
+        .unwrap_or("Pending")
 }
 
 /// A condition by its type.
 pub fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
-    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == kind)
+    pod.status
+        .as_ref()?
+        .conditions
+        .as_ref()?
+        .iter()
+        .find(|condition| condition.type_ == kind)
 }
 
 /// Whether the Ready condition is true.
@@ -52,14 +65,26 @@ pub fn is_available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> bool {
     if !is_ready(pod) {
         return false;
     }
-    min_ready_seconds == 0 || ready_since(pod).is_some_and(|since| now.as_second() - since.as_second() >= i64::from(min_ready_seconds))
+    min_ready_seconds == 0
+        || ready_since(pod).is_some_and(|since| {
+            now.as_second() - since.as_second() >= i64::from(min_ready_seconds)
+        })
 }
 
 /// Whether a label selector takes these labels. An empty selector takes everything, as the API has it.
 pub fn selects(selector: &LabelSelector, labels: Option<&BTreeMap<String, String>>) -> bool {
     let get = |key: &str| labels.and_then(|labels| labels.get(key));
-    let exact = selector.match_labels.iter().flatten().all(|(key, value)| get(key) == Some(value));
-    exact && selector.match_expressions.iter().flatten().all(|requirement| meets(requirement, get(&requirement.key)))
+    let exact = selector
+        .match_labels
+        .iter()
+        .flatten()
+        .all(|(key, value)| get(key) == Some(value));
+    exact
+        && selector
+            .match_expressions
+            .iter()
+            .flatten()
+            .all(|requirement| meets(requirement, get(&requirement.key)))
 }
 
 fn meets(requirement: &LabelSelectorRequirement, value: Option<&String>) -> bool {
@@ -74,12 +99,23 @@ fn meets(requirement: &LabelSelectorRequirement, value: Option<&String>) -> bool
 }
 
 /// Whether a Service's map selector takes these labels. An empty one takes nothing.
-pub fn selects_map(selector: &BTreeMap<String, String>, labels: Option<&BTreeMap<String, String>>) -> bool {
-    !selector.is_empty() && selector.iter().all(|(key, value)| labels.and_then(|l| l.get(key)) == Some(value))
+pub fn selects_map(
+    selector: &BTreeMap<String, String>,
+    labels: Option<&BTreeMap<String, String>>,
+) -> bool {
+    !selector.is_empty()
+        && selector
+            .iter()
+            .all(|(key, value)| labels.and_then(|l| l.get(key)) == Some(value))
 }
 
 /// A pod out of a template, owned.
-pub fn from_template(template: &PodTemplateSpec, namespace: &str, name: String, owner: OwnerReference) -> Pod {
+pub fn from_template(
+    template: &PodTemplateSpec,
+    namespace: &str,
+    name: String,
+    owner: OwnerReference,
+) -> Pod {
     let meta = template.metadata.clone().unwrap_or_default();
     Pod {
         metadata: ObjectMeta {
@@ -105,7 +141,12 @@ pub fn adopt_patch(meta: &ObjectMeta, owner: &OwnerReference) -> Value {
 
 /// The merge patch that takes `owner` away from an object.
 pub fn release_patch(meta: &ObjectMeta, owner_uid: &str) -> Value {
-    let owners: Vec<_> = meta.owner_references.iter().flatten().filter(|owner| owner.uid != owner_uid).collect();
+    let owners: Vec<_> = meta
+        .owner_references
+        .iter()
+        .flatten()
+        .filter(|owner| owner.uid != owner_uid)
+        .collect();
     json!({"metadata": {"uid": meta.uid, "ownerReferences": owners}})
 }
 
@@ -116,7 +157,11 @@ const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 pub fn short_name(seed: &[u8], length: usize) -> String {
     use sha2::Digest;
     let digest = sha2::Sha256::digest(seed);
-    digest.iter().take(length).map(|byte| char::from(LETTERS[usize::from(*byte) % LETTERS.len()])).collect()
+    digest
+        .iter()
+        .take(length)
+        .map(|byte| char::from(LETTERS[usize::from(*byte) % LETTERS.len()]))
+        .collect()
 }
 
 #[cfg(test)]
@@ -126,17 +171,34 @@ mod tests {
     #[test]
     fn selectors_follow_the_api() {
         let labels: BTreeMap<String, String> = [("app".to_owned(), "web".to_owned())].into();
-        let selector = |value: Value| -> LabelSelector { serde_json::from_value(value).expect("selector") };
+        let selector =
+            |value: Value| -> LabelSelector { serde_json::from_value(value).expect("selector") };
         for (value, expected) in [
             (json!({}), true),
             (json!({"matchLabels": {"app": "web"}}), true),
             (json!({"matchLabels": {"app": "db"}}), false),
-            (json!({"matchExpressions": [{"key": "app", "operator": "In", "values": ["web", "db"]}]}), true),
-            (json!({"matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["x"]}]}), true),
-            (json!({"matchExpressions": [{"key": "tier", "operator": "Exists"}]}), false),
-            (json!({"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]}), false),
+            (
+                json!({"matchExpressions": [{"key": "app", "operator": "In", "values": ["web", "db"]}]}),
+                true,
+            ),
+            (
+                json!({"matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["x"]}]}),
+                true,
+            ),
+            (
+                json!({"matchExpressions": [{"key": "tier", "operator": "Exists"}]}),
+                false,
+            ),
+            (
+                json!({"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]}),
+                false,
+            ),
         ] {
-            assert_eq!(selects(&selector(value.clone()), Some(&labels)), expected, "{value}");
+            assert_eq!(
+                selects(&selector(value.clone()), Some(&labels)),
+                expected,
+                "{value}"
+            );
         }
         assert!(!selects_map(&BTreeMap::new(), Some(&labels)));
     }

@@ -47,13 +47,19 @@ impl ReplicaSets {
 
     /// Keys to wake for a changed pod: its manager before and after, or whoever might adopt it.
     pub fn of_pod(&self, change: &Change<Pod>) -> Vec<ObjectName> {
-        let mut keys: Vec<ObjectName> =
-            std::iter::once(change.object()).chain(change.old()).filter_map(|pod| manager(pod)).collect();
+        let mut keys: Vec<ObjectName> = std::iter::once(change.object())
+            .chain(change.old())
+            .filter_map(|pod| manager(pod))
+            .collect();
         let pod = change.object();
         if controller_of(&pod.metadata).is_none() && pod.metadata.deletion_timestamp.is_none() {
             let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
             let sets = self.replica_sets.list_namespace(namespace);
-            keys.extend(sets.iter().filter(|set| matches(set, pod)).map(|set| ObjectName::of(&***set)));
+            keys.extend(
+                sets.iter()
+                    .filter(|set| matches(set, pod))
+                    .map(|set| ObjectName::of(&**set)),
+            );
         }
         keys.dedup();
         keys
@@ -62,11 +68,16 @@ impl ReplicaSets {
 
 fn manager(pod: &Pod) -> Option<ObjectName> {
     let owner = controller_of(&pod.metadata).filter(|owner| owner.kind == "ReplicaSet")?;
-    Some(ObjectName::new(pod.metadata.namespace.clone().unwrap_or_default(), owner.name.clone()))
+    Some(ObjectName::new(
+        pod.metadata.namespace.clone().unwrap_or_default(),
+        owner.name.clone(),
+    ))
 }
 
 fn matches(set: &ReplicaSet, pod: &Pod) -> bool {
-    set.spec.as_ref().is_some_and(|spec| pods::selects(&spec.selector, pod.metadata.labels.as_ref()))
+    set.spec
+        .as_ref()
+        .is_some_and(|spec| pods::selects(&spec.selector, pod.metadata.labels.as_ref()))
 }
 
 impl Controller for ReplicaSets {
@@ -78,15 +89,33 @@ impl Controller for ReplicaSets {
     }
 
     fn view(&self, key: &ObjectName) -> View {
-        let Some(set) = self.replica_sets.get_named(key) else { return View::default() };
-        let owned = self.pods.by_index(BY_CONTROLLER, set.metadata.uid.as_deref().unwrap_or_default());
-        let free = |pod: &Arc<Pod>| controller_of(&pod.metadata).is_none() && pods::is_active(pod) && matches(&set, pod);
-        let orphans = self.pods.list_namespace(&key.namespace).into_iter().filter(free).collect();
-        View { replica_set: Some(set), owned, orphans }
+        let Some(set) = self.replica_sets.get_named(key) else {
+            return View::default();
+        };
+        let owned = self.pods.by_index(
+            BY_CONTROLLER,
+            set.metadata.uid.as_deref().unwrap_or_default(),
+        );
+        let free = |pod: &Arc<Pod>| {
+            controller_of(&pod.metadata).is_none() && pods::is_active(pod) && matches(&set, pod)
+        };
+        let orphans = self
+            .pods
+            .list_namespace(&key.namespace)
+            .into_iter()
+            .filter(free)
+            .collect();
+        View {
+            replica_set: Some(set),
+            owned,
+            orphans,
+        }
     }
 
     fn plan(&self, view: &View, now: Timestamp) -> Plan {
-        let Some(set) = &view.replica_set else { return Plan::nothing() };
+        let Some(set) = &view.replica_set else {
+            return Plan::nothing();
+        };
         let mut plan = Plan::nothing();
         let mut mine: Vec<&Arc<Pod>> = Vec::new();
         let uid = set.metadata.uid.as_deref().unwrap_or_default();
@@ -95,12 +124,18 @@ impl Controller for ReplicaSets {
             if matches(set, pod) || !pods::is_active(pod) {
                 mine.push(pod);
             } else {
-                plan.push(Action::merge(&**pod, pods::release_patch(&pod.metadata, uid)));
+                plan.push(Action::merge(
+                    &**pod,
+                    pods::release_patch(&pod.metadata, uid),
+                ));
             }
         }
         if !deleting {
             for pod in &view.orphans {
-                plan.push(Action::merge(&**pod, pods::adopt_patch(&pod.metadata, &controller_reference(&**set))));
+                plan.push(Action::merge(
+                    &**pod,
+                    pods::adopt_patch(&pod.metadata, &controller_reference(&**set)),
+                ));
                 mine.push(pod);
             }
             scale(set, &mine, now, &mut plan);
@@ -113,12 +148,19 @@ impl Controller for ReplicaSets {
     }
 
     fn after_failure(&self, view: &View, failed: &[Failed], now: Timestamp) -> Plan {
-        let Some(set) = &view.replica_set else { return Plan::nothing() };
+        let Some(set) = &view.replica_set else {
+            return Plan::nothing();
+        };
         let mut plan = Plan::nothing();
         for failure in failed {
-            if let Action::Create { .. } = failure.action {
+            if let Action::Create { .. } = failure.tried {
                 let message = format!("Error creating: {}", failure.error);
-                plan.push(Action::event(&**set, EventKind::Warning, "FailedCreate", message));
+                plan.push(Action::event(
+                    &**set,
+                    EventKind::Warning,
+                    "FailedCreate",
+                    message,
+                ));
             }
         }
         let owned: Vec<&Arc<Pod>> = view.owned.iter().collect();
@@ -131,36 +173,69 @@ impl Controller for ReplicaSets {
 
 /// Creates what is missing, or deletes what is too much.
 fn scale(set: &ReplicaSet, mine: &[&Arc<Pod>], now: Timestamp, plan: &mut Plan) {
-    let active: Vec<&Arc<Pod>> = mine.iter().filter(|pod| pods::is_active(pod)).copied().collect();
-    let wanted = usize::try_from(set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)).unwrap_or_default();
+    let active: Vec<&Arc<Pod>> = mine
+        .iter()
+        .filter(|pod| pods::is_active(pod))
+        .copied()
+        .collect();
+    let wanted = usize::try_from(
+        set.spec
+            .as_ref()
+            .and_then(|spec| spec.replicas)
+            .unwrap_or(1),
+    )
+    .unwrap_or_default();
     if active.len() < wanted {
         create(set, (wanted - active.len()).min(BURST), now, plan);
     } else if active.len() > wanted {
         let excess = (active.len() - wanted).min(BURST);
         let victims = rank::victims(&active, excess, now);
-        plan.actions.extend(victims.iter().map(|pod| Action::delete(&***pod)));
+        plan.actions
+            .extend(victims.iter().map(|pod| Action::delete(&***pod)));
         for pod in victims {
-            let message = format!("Deleted pod: {}", pod.metadata.name.as_deref().unwrap_or_default());
-            plan.push(Action::event(set, EventKind::Normal, "SuccessfulDelete", message));
+            let message = format!(
+                "Deleted pod: {}",
+                pod.metadata.name.as_deref().unwrap_or_default()
+            );
+            plan.push(Action::event(
+                set,
+                EventKind::Normal,
+                "SuccessfulDelete",
+                message,
+            ));
         }
     }
 }
 
 fn create(set: &ReplicaSet, count: usize, now: Timestamp, plan: &mut Plan) {
-    let Some(template) = set.spec.as_ref().and_then(|spec| spec.template.as_ref()) else { return };
+    let Some(template) = set.spec.as_ref().and_then(|spec| spec.template.as_ref()) else {
+        return;
+    };
     let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-    let (base, uid) = (set.metadata.name.as_deref().unwrap_or_default(), set.metadata.uid.as_deref().unwrap_or_default());
+    let (base, uid) = (
+        set.metadata.name.as_deref().unwrap_or_default(),
+        set.metadata.uid.as_deref().unwrap_or_default(),
+    );
     let mut names = Vec::with_capacity(count);
     for index in 0..count {
         // Unique over time and owners; a collision fails the create, and the next run has another time.
         let seed = format!("{uid}/{}/{index}", now.as_nanosecond());
-        let name = format!("{}-{}", crate::truncated(base, 57), pods::short_name(seed.as_bytes(), 5));
+        let name = format!(
+            "{}-{}",
+            crate::truncated(base, 57),
+            pods::short_name(seed.as_bytes(), 5)
+        );
         let pod = pods::from_template(template, namespace, name.clone(), controller_reference(set));
         plan.push(Action::create(&pod));
         names.push(name);
     }
     for name in names {
-        plan.push(Action::event(set, EventKind::Normal, "SuccessfulCreate", format!("Created pod: {name}")));
+        plan.push(Action::event(
+            set,
+            EventKind::Normal,
+            "SuccessfulCreate",
+            format!("Created pod: {name}"),
+        ));
     }
 }
 

@@ -14,36 +14,67 @@ use super::template::{HASH_LABEL, hash};
 pub(super) fn is_copied(key: &str) -> bool {
     !matches!(
         key,
-        "kubectl.kubernetes.io/last-applied-configuration" | REVISION | HISTORY | DESIRED | MAX | "deprecated.deployment.rollback.to"
+        "kubectl.kubernetes.io/last-applied-configuration"
+            | REVISION
+            | HISTORY
+            | DESIRED
+            | MAX
+            | "deprecated.deployment.rollback.to"
+    )
+}
+
+/// The write after which the next set of this template has another name.
+pub(super) fn count_collision(deployment: &Deployment) -> Action {
+    let before = deployment
+        .status
+        .as_ref()
+        .and_then(|status| status.collision_count)
+        .unwrap_or(0);
+    Action::merge_status(
+        deployment,
+        json!({"status": {"collisionCount": before + 1}}),
     )
 }
 
 /// Plans the new set with `size` pods and puts it into `sets`, so that what follows counts it.
 pub(super) fn create(deployment: &Deployment, sets: &mut Sets, size: i32, plan: &mut Plan) {
     let Some(spec) = &deployment.spec else { return };
-    let collisions = deployment.status.as_ref().and_then(|status| status.collision_count).unwrap_or(0);
+    let collisions = deployment
+        .status
+        .as_ref()
+        .and_then(|status| status.collision_count)
+        .unwrap_or(0);
     let hash = hash(&spec.template, collisions);
     let base = deployment.metadata.name.as_deref().unwrap_or_default();
     let name = format!("{}-{hash}", crate::truncated(base, 242));
     if sets.old.iter().any(|set| set.name() == name) {
         // The name is taken by another template: count the collision, the next run has another hash.
-        let status = json!({"status": {"collisionCount": collisions + 1}});
-        plan.push(Action::merge_status(deployment, status));
+        plan.push(count_collision(deployment));
         return;
     }
     let revision = sets.old.iter().map(Set::revision).max().unwrap_or(0) + 1;
     let mut template = spec.template.clone();
-    let labels = template.metadata.get_or_insert_default().labels.get_or_insert_default();
+    let labels = template
+        .metadata
+        .get_or_insert_default()
+        .labels
+        .get_or_insert_default();
     labels.insert(HASH_LABEL.to_owned(), hash.clone());
     let labels = labels.clone();
     let mut selector = spec.selector.clone();
-    selector.match_labels.get_or_insert_default().insert(HASH_LABEL.to_owned(), hash);
+    selector
+        .match_labels
+        .get_or_insert_default()
+        .insert(HASH_LABEL.to_owned(), hash);
     let own = deployment.metadata.annotations.clone().unwrap_or_default();
     let mut annotations: std::collections::BTreeMap<String, String> =
         own.into_iter().filter(|(key, _)| is_copied(key)).collect();
     annotations.insert(REVISION.to_owned(), revision.to_string());
     annotations.insert(DESIRED.to_owned(), replicas(deployment).to_string());
-    annotations.insert(MAX.to_owned(), (replicas(deployment) + max_surge(deployment)).to_string());
+    annotations.insert(
+        MAX.to_owned(),
+        (replicas(deployment) + max_surge(deployment)).to_string(),
+    );
     let set = ReplicaSet {
         metadata: ObjectMeta {
             name: Some(name.clone()),
@@ -64,8 +95,19 @@ pub(super) fn create(deployment: &Deployment, sets: &mut Sets, size: i32, plan: 
     plan.push(Action::create(&set));
     if size > 0 {
         let message = format!("Scaled up replica set {name} from 0 to {size}");
-        plan.push(Action::event(deployment, EventKind::Normal, "ScalingReplicaSet", message));
+        plan.push(Action::event(
+            deployment,
+            EventKind::Normal,
+            "ScalingReplicaSet",
+            message,
+        ));
     }
-    plan.push(Action::merge(deployment, json!({"metadata": {"annotations": {REVISION: revision.to_string()}}})));
-    sets.new = Some(Set { object: std::sync::Arc::new(set), size });
+    plan.push(Action::merge(
+        deployment,
+        json!({"metadata": {"annotations": {REVISION: revision.to_string()}}}),
+    ));
+    sets.new = Some(Set {
+        object: std::sync::Arc::new(set),
+        size,
+    });
 }

@@ -14,7 +14,11 @@ pub(super) fn roll(deployment: &Deployment, sets: &mut Sets, plan: &mut Plan) {
     let room = room(sets);
     let Some(new) = &mut sets.new else { return };
     if new.size != wanted {
-        let size = if new.size > wanted { wanted } else { (new.size + room).min(wanted) };
+        let size = if new.size > wanted {
+            wanted
+        } else {
+            (new.size + room).min(wanted)
+        };
         let grew = size > new.size;
         resize(deployment, new, size, plan);
         if grew {
@@ -30,7 +34,10 @@ fn shrink_old(deployment: &Deployment, sets: &mut Sets, plan: &mut Plan) {
         return;
     }
     let minimum = replicas(deployment) - max_unavailable(deployment);
-    let new_unavailable = sets.new.as_ref().map_or(0, |set| (set.size - set.available()).max(0));
+    let new_unavailable = sets
+        .new
+        .as_ref()
+        .map_or(0, |set| (set.size - set.available()).max(0));
     let mut removable = sets.total() - minimum - new_unavailable;
     if removable <= 0 {
         return;

@@ -25,11 +25,17 @@ pub(super) struct Set {
 
 impl Set {
     pub(super) fn available(&self) -> i32 {
-        self.object.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0)
+        self.object
+            .status
+            .as_ref()
+            .and_then(|status| status.available_replicas)
+            .unwrap_or(0)
     }
 
     pub(super) fn revision(&self) -> i64 {
-        annotation(&self.object, REVISION).and_then(|text| text.parse().ok()).unwrap_or(0)
+        annotation(&self.object, REVISION)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0)
     }
 
     pub(super) fn name(&self) -> &str {
@@ -38,7 +44,11 @@ impl Set {
 }
 
 pub(super) fn annotation<'a>(set: &'a ReplicaSet, name: &str) -> Option<&'a str> {
-    set.metadata.annotations.as_ref()?.get(name).map(String::as_str)
+    set.metadata
+        .annotations
+        .as_ref()?
+        .get(name)
+        .map(String::as_str)
 }
 
 /// The sets of a Deployment, sorted by age.
@@ -53,18 +63,31 @@ impl Sets {
     pub(super) fn of(deployment: &Deployment, all: &[Arc<ReplicaSet>]) -> Self {
         let mut sets: Vec<Set> = all
             .iter()
-            .map(|set| Set { object: Arc::clone(set), size: set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(0) })
+            .map(|set| Set {
+                object: Arc::clone(set),
+                size: set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(0),
+            })
             .collect();
-        let age = |set: &Set| (set.object.metadata.creation_timestamp.as_ref().map(|t| t.0), set.object.metadata.name.clone());
-        sets.sort_by_key(age);
-        let wanted = deployment.spec.as_ref().map(|spec| &spec.template);
-        let is_new = |set: &Set| {
-            let has = set.object.spec.as_ref().and_then(|spec| spec.template.as_ref());
-            matches!((wanted, has), (Some(wanted), Some(has)) if template::equal(wanted, has))
+        let age = |set: &Set| {
+            (
+                set.object.metadata.creation_timestamp.as_ref().map(|t| t.0),
+                set.object.metadata.name.clone(),
+            )
         };
+        sets.sort_by_key(age);
         // Of several that fit, the oldest: the choice must be the same each time.
-        let new = sets.iter().position(is_new).map(|index| sets.remove(index));
+        let new = sets
+            .iter()
+            .position(|set| Self::is_for(deployment, &set.object));
+        let new = new.map(|index| sets.remove(index));
         Self { new, old: sets }
+    }
+
+    /// Whether a set makes the pods that the Deployment asks for now.
+    pub(super) fn is_for(deployment: &Deployment, set: &ReplicaSet) -> bool {
+        let wanted = deployment.spec.as_ref().map(|spec| &spec.template);
+        let has = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
+        matches!((wanted, has), (Some(wanted), Some(has)) if template::equal(wanted, has))
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Set> {
@@ -98,8 +121,13 @@ impl Sets {
         if revision != new.revision() {
             patch.insert(REVISION.to_owned(), json!(revision.to_string()));
             if new.revision() > 0 {
-                let before = annotation(&new.object, HISTORY).map(|h| format!("{h},")).unwrap_or_default();
-                patch.insert(HISTORY.to_owned(), json!(format!("{before}{}", new.revision())));
+                let before = annotation(&new.object, HISTORY)
+                    .map(|h| format!("{h},"))
+                    .unwrap_or_default();
+                patch.insert(
+                    HISTORY.to_owned(),
+                    json!(format!("{before}{}", new.revision())),
+                );
             }
         }
         let annotations = deployment.metadata.annotations.clone().unwrap_or_default();
@@ -108,12 +136,42 @@ impl Sets {
                 patch.insert(key.clone(), json!(value));
             }
         }
+        let spec = deployment
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.min_ready_seconds)
+            .unwrap_or(0);
+        let has = new
+            .object
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.min_ready_seconds)
+            .unwrap_or(0);
+        let mut change = json!({});
+        if spec != has {
+            change["spec"] = json!({"minReadySeconds": spec});
+        }
         if !patch.is_empty() {
-            plan.push(Action::merge(&*new.object, json!({"metadata": {"annotations": patch}})));
+            change["metadata"] = json!({"annotations": patch});
+        }
+        if change != json!({}) {
+            plan.push(Action::merge(&*new.object, change));
         }
         if annotations.get(REVISION) != Some(&revision.to_string()) {
-            plan.push(Action::merge(deployment, json!({"metadata": {"annotations": {REVISION: revision.to_string()}}})));
+            plan.push(Action::merge(
+                deployment,
+                json!({"metadata": {"annotations": {REVISION: revision.to_string()}}}),
+            ));
         }
+    }
+
+    /// The new set alone is what is wanted, so the old ones may go.
+    pub(super) fn is_saturated(&self, deployment: &Deployment) -> bool {
+        let wanted = replicas(deployment);
+        self.new.as_ref().is_some_and(|new| {
+            let noted = annotation(&new.object, DESIRED) == Some(&wanted.to_string());
+            noted && new.size == wanted && new.available() == wanted
+        })
     }
 
     /// All pods are of the new set, and available.
@@ -124,59 +182,105 @@ impl Sets {
         new.size == wanted
             && status.is_some_and(|s| s.replicas == wanted)
             && new.available() == wanted
-            && self.old.iter().all(|set| set.size == 0 && set.object.status.as_ref().is_none_or(|s| s.replicas == 0))
+            && self.old.iter().all(|set| {
+                set.size == 0 && set.object.status.as_ref().is_none_or(|s| s.replicas == 0)
+            })
     }
 
     /// Drops the oldest empty sets beyond `revisionHistoryLimit`.
     pub(super) fn prune(&self, deployment: &Deployment, plan: &mut Plan) {
-        let limit = deployment.spec.as_ref().and_then(|spec| spec.revision_history_limit).unwrap_or(10);
+        let limit = deployment
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.revision_history_limit)
+            .unwrap_or(10);
         let limit = usize::try_from(limit).unwrap_or_default();
         let idle = |set: &&Set| {
             set.size == 0
                 && set.object.metadata.deletion_timestamp.is_none()
-                && set.object.status.as_ref().is_some_and(|s| s.replicas == 0 && s.observed_generation == set.object.metadata.generation)
+                && set.object.status.as_ref().is_some_and(|s| {
+                    s.replicas == 0 && s.observed_generation == set.object.metadata.generation
+                })
         };
         let excess = self.old.len().saturating_sub(limit);
         let mut by_revision: Vec<&Set> = self.old.iter().collect();
         by_revision.sort_by_key(|set| set.revision());
-        plan.actions.extend(by_revision.into_iter().take(excess).filter(idle).map(|set| Action::delete(&*set.object)));
+        plan.actions.extend(
+            by_revision
+                .into_iter()
+                .take(excess)
+                .filter(idle)
+                .map(|set| Action::delete(&*set.object)),
+        );
     }
 }
 
 /// Gives a set another size, with the annotations that proportional scaling reads later, and says so.
 pub(super) fn resize(deployment: &Deployment, set: &mut Set, size: i32, plan: &mut Plan) {
-    let (desired, max) = (replicas(deployment).to_string(), (replicas(deployment) + max_surge(deployment)).to_string());
-    let noted = annotation(&set.object, DESIRED) == Some(&desired) && annotation(&set.object, MAX) == Some(&max);
+    let (desired, max) = (
+        replicas(deployment).to_string(),
+        (replicas(deployment) + max_surge(deployment)).to_string(),
+    );
+    let noted = annotation(&set.object, DESIRED) == Some(&desired)
+        && annotation(&set.object, MAX) == Some(&max);
     if set.size == size && noted {
         return;
     }
     let annotations = json!({DESIRED: desired, MAX: max});
-    plan.push(Action::merge(&*set.object, json!({"metadata": {"annotations": annotations}, "spec": {"replicas": size}})));
+    plan.push(Action::merge(
+        &*set.object,
+        json!({"metadata": {"annotations": annotations}, "spec": {"replicas": size}}),
+    ));
     if set.size != size {
         let verb = if size > set.size { "up" } else { "down" };
-        let message = format!("Scaled {verb} replica set {} from {} to {size}", set.name(), set.size);
-        plan.push(Action::event(deployment, EventKind::Normal, "ScalingReplicaSet", message));
+        let message = format!(
+            "Scaled {verb} replica set {} from {} to {size}",
+            set.name(),
+            set.size
+        );
+        plan.push(Action::event(
+            deployment,
+            EventKind::Normal,
+            "ScalingReplicaSet",
+            message,
+        ));
     }
     set.size = size;
 }
 
 pub(super) fn replicas(deployment: &Deployment) -> i32 {
-    deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
+    deployment
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.replicas)
+        .unwrap_or(1)
 }
 
 pub(super) fn strategy(deployment: &Deployment) -> &str {
-    let strategy = deployment.spec.as_ref().and_then(|spec| spec.strategy.as_ref());
-    strategy.and_then(|s| s.type_.as_deref()).unwrap_or("RollingUpdate")
+    let strategy = deployment
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.strategy.as_ref());
+    strategy
+        .and_then(|s| s.type_.as_deref())
+        .unwrap_or("RollingUpdate")
 }
 
 fn limits(deployment: &Deployment) -> (i32, i32) {
-    let rolling = deployment.spec.as_ref().and_then(|spec| spec.strategy.as_ref()?.rolling_update.as_ref());
+    let rolling = deployment
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.strategy.as_ref()?.rolling_update.as_ref());
     if strategy(deployment) == "Recreate" {
         return (0, 0);
     }
     let quarter = || IntOrString::String("25%".to_owned());
-    let surge = rolling.and_then(|r| r.max_surge.clone()).unwrap_or_else(quarter);
-    let unavailable = rolling.and_then(|r| r.max_unavailable.clone()).unwrap_or_else(quarter);
+    let surge = rolling
+        .and_then(|r| r.max_surge.clone())
+        .unwrap_or_else(quarter);
+    let unavailable = rolling
+        .and_then(|r| r.max_unavailable.clone())
+        .unwrap_or_else(quarter);
     let total = replicas(deployment);
     let surge = scaled(&surge, total, true);
     let mut unavailable = scaled(&unavailable, total, false);
@@ -204,7 +308,11 @@ fn scaled(value: &IntOrString, total: i32, round_up: bool) -> i32 {
         IntOrString::String(text) => {
             let percent: i64 = text.trim_end_matches('%').parse().unwrap_or(0);
             let product = percent * i64::from(total);
-            let value = if round_up { (product + 99) / 100 } else { product / 100 };
+            let value = if round_up {
+                (product + 99) / 100
+            } else {
+                product / 100
+            };
             i32::try_from(value).unwrap_or(i32::MAX)
         }
     }

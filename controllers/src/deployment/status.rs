@@ -13,28 +13,51 @@ use super::sets::{Set, Sets, max_unavailable, replicas};
 pub(super) fn update(deployment: &Deployment, sets: &Sets, now: Timestamp, plan: &mut Plan) {
     let counts = counts(deployment, sets);
     let conditions = conditions(deployment, sets, &counts, now, plan);
-    let wanted = DeploymentStatus { conditions: Some(conditions), ..counts };
+    let wanted = DeploymentStatus {
+        conditions: Some(conditions),
+        ..counts
+    };
     if deployment.status.as_ref() == Some(&wanted) {
         return;
     }
     // Only what this controller counts; a collision counted in the same run stays.
     let mut status = serde_json::to_value(&wanted).expect("a status has string keys only");
-    for absent in ["availableReplicas", "readyReplicas", "replicas", "unavailableReplicas", "updatedReplicas"] {
-        status.as_object_mut().expect("a struct").entry(absent).or_insert(serde_json::Value::Null);
+    for absent in [
+        "availableReplicas",
+        "readyReplicas",
+        "replicas",
+        "unavailableReplicas",
+        "updatedReplicas",
+    ] {
+        status
+            .as_object_mut()
+            .expect("a struct")
+            .entry(absent)
+            .or_insert(serde_json::Value::Null);
     }
     if let Some(map) = status.as_object_mut() {
         map.remove("collisionCount");
     }
-    plan.push(Action::merge_status(deployment, serde_json::json!({"status": status})));
+    plan.push(Action::merge_status(
+        deployment,
+        serde_json::json!({"status": status}),
+    ));
 }
 
 fn counts(deployment: &Deployment, sets: &Sets) -> DeploymentStatus {
     let of = |count: fn(&k8s_openapi::api::apps::v1::ReplicaSetStatus) -> i32| -> i32 {
-        sets.all().filter_map(|set| set.object.status.as_ref()).map(count).sum()
+        sets.all()
+            .filter_map(|set| set.object.status.as_ref())
+            .map(count)
+            .sum()
     };
     let some = |n: i32| (n > 0).then_some(n);
     let available = sets.available();
-    let updated = sets.new.as_ref().and_then(|set| set.object.status.as_ref()).map_or(0, |status| status.replicas);
+    let updated = sets
+        .new
+        .as_ref()
+        .and_then(|set| set.object.status.as_ref())
+        .map_or(0, |status| status.replicas);
     DeploymentStatus {
         replicas: some(of(|status| status.replicas)),
         updated_replicas: some(updated),
@@ -43,7 +66,10 @@ fn counts(deployment: &Deployment, sets: &Sets) -> DeploymentStatus {
         unavailable_replicas: some((sets.total() - available).max(0)),
         terminating_replicas: Some(of(|status| status.terminating_replicas.unwrap_or(0))),
         observed_generation: deployment.metadata.generation,
-        collision_count: deployment.status.as_ref().and_then(|status| status.collision_count),
+        collision_count: deployment
+            .status
+            .as_ref()
+            .and_then(|status| status.collision_count),
         conditions: None,
     }
 }
@@ -55,27 +81,67 @@ fn conditions(
     now: Timestamp,
     plan: &mut Plan,
 ) -> Vec<DeploymentCondition> {
-    let old = deployment.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
-    let enough = counts.available_replicas.unwrap_or(0) >= replicas(deployment) - max_unavailable(deployment);
+    let old = deployment
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.clone())
+        .unwrap_or_default();
+    let enough = counts.available_replicas.unwrap_or(0)
+        >= replicas(deployment) - max_unavailable(deployment);
     let available = if enough {
-        ("Available", "True", "MinimumReplicasAvailable", "Deployment has minimum availability.".to_owned())
+        (
+            "Available",
+            "True",
+            "MinimumReplicasAvailable",
+            "Deployment has minimum availability.".to_owned(),
+        )
     } else {
-        ("Available", "False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.".to_owned())
+        (
+            "Available",
+            "False",
+            "MinimumReplicasUnavailable",
+            "Deployment does not have minimum availability.".to_owned(),
+        )
     };
     let mut conditions = vec![set_condition(&old, available, false, now)];
     conditions.extend(progressing(deployment, sets, counts, &old, now, plan));
     conditions.extend(failure(sets, &old, now));
     // The order they were in stays; new ones follow.
-    conditions.sort_by_key(|c| old.iter().position(|o| o.type_ == c.type_).unwrap_or(usize::MAX));
+    conditions.sort_by_key(|c| {
+        old.iter()
+            .position(|o| o.type_ == c.type_)
+            .unwrap_or(usize::MAX)
+    });
     conditions
 }
 
 /// A failing ReplicaSet is shown on the Deployment, where people look.
-fn failure(sets: &Sets, old: &[DeploymentCondition], now: Timestamp) -> Option<DeploymentCondition> {
-    let conditions = |set: &Set| set.object.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default();
-    let found = sets.all().flat_map(conditions).find(|c| c.type_ == "ReplicaFailure" && c.status == "True")?;
-    let (reason, message) = (found.reason.unwrap_or_default(), found.message.unwrap_or_default());
-    Some(set_condition(old, ("ReplicaFailure", "True", &reason, message), false, now))
+fn failure(
+    sets: &Sets,
+    old: &[DeploymentCondition],
+    now: Timestamp,
+) -> Option<DeploymentCondition> {
+    let conditions = |set: &Set| {
+        set.object
+            .status
+            .as_ref()
+            .and_then(|s| s.conditions.clone())
+            .unwrap_or_default()
+    };
+    let found = sets
+        .all()
+        .flat_map(conditions)
+        .find(|c| c.type_ == "ReplicaFailure" && c.status == "True")?;
+    let (reason, message) = (
+        found.reason.unwrap_or_default(),
+        found.message.unwrap_or_default(),
+    );
+    Some(set_condition(
+        old,
+        ("ReplicaFailure", "True", &reason, message),
+        false,
+        now,
+    ))
 }
 
 fn progressing(
@@ -86,45 +152,110 @@ fn progressing(
     now: Timestamp,
     plan: &mut Plan,
 ) -> Option<DeploymentCondition> {
-    let before = old.iter().find(|condition| condition.type_ == "Progressing");
+    let before = old
+        .iter()
+        .find(|condition| condition.type_ == "Progressing");
     let spec = deployment.spec.as_ref()?;
-    let deadline = spec.progress_deadline_seconds.filter(|seconds| *seconds < i32::MAX)?;
+    let deadline = spec
+        .progress_deadline_seconds
+        .filter(|seconds| *seconds < i32::MAX)?;
     let paused = spec.paused.unwrap_or(false);
     let was_paused = before.is_some_and(|c| c.reason.as_deref() == Some("DeploymentPaused"));
     if paused {
-        return Some(set_condition(old, ("Progressing", "Unknown", "DeploymentPaused", "Deployment is paused".to_owned()), false, now));
+        if let Some(late) =
+            before.filter(|c| c.reason.as_deref() == Some("ProgressDeadlineExceeded"))
+        {
+            return Some(late.clone());
+        }
+        return Some(set_condition(
+            old,
+            (
+                "Progressing",
+                "Unknown",
+                "DeploymentPaused",
+                "Deployment is paused".to_owned(),
+            ),
+            false,
+            now,
+        ));
     }
     if was_paused {
-        return Some(set_condition(old, ("Progressing", "Unknown", "DeploymentResumed", "Deployment is resumed".to_owned()), true, now));
+        return Some(set_condition(
+            old,
+            (
+                "Progressing",
+                "Unknown",
+                "DeploymentResumed",
+                "Deployment is resumed".to_owned(),
+            ),
+            true,
+            now,
+        ));
     }
     let subject = match &sets.new {
         Some(set) => format!("ReplicaSet {:?}", set.name()),
-        None => format!("Deployment {:?}", deployment.metadata.name.as_deref().unwrap_or_default()),
+        None => format!(
+            "Deployment {:?}",
+            deployment.metadata.name.as_deref().unwrap_or_default()
+        ),
     };
     if sets.is_complete(deployment) && deployment.metadata.deletion_timestamp.is_none() {
         let message = format!("{subject} has successfully progressed.");
-        return Some(set_condition(old, ("Progressing", "True", "NewReplicaSetAvailable", message), false, now));
+        return Some(set_condition(
+            old,
+            ("Progressing", "True", "NewReplicaSetAvailable", message),
+            false,
+            now,
+        ));
     }
-    let known = sets.new.as_ref().is_some_and(|set| set.object.metadata.uid.is_some());
-    let moved = moved(deployment, counts);
+    let known = sets
+        .new
+        .as_ref()
+        .is_some_and(|set| set.object.metadata.uid.is_some());
     if !known {
-        let message = format!("Created new replica set {:?}", sets.new.as_ref().map(Set::name).unwrap_or_default());
-        return Some(set_condition(old, ("Progressing", "True", "NewReplicaSetCreated", message), true, now));
+        let message = format!(
+            "Created new replica set {:?}",
+            sets.new.as_ref().map(Set::name).unwrap_or_default()
+        );
+        return Some(set_condition(
+            old,
+            ("Progressing", "True", "NewReplicaSetCreated", message),
+            true,
+            now,
+        ));
     }
     let done = before.is_some_and(|c| c.reason.as_deref() == Some("NewReplicaSetAvailable"));
-    if moved || before.is_none() || done {
+    if done && counts.replicas == counts.updated_replicas {
+        // A rollout that came to its end does not start anew because a pod is lost or the size changes.
+        return before.cloned();
+    }
+    if moved(deployment, counts) || before.is_none() || done {
         plan.requeue(seconds(deadline));
         let message = format!("{subject} is progressing.");
-        return Some(set_condition(old, ("Progressing", "True", "ReplicaSetUpdated", message), true, now));
+        return Some(set_condition(
+            old,
+            ("Progressing", "True", "ReplicaSetUpdated", message),
+            true,
+            now,
+        ));
     }
     let before = before?;
     let last = before.last_update_time.as_ref().map_or(now, |time| time.0);
     let waited = now.as_second() - last.as_second();
-    if before.reason.as_deref() == Some("ProgressDeadlineExceeded") || waited >= i64::from(deadline) {
+    if before.reason.as_deref() == Some("ProgressDeadlineExceeded") || waited >= i64::from(deadline)
+    {
         let message = format!("{subject} has timed out progressing.");
-        return Some(set_condition(old, ("Progressing", "False", "ProgressDeadlineExceeded", message), false, now));
+        return Some(set_condition(
+            old,
+            ("Progressing", "False", "ProgressDeadlineExceeded", message),
+            false,
+            now,
+        ));
     }
-    plan.requeue(seconds(deadline).saturating_sub(Duration::from_secs(waited.unsigned_abs())) + Duration::from_secs(1));
+    plan.requeue(
+        seconds(deadline).saturating_sub(Duration::from_secs(waited.unsigned_abs()))
+            + Duration::from_secs(1),
+    );
     Some(before.clone())
 }
 
@@ -134,7 +265,9 @@ fn seconds(deadline: i32) -> Duration {
 
 /// Whether the counts show a step since the last status.
 fn moved(deployment: &Deployment, new: &DeploymentStatus) -> bool {
-    let Some(old) = &deployment.status else { return true };
+    let Some(old) = &deployment.status else {
+        return true;
+    };
     let n = |value: Option<i32>| value.unwrap_or(0);
     let old_sets = |status: &DeploymentStatus| n(status.replicas) - n(status.updated_replicas);
     n(new.updated_replicas) > n(old.updated_replicas)
@@ -152,7 +285,8 @@ fn set_condition(
 ) -> DeploymentCondition {
     let before = old.iter().find(|condition| condition.type_ == kind);
     let same_status = before.filter(|condition| condition.status == status);
-    let same = same_status.filter(|c| c.reason.as_deref() == Some(reason) && c.message.as_deref() == Some(&message));
+    let same = same_status
+        .filter(|c| c.reason.as_deref() == Some(reason) && c.message.as_deref() == Some(&message));
     let fresh = Some(Time(now));
     DeploymentCondition {
         type_: kind.to_owned(),
@@ -160,6 +294,8 @@ fn set_condition(
         reason: Some(reason.to_owned()),
         message: Some(message.clone()),
         last_transition_time: same_status.map_or(fresh.clone(), |c| c.last_transition_time.clone()),
-        last_update_time: same.filter(|_| !touch).map_or(fresh, |c| c.last_update_time.clone()),
+        last_update_time: same
+            .filter(|_| !touch)
+            .map_or(fresh, |c| c.last_update_time.clone()),
     }
 }

@@ -22,14 +22,18 @@ fn without_hash(template: &PodTemplateSpec) -> PodTemplateSpec {
         labels.remove(HASH_LABEL);
     }
     meta.labels = meta.labels.take().filter(|labels| !labels.is_empty());
-    meta.annotations = meta.annotations.take().filter(|annotations| !annotations.is_empty());
+    meta.annotations = meta
+        .annotations
+        .take()
+        .filter(|annotations| !annotations.is_empty());
     meta.creation_timestamp = None;
     template
 }
 
 /// A short hash of a template; `collisions` makes another when a name is taken by a different template.
 pub(super) fn hash(template: &PodTemplateSpec, collisions: i32) -> String {
-    let mut text = serde_json::to_vec(&without_hash(template)).expect("templates have string keys only");
+    let mut text =
+        serde_json::to_vec(&without_hash(template)).expect("templates have string keys only");
     text.extend_from_slice(&collisions.to_be_bytes());
     short_name(&text, HASH_LETTERS)
 }

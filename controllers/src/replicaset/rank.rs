@@ -13,7 +13,11 @@ use crate::pods;
 const COST_ANNOTATION: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// The `count` pods to delete.
-pub(super) fn victims<'a>(active: &[&'a Arc<Pod>], count: usize, now: Timestamp) -> Vec<&'a Arc<Pod>> {
+pub(super) fn victims<'a>(
+    active: &[&'a Arc<Pod>],
+    count: usize,
+    now: Timestamp,
+) -> Vec<&'a Arc<Pod>> {
     let mut on_node: HashMap<&str, i64> = HashMap::new();
     for pod in active {
         *on_node.entry(node(pod)).or_default() += 1;
@@ -25,7 +29,10 @@ pub(super) fn victims<'a>(active: &[&'a Arc<Pod>], count: usize, now: Timestamp)
 }
 
 fn node(pod: &Pod) -> &str {
-    pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default()
+    pod.spec
+        .as_ref()
+        .and_then(|spec| spec.node_name.as_deref())
+        .unwrap_or_default()
 }
 
 /// `Less` goes first.
@@ -37,17 +44,31 @@ fn compare(a: &Pod, b: &Pod, on_node: &HashMap<&str, i64>, now: Timestamp) -> Or
         _ => 2,
     };
     let cost = |pod: &Pod| -> i32 {
-        let text = pod.metadata.annotations.as_ref().and_then(|a| a.get(COST_ANNOTATION));
+        let text = pod
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|a| a.get(COST_ANNOTATION));
         text.and_then(|text| text.parse().ok()).unwrap_or(0)
     };
     let crowd = |pod: &Pod| on_node.get(node(pod)).copied().unwrap_or_default();
     // The logarithm keeps pods of about the same age together, so that none is always the victim.
     let age_class = |since: Option<Timestamp>| {
-        since.map(|at| u64::try_from((now.as_second() - at.as_second()).max(1)).unwrap_or(1).ilog2())
+        since.map(|at| {
+            u64::try_from((now.as_second() - at.as_second()).max(1))
+                .unwrap_or(1)
+                .ilog2()
+        })
     };
     let restarts = |pod: &Pod| -> i32 {
-        let statuses = pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten());
-        statuses.map(|status| status.restart_count).max().unwrap_or_default()
+        let statuses = pod
+            .status
+            .iter()
+            .flat_map(|s| s.container_statuses.iter().flatten());
+        statuses
+            .map(|status| status.restart_count)
+            .max()
+            .unwrap_or_default()
     };
     let created = |pod: &Pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
     unassigned(b)

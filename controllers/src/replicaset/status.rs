@@ -20,7 +20,11 @@ pub(super) fn update(
     plan: &mut Plan,
 ) -> Option<Action> {
     let wanted = compute(set, mine, failed, now);
-    let min_ready = set.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or(0);
+    let min_ready = set
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.min_ready_seconds)
+        .unwrap_or(0);
     if wanted.available_replicas != wanted.ready_replicas && min_ready > 0 {
         plan.requeue(Duration::from_secs(u64::try_from(min_ready).unwrap_or(1)));
     }
@@ -32,20 +36,34 @@ pub(super) fn update(
     Some(Action::update_status(&changed))
 }
 
-fn compute(set: &ReplicaSet, mine: &[&Arc<Pod>], failed: &[Failed], now: Timestamp) -> ReplicaSetStatus {
+fn compute(
+    set: &ReplicaSet,
+    mine: &[&Arc<Pod>],
+    failed: &[Failed],
+    now: Timestamp,
+) -> ReplicaSetStatus {
     let spec = set.spec.clone().unwrap_or_default();
     let min_ready = spec.min_ready_seconds.unwrap_or(0);
-    let template_labels = spec.template.and_then(|t| t.metadata).and_then(|m| m.labels).unwrap_or_default();
+    let template_labels = spec
+        .template
+        .and_then(|t| t.metadata)
+        .and_then(|m| m.labels)
+        .unwrap_or_default();
     let active: Vec<&&Arc<Pod>> = mine.iter().filter(|pod| pods::is_active(pod)).collect();
     let count = |holds: &dyn Fn(&Pod) -> bool| -> i32 {
         i32::try_from(active.iter().filter(|pod| holds(pod)).count()).unwrap_or(i32::MAX)
     };
     let labelled = |pod: &Pod| {
         let labels = pod.metadata.labels.as_ref();
-        template_labels.iter().all(|(key, value)| labels.and_then(|l| l.get(key)) == Some(value))
+        template_labels
+            .iter()
+            .all(|(key, value)| labels.and_then(|l| l.get(key)) == Some(value))
     };
     let some = |n: i32| (n > 0).then_some(n);
-    let terminating = mine.iter().filter(|pod| pod.metadata.deletion_timestamp.is_some() && !pods::is_finished(pod)).count();
+    let terminating = mine
+        .iter()
+        .filter(|pod| pod.metadata.deletion_timestamp.is_some() && !pods::is_finished(pod))
+        .count();
     ReplicaSetStatus {
         replicas: count(&|_| true),
         fully_labeled_replicas: some(count(&labelled)),
@@ -58,12 +76,33 @@ fn compute(set: &ReplicaSet, mine: &[&Arc<Pod>], failed: &[Failed], now: Timesta
 }
 
 /// `ReplicaFailure` appears with the first failed create or delete and goes with the next good run.
-fn conditions(set: &ReplicaSet, failed: &[Failed], now: Timestamp) -> Option<Vec<ReplicaSetCondition>> {
-    let old = set.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
-    let mut kept: Vec<_> = old.iter().filter(|condition| condition.type_ != "ReplicaFailure").cloned().collect();
-    if let Some(failure) = failed.iter().find(|f| matches!(f.action, Action::Create { .. } | Action::Delete { .. })) {
-        let reason = if matches!(failure.action, Action::Create { .. }) { "FailedCreate" } else { "FailedDelete" };
-        let before = old.iter().find(|c| c.type_ == "ReplicaFailure" && c.reason.as_deref() == Some(reason));
+fn conditions(
+    set: &ReplicaSet,
+    failed: &[Failed],
+    now: Timestamp,
+) -> Option<Vec<ReplicaSetCondition>> {
+    let old = set
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.clone())
+        .unwrap_or_default();
+    let mut kept: Vec<_> = old
+        .iter()
+        .filter(|condition| condition.type_ != "ReplicaFailure")
+        .cloned()
+        .collect();
+    if let Some(failure) = failed
+        .iter()
+        .find(|f| matches!(f.tried, Action::Create { .. } | Action::Delete { .. }))
+    {
+        let reason = if matches!(failure.tried, Action::Create { .. }) {
+            "FailedCreate"
+        } else {
+            "FailedDelete"
+        };
+        let before = old
+            .iter()
+            .find(|c| c.type_ == "ReplicaFailure" && c.reason.as_deref() == Some(reason));
         kept.push(before.cloned().unwrap_or_else(|| ReplicaSetCondition {
             type_: "ReplicaFailure".to_owned(),
             status: "True".to_owned(),

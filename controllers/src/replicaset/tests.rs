@@ -29,7 +29,10 @@ fn pod(name: &str, owned: bool, labels: Value, ready: bool) -> Pod {
 fn plan(set: ReplicaSet, pods: Vec<Pod>) -> Plan {
     let controller = ReplicaSets {
         replica_sets: Cache::fixed([set], CacheOptions::all()),
-        pods: Cache::fixed(pods, CacheOptions::all().index(BY_CONTROLLER, pods::controller_uid)),
+        pods: Cache::fixed(
+            pods,
+            CacheOptions::all().index(BY_CONTROLLER, pods::controller_uid),
+        ),
     };
     let view = controller.view(&ObjectName::new("d", "web"));
     controller.plan(&view, "2026-01-01T01:00:00Z".parse().expect("time"))
@@ -41,7 +44,10 @@ fn words(plan: &Plan) -> Vec<String> {
         .iter()
         .map(|action| match action {
             Action::Create { target, object } => {
-                format!("create {} {}", target.resource, object["metadata"]["ownerReferences"][0]["uid"])
+                format!(
+                    "create {} {}",
+                    target.resource, object["metadata"]["ownerReferences"][0]["uid"]
+                )
             }
             Action::Event { reason, .. } => format!("event {reason}"),
             other => other.to_string(),
@@ -56,40 +62,68 @@ fn web() -> Value {
 #[test]
 fn missing_pods_are_created_with_their_owner() {
     let plan = plan(set(3), vec![pod("a", true, web(), true)]);
-    let expected =
-        ["create pods \"rs1\"", "create pods \"rs1\"", "event SuccessfulCreate", "event SuccessfulCreate"];
+    let expected = [
+        "create pods \"rs1\"",
+        "create pods \"rs1\"",
+        "event SuccessfulCreate",
+        "event SuccessfulCreate",
+    ];
     assert_eq!(words(&plan)[..4], expected);
     assert_eq!(words(&plan)[4], "update replicasets.apps d/web (status)");
 }
 
 #[test]
 fn the_unready_pod_goes_first() {
-    let plan = plan(set(1), vec![pod("a", true, web(), true), pod("b", true, web(), false)]);
+    let plan = plan(
+        set(1),
+        vec![pod("a", true, web(), true), pod("b", true, web(), false)],
+    );
     assert_eq!(words(&plan)[0], "delete pods d/b");
 }
 
 #[test]
 fn a_matching_orphan_is_adopted_and_a_stray_released() {
-    let plan = plan(set(1), vec![pod("orphan", false, web(), true), pod("stray", true, json!({"app": "x"}), true)]);
-    assert_eq!(words(&plan)[..2], ["patch pods d/stray", "patch pods d/orphan"]);
-    assert!(!words(&plan).iter().any(|w| w.starts_with("create")), "the orphan counts: {plan:?}");
+    let plan = plan(
+        set(1),
+        vec![
+            pod("orphan", false, web(), true),
+            pod("stray", true, json!({"app": "x"}), true),
+        ],
+    );
+    assert_eq!(
+        words(&plan)[..2],
+        ["patch pods d/stray", "patch pods d/orphan"]
+    );
+    assert!(
+        !words(&plan).iter().any(|w| w.starts_with("create")),
+        "the orphan counts: {plan:?}"
+    );
 }
 
 #[test]
 fn a_set_that_is_being_deleted_neither_creates_nor_adopts() {
     let mut gone = set(3);
-    gone.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).expect("time"));
+    gone.metadata.deletion_timestamp =
+        Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).expect("time"));
     let plan = plan(gone, vec![pod("orphan", false, web(), true)]);
-    assert!(words(&plan).iter().all(|w| w.contains("(status)")), "{plan:?}");
+    assert!(
+        words(&plan).iter().all(|w| w.contains("(status)")),
+        "{plan:?}"
+    );
 }
 
 #[test]
 fn a_settled_set_writes_nothing() {
     let mut settled = set(1);
     settled.status = Some(
-        serde_json::from_value(json!({"replicas": 1, "fullyLabeledReplicas": 1, "readyReplicas": 1,
-            "availableReplicas": 1, "terminatingReplicas": 0, "observedGeneration": 1}))
+        serde_json::from_value(
+            json!({"replicas": 1, "fullyLabeledReplicas": 1, "readyReplicas": 1,
+            "availableReplicas": 1, "terminatingReplicas": 0, "observedGeneration": 1}),
+        )
         .expect("status"),
     );
-    assert_eq!(plan(settled, vec![pod("a", true, web(), true)]), Plan::nothing());
+    assert_eq!(
+        plan(settled, vec![pod("a", true, web(), true)]),
+        Plan::nothing()
+    );
 }

@@ -1,0 +1,290 @@
+//! Starts every controller over the shared caches. One function per controller says what it watches.
+
+use std::sync::Arc;
+
+use corten_base::shutdown::Shutdown;
+use corten_base::tasks::{TaskKind, spawn};
+use corten_client::Client;
+use corten_client::events::Recorder;
+use corten_client::leader::Leadership;
+use corten_client::queue::{RetryPolicy, WorkQueue};
+use corten_client::runner::{Controller, Metrics, Runner};
+use tokio::task::JoinHandle;
+
+use super::caches::Caches;
+use crate::config::Checked;
+use crate::deployment::Deployments;
+use crate::disruption::Disruptions;
+use crate::endpoints::EndpointsController;
+use crate::endpointslice::EndpointSlices;
+use crate::garbage::Garbage;
+use crate::namespace::{self, Namespaces};
+use crate::node::eviction::{Seen, TaintEviction};
+use crate::node::ipam::NodeIpam;
+use crate::node::lifecycle::{Heartbeats, NodeLifecycle};
+use crate::node::podgc::PodGarbage;
+use crate::replicaset::ReplicaSets;
+use crate::rootca::RootCa;
+use crate::serviceaccount::ServiceAccounts;
+use crate::worker;
+
+/// Namespaces that are emptied at the same time.
+const NAMESPACE_WORKERS: usize = 8;
+/// Objects that are judged at the same time.
+const GARBAGE_WORKERS: usize = 16;
+
+/// What every controller is given.
+pub(super) struct Starter<'a> {
+    pub(super) client: &'a Client,
+    pub(super) caches: &'a Caches,
+    pub(super) leadership: Leadership,
+    pub(super) metrics: &'a Metrics,
+    pub(super) host: String,
+    pub(super) shutdown: &'a Shutdown,
+}
+
+impl Starter<'_> {
+    /// Starts all; the handles end after shutdown.
+    pub(super) fn all(&self, checked: &Checked, root_ca: Option<String>) -> Vec<JoinHandle<()>> {
+        let mut running = vec![
+            self.deployments(),
+            self.replica_sets(),
+            self.slices(),
+            self.endpoints(),
+            self.accounts(),
+            self.namespaces(),
+            self.garbage(),
+            self.lifecycle(checked),
+            self.eviction(),
+            self.ipam(checked),
+            self.podgc(),
+            self.disruptions(),
+        ];
+        match root_ca {
+            Some(bundle) => running.push(self.root_ca(bundle)),
+            None => tracing::info!("no root_ca_file: kube-root-ca.crt is not published"),
+        }
+        running
+    }
+
+    fn runner<C: Controller>(&self, controller: C) -> Runner<C> {
+        let recorder = Recorder::start(self.client, controller.name(), &self.host, self.shutdown);
+        Runner::new(controller, self.client)
+            .leader(self.leadership.clone())
+            .metrics(self.metrics)
+            .recorder(recorder)
+    }
+
+    fn go<C: Controller>(&self, runner: Runner<C>) -> JoinHandle<()> {
+        spawn(
+            "controller",
+            TaskKind::Critical,
+            runner.run(self.shutdown.clone()),
+        )
+    }
+
+    fn deployments(&self) -> JoinHandle<()> {
+        let caches = self.caches;
+        let controller = Deployments {
+            deployments: caches.deployments.clone(),
+            replica_sets: caches.replica_sets.clone(),
+            pods: caches.pods.clone(),
+        };
+        let runner = self.runner(controller);
+        let runner = runner.watch(&caches.deployments, Deployments::of_deployment);
+        self.go(runner
+            .watch(&caches.replica_sets, Deployments::of_set)
+            .watch(&caches.pods, Deployments::of_pod))
+    }
+
+    fn replica_sets(&self) -> JoinHandle<()> {
+        let caches = self.caches;
+        let controller = ReplicaSets {
+            replica_sets: caches.replica_sets.clone(),
+            pods: caches.pods.clone(),
+        };
+        let runner = self
+            .runner(controller)
+            .watch(&caches.replica_sets, ReplicaSets::of_set);
+        self.go(runner.watch(&caches.pods, ReplicaSets::of_pod))
+    }
+
+    fn slices(&self) -> JoinHandle<()> {
+        let caches = self.caches;
+        let controller = EndpointSlices {
+            services: caches.services.clone(),
+            pods: caches.pods.clone(),
+            nodes: caches.nodes.clone(),
+            slices: caches.slices.clone(),
+        };
+        let runner = self
+            .runner(controller)
+            .watch(&caches.services, EndpointSlices::of_service);
+        self.go(runner
+            .watch(&caches.pods, EndpointSlices::of_pod)
+            .watch(&caches.slices, EndpointSlices::of_slice))
+    }
+
+    fn endpoints(&self) -> JoinHandle<()> {
+        let caches = self.caches;
+        let controller = EndpointsController {
+            services: caches.services.clone(),
+            pods: caches.pods.clone(),
+            endpoints: caches.endpoints.clone(),
+        };
+        let runner = self
+            .runner(controller)
+            .watch(&caches.services, EndpointsController::of_service);
+        let runner = runner.watch(&caches.pods, EndpointsController::of_pod);
+        self.go(runner.watch(&caches.endpoints, EndpointsController::of_endpoints))
+    }
+
+    fn accounts(&self) -> JoinHandle<()> {
+        let caches = self.caches;
+        let controller = ServiceAccounts {
+            namespaces: caches.namespaces.clone(),
+            accounts: caches.accounts.clone(),
+        };
+        let runner = self
+            .runner(controller)
+            .watch(&caches.namespaces, ServiceAccounts::of_namespace);
+        self.go(runner.watch(&caches.accounts, ServiceAccounts::of_account))
+    }
+
+    fn root_ca(&self, bundle: String) -> JoinHandle<()> {
+        let caches = self.caches;
+        let controller = RootCa {
+            bundle,
+            namespaces: caches.namespaces.clone(),
+            maps: caches.root_maps.clone(),
+        };
+        let runner = self
+            .runner(controller)
+            .watch(&caches.namespaces, RootCa::of_namespace);
+        self.go(runner.watch(&caches.root_maps, RootCa::of_map))
+    }
+
+    fn namespaces(&self) -> JoinHandle<()> {
+        let work = Namespaces {
+            client: self.client.clone(),
+            namespaces: self.caches.namespaces.clone(),
+        };
+        let queue = WorkQueue::new(namespace::RETRY);
+        worker::feed(
+            &self.caches.namespaces,
+            &queue,
+            self.shutdown,
+            namespace::of_namespace,
+        );
+        self.work(work, queue, NAMESPACE_WORKERS)
+    }
+
+    fn garbage(&self) -> JoinHandle<()> {
+        let graph = self.caches.graph.clone();
+        let work = Garbage::new(self.client.clone(), graph.clone());
+        let queue = WorkQueue::new(RetryPolicy::default());
+        let (feeding, shutdown) = (queue.clone(), self.shutdown.clone());
+        // Judged only when every kind is there: before that, everything would look ownerless and cost a GET.
+        spawn("garbage-feed", TaskKind::Critical, async move {
+            let synced =
+                futures::future::join_all(graph.kinds.iter().map(|(_, cache)| cache.wait_synced()));
+            tokio::select! {
+                biased;
+                () = shutdown.wait() => return,
+                _ = synced => {}
+            }
+            for (kind, (_, cache)) in graph.kinds.iter().enumerate() {
+                let graph = graph.clone();
+                worker::feed(cache, &feeding, &shutdown, move |change| {
+                    graph.woken(kind, change)
+                });
+            }
+        });
+        self.work(work, queue, GARBAGE_WORKERS)
+    }
+
+    fn work<W: worker::Work>(
+        &self,
+        work: W,
+        queue: WorkQueue<W::Key>,
+        workers: usize,
+    ) -> JoinHandle<()> {
+        let run = worker::run(
+            Arc::new(work),
+            queue,
+            workers,
+            self.leadership.clone(),
+            self.shutdown.clone(),
+        );
+        spawn("controller", TaskKind::Critical, run)
+    }
+
+    fn lifecycle(&self, checked: &Checked) -> JoinHandle<()> {
+        let caches = self.caches;
+        let controller = NodeLifecycle {
+            nodes: caches.nodes.clone(),
+            leases: caches.leases.clone(),
+            pods: caches.pods.clone(),
+            heartbeats: Heartbeats::default(),
+            grace: checked.grace,
+        };
+        let runner = self
+            .runner(controller)
+            .watch(&caches.nodes, NodeLifecycle::of_node);
+        // Pods are read and not watched: what is bound to a silent node is marked when the node is looked at.
+        self.go(runner.watch(&caches.leases, NodeLifecycle::of_lease))
+    }
+
+    fn eviction(&self) -> JoinHandle<()> {
+        let caches = self.caches;
+        let controller = TaintEviction {
+            nodes: caches.nodes.clone(),
+            pods: caches.pods.clone(),
+            seen: Seen::default(),
+        };
+        let runner = self
+            .runner(controller)
+            .watch(&caches.nodes, TaintEviction::of_node);
+        self.go(runner.watch(&caches.pods, TaintEviction::of_pod))
+    }
+
+    fn ipam(&self, checked: &Checked) -> JoinHandle<()> {
+        let nodes = self.caches.nodes.clone();
+        let (cluster, node_prefix) = (checked.cluster_cidr, checked.node_prefix);
+        let runner = self
+            .runner(NodeIpam {
+                nodes,
+                cluster,
+                node_prefix,
+            })
+            .workers(1);
+        self.go(runner.watch(&self.caches.nodes, NodeIpam::of_node))
+    }
+
+    fn podgc(&self) -> JoinHandle<()> {
+        let caches = self.caches;
+        let controller = PodGarbage::new(caches.nodes.clone(), caches.pods.clone());
+        let runner = self.runner(controller).workers(1);
+        runner.queue().add(()); // from then on it wakes itself
+        self.go(runner
+            .watch(&caches.nodes, PodGarbage::of_node)
+            .watch(&caches.pods, |_, _| Vec::new()))
+    }
+
+    fn disruptions(&self) -> JoinHandle<()> {
+        let caches = self.caches;
+        let controller = Disruptions {
+            budgets: caches.budgets.clone(),
+            pods: caches.pods.clone(),
+            replica_sets: caches.replica_sets.clone(),
+            deployments: caches.deployments.clone(),
+        };
+        let runner = self
+            .runner(controller)
+            .watch(&caches.budgets, Disruptions::of_budget);
+        let runner = runner
+            .watch(&caches.pods, Disruptions::of_pod)
+            .watch(&caches.replica_sets, Disruptions::of_set);
+        self.go(runner.watch(&caches.deployments, Disruptions::of_deployment))
+    }
+}

@@ -1,0 +1,119 @@
+//! A queue worker for the two controllers whose steps need answers from the server (namespaces, garbage). Keys, back-off
+//! and leadership are as in `corten_client::runner`; only the step may wait. Not for anything that a plan can say.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use corten_base::shutdown::Shutdown;
+use corten_base::tasks::{TaskKind, spawn};
+use corten_client::cache::{Cache, Change};
+use corten_client::leader::Leadership;
+use corten_client::object::Cached;
+use corten_client::queue::{Key, Taken, WorkQueue};
+
+/// What became of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing is left to do until something changes.
+    Done,
+    /// Something is under way that no watch tells: look again after a growing wait.
+    Again,
+}
+
+/// Something that works on keys with calls to the server.
+pub trait Work: Send + Sync + 'static {
+    /// What one step is about.
+    type Key: Key;
+
+    /// For logs.
+    fn name(&self) -> &'static str;
+
+    /// Does one step.
+    fn step(&self, key: Self::Key) -> impl Future<Output = corten_client::Result<Step>> + Send;
+}
+
+/// Takes keys with `workers` tasks until shutdown, while leading.
+pub async fn run<W: Work>(
+    work: Arc<W>,
+    queue: WorkQueue<W::Key>,
+    workers: usize,
+    leadership: Leadership,
+    shutdown: Shutdown,
+) {
+    let tasks: Vec<_> = (0..workers)
+        .map(|_| {
+            let (work, queue) = (Arc::clone(&work), queue.clone());
+            let (leadership, shutdown) = (leadership.clone(), shutdown.clone());
+            spawn("controller-worker", TaskKind::Critical, async move {
+                take_keys(&*work, &queue, &leadership, &shutdown).await;
+            })
+        })
+        .collect();
+    shutdown.wait().await;
+    queue.close();
+    futures::future::join_all(tasks).await;
+}
+
+async fn take_keys<W: Work>(
+    work: &W,
+    queue: &WorkQueue<W::Key>,
+    leadership: &Leadership,
+    shutdown: &Shutdown,
+) {
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.wait() => return,
+            () = leadership.wait_leading() => {}
+        }
+        let Some(taken) = queue.take().await else {
+            return;
+        };
+        if !leadership.is_leading() {
+            queue.add(taken.key().clone());
+            continue;
+        }
+        step(work, taken).await;
+    }
+}
+
+async fn step<W: Work>(work: &W, taken: Taken<W::Key>) {
+    let key = taken.key().clone();
+    match work.step(key.clone()).await {
+        Ok(Step::Done) => taken.succeeded(),
+        Ok(Step::Again) => {
+            taken.failed();
+        }
+        Err(error) => {
+            let delay = taken.failed();
+            if error.is_conflict() || error.is_not_found() {
+                tracing::debug!(controller = work.name(), ?key, %error, ?delay, "lost a race, again");
+            } else {
+                tracing::warn!(controller = work.name(), ?key, %error, ?delay, "failed, again");
+            }
+        }
+    }
+}
+
+/// Adds the keys that each change of a cache wakes, until shutdown.
+pub fn feed<T: Cached, K: Key>(
+    cache: &Cache<T>,
+    queue: &WorkQueue<K>,
+    shutdown: &Shutdown,
+    keys: impl Fn(&Change<T>) -> Vec<K> + Send + Sync + 'static,
+) {
+    let (mut changes, queue, shutdown) = (cache.subscribe(), queue.clone(), shutdown.clone());
+    spawn("controller-feed", TaskKind::Critical, async move {
+        loop {
+            let change = tokio::select! {
+                biased;
+                () = shutdown.wait() => return,
+                change = changes.next() => change, // cancel-safe
+            };
+            let Some(change) = change else { return };
+            for key in keys(&change) {
+                queue.add(key);
+            }
+        }
+    });
+}
