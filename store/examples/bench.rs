@@ -57,13 +57,24 @@ async fn main() -> anyhow::Result<()> {
     let mut channels = Vec::new();
     for i in 0..args.conns.max(1) {
         let endpoint = args.endpoints[i % args.endpoints.len()].clone();
-        channels.push(Endpoint::from_shared(endpoint)?.tcp_nodelay(true).connect().await?);
+        channels.push(
+            Endpoint::from_shared(endpoint)?
+                .tcp_nodelay(true)
+                .connect()
+                .await?,
+        );
     }
     let next = Arc::new(AtomicU64::new(0));
     let began = Instant::now();
     let clients = (0..args.clients).map(|i| {
-        let (args, channel, next) = (args.clone(), channels[i % channels.len()].clone(), Arc::clone(&next));
-        spawn("client", TaskKind::Background, async move { client(&args, channel, &next).await })
+        let (args, channel, next) = (
+            args.clone(),
+            channels[i % channels.len()].clone(),
+            Arc::clone(&next),
+        );
+        spawn("client", TaskKind::Background, async move {
+            client(&args, channel, &next).await
+        })
     });
     let clients: Vec<_> = clients.collect();
     let mut latencies = Vec::new();
@@ -77,9 +88,17 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn client(args: &Args, channel: Channel, next: &AtomicU64) -> anyhow::Result<(Vec<Duration>, u64)> {
+async fn client(
+    args: &Args,
+    channel: Channel,
+    next: &AtomicU64,
+) -> anyhow::Result<(Vec<Duration>, u64)> {
     let mut kv = KvClient::new(channel.clone());
-    let mut alive = if args.op == Op::KeepAlive { Some(KeepAlive::open(channel).await?) } else { None };
+    let mut alive = if args.op == Op::KeepAlive {
+        Some(KeepAlive::open(channel).await?)
+    } else {
+        None
+    };
     let value = bytes::Bytes::from(vec![b'x'; args.val_size]);
     let (mut times, mut failed) = (Vec::new(), 0);
     loop {
@@ -93,15 +112,29 @@ async fn client(args: &Args, channel: Channel, next: &AtomicU64) -> anyhow::Resu
         let ok = match (args.op, &mut alive) {
             (Op::KeepAlive, Some(alive)) => alive.renew().await.is_ok(),
             (Op::Put, _) => {
-                let request = etcd::PutRequest { key: key.into(), value: value.clone(), ..Default::default() };
+                let request = etcd::PutRequest {
+                    key: key.into(),
+                    value: value.clone(),
+                    ..Default::default()
+                };
                 kv.put(request).await.is_ok()
             }
             (op, _) => {
                 let serializable = op == Op::GetSerializable;
-                kv.range(etcd::RangeRequest { key: key.into(), serializable, ..Default::default() }).await.is_ok()
+                kv.range(etcd::RangeRequest {
+                    key: key.into(),
+                    serializable,
+                    ..Default::default()
+                })
+                .await
+                .is_ok()
             }
         };
-        if ok { times.push(began.elapsed()) } else { failed += 1 }
+        if ok {
+            times.push(began.elapsed())
+        } else {
+            failed += 1
+        }
     }
 }
 
@@ -115,17 +148,27 @@ struct KeepAlive {
 impl KeepAlive {
     async fn open(channel: Channel) -> anyhow::Result<Self> {
         let mut lease = LeaseClient::new(channel);
-        let id = lease.lease_grant(etcd::LeaseGrantRequest { ttl: 600, id: 0 }).await?.into_inner().id;
+        let id = lease
+            .lease_grant(etcd::LeaseGrantRequest { ttl: 600, id: 0 })
+            .await?
+            .into_inner()
+            .id;
         let (requests, stream) = tokio::sync::mpsc::channel(1);
         requests.send(etcd::LeaseKeepAliveRequest { id }).await?;
         let stream = tokio_stream::wrappers::ReceiverStream::new(stream);
         let mut answers = lease.lease_keep_alive(stream).await?.into_inner();
         answers.message().await?;
-        Ok(Self { id, requests, answers })
+        Ok(Self {
+            id,
+            requests,
+            answers,
+        })
     }
 
     async fn renew(&mut self) -> anyhow::Result<()> {
-        self.requests.send(etcd::LeaseKeepAliveRequest { id: self.id }).await?;
+        self.requests
+            .send(etcd::LeaseKeepAliveRequest { id: self.id })
+            .await?;
         self.answers.message().await?;
         Ok(())
     }
@@ -136,7 +179,10 @@ fn report(args: &Args, took: Duration, mut latencies: Vec<Duration>, failures: u
     latencies.sort_unstable();
     let at = |part: f64| {
         let place = (latencies.len() as f64 * part) as usize;
-        latencies.get(place.min(latencies.len().saturating_sub(1))).copied().unwrap_or_default()
+        latencies
+            .get(place.min(latencies.len().saturating_sub(1)))
+            .copied()
+            .unwrap_or_default()
     };
     println!(
         "{:?} clients={} conns={} n={} failed={failures} rate={:.0}/s p50={:.2?} p90={:.2?} p99={:.2?} max={:.2?}",

@@ -20,7 +20,11 @@ pub struct Config {
     #[arg(long, default_value = "default", env = "CORTEN_STORE_NAME")]
     pub name: String,
     /// Folder of this member's log and state.
-    #[arg(long, default_value = "/var/lib/corten/store", env = "CORTEN_STORE_DATA_DIR")]
+    #[arg(
+        long,
+        default_value = "/var/lib/corten/store",
+        env = "CORTEN_STORE_DATA_DIR"
+    )]
     pub data_dir: PathBuf,
     /// Where to serve clients: http://, https:// or unix:///path. May be empty when embedded.
     #[arg(long, value_delimiter = ',', default_value = "http://127.0.0.1:2379")]
@@ -154,11 +158,20 @@ pub(crate) struct ServerFiles {
 impl Config {
     /// A member for one process, which serves nobody but its own process and loopback peers.
     pub fn embedded(data_dir: impl Into<PathBuf>) -> Self {
-        Self { data_dir: data_dir.into(), listen_client_urls: Vec::new(), listen_peer_urls: Vec::new(), ..Self::default() }
+        Self {
+            data_dir: data_dir.into(),
+            listen_client_urls: Vec::new(),
+            listen_peer_urls: Vec::new(),
+            ..Self::default()
+        }
     }
 
     /// What was given on the command line or in the environment wins over the file.
-    pub fn merge(file: Self, flags: Self, given: &clap::ArgMatches) -> Result<Self, serde_json::Error> {
+    pub fn merge(
+        file: Self,
+        flags: Self,
+        given: &clap::ArgMatches,
+    ) -> Result<Self, serde_json::Error> {
         let mut merged = serde_json::to_value(file)?;
         let flags = serde_json::to_value(flags)?;
         if let (Some(merged), Some(flags)) = (merged.as_object_mut(), flags.as_object()) {
@@ -182,7 +195,11 @@ impl Config {
         let listen_client = parse_all(&self.listen_client_urls, &mut faults);
         let listen_peer = parse_all(&self.listen_peer_urls, &mut faults);
         let default_to = |given: &[String], listen: &[String]| {
-            if given.is_empty() { listen.to_vec() } else { given.to_vec() }
+            if given.is_empty() {
+                listen.to_vec()
+            } else {
+                given.to_vec()
+            }
         };
         let advertise_client = default_to(&self.advertise_client_urls, &self.listen_client_urls);
         let advertise_peer = default_to(&self.initial_advertise_peer_urls, &self.listen_peer_urls);
@@ -190,10 +207,15 @@ impl Config {
         let client_tls = self.client_tls(&listen_client, &mut faults);
         let peer_tls = self.peer_tls(&listen_peer, &cluster, &mut faults);
         if self.heartbeat_interval == 0 || self.election_timeout < 4 * self.heartbeat_interval {
-            faults.push("--election-timeout must be at least four times --heartbeat-interval".to_owned());
+            faults.push(
+                "--election-timeout must be at least four times --heartbeat-interval".to_owned(),
+            );
         }
         if self.name.is_empty() || self.name.contains(['=', ',']) {
-            faults.push(format!("--name {:?} must not be empty or hold '=' or ','", self.name));
+            faults.push(format!(
+                "--name {:?} must not be empty or hold '=' or ','",
+                self.name
+            ));
         }
         if !faults.is_empty() {
             return Err(ConfigError(faults));
@@ -212,7 +234,11 @@ impl Config {
         })
     }
 
-    fn parse_cluster(&self, own: &[String], faults: &mut Vec<String>) -> BTreeMap<String, Vec<String>> {
+    fn parse_cluster(
+        &self,
+        own: &[String],
+        faults: &mut Vec<String>,
+    ) -> BTreeMap<String, Vec<String>> {
         let mut cluster: BTreeMap<String, Vec<String>> = BTreeMap::new();
         if self.initial_cluster.is_empty() {
             cluster.insert(self.name.clone(), own.to_vec());
@@ -221,16 +247,24 @@ impl Config {
         for part in self.initial_cluster.split(',') {
             match part.split_once('=') {
                 Some((name, url)) if !name.is_empty() => match PeerUrl::parse(url) {
-                    Ok(_) => cluster.entry(name.to_owned()).or_default().push(url.to_owned()),
+                    Ok(_) => cluster
+                        .entry(name.to_owned())
+                        .or_default()
+                        .push(url.to_owned()),
                     Err(error) => faults.push(format!("--initial-cluster: {error}")),
                 },
                 _ => faults.push(format!("--initial-cluster: {part:?} is not name=url")),
             }
         }
         match cluster.get(&self.name) {
-            None => faults.push(format!("--initial-cluster does not list this member, {:?}", self.name)),
+            None => faults.push(format!(
+                "--initial-cluster does not list this member, {:?}",
+                self.name
+            )),
             Some(listed) if listed != own => {
-                faults.push(format!("--initial-cluster lists {listed:?} for this member, which advertises {own:?}"));
+                faults.push(format!(
+                    "--initial-cluster lists {listed:?} for this member, which advertises {own:?}"
+                ));
             }
             Some(_) => {}
         }
@@ -238,14 +272,23 @@ impl Config {
     }
 
     fn client_tls(&self, listen: &[Listen], faults: &mut Vec<String>) -> Option<ServerFiles> {
-        let wanted = listen.iter().any(|listen| matches!(listen, Listen::Tcp { tls: true, .. }));
+        let wanted = listen
+            .iter()
+            .any(|listen| matches!(listen, Listen::Tcp { tls: true, .. }));
         match (&self.cert_file, &self.key_file) {
             (Some(cert), Some(key)) => {
                 let ca = self.trusted_ca_file.clone();
                 let require_client = ca.is_some();
                 // Without an authority the field is not looked at.
-                let files = TlsFiles { ca: ca.unwrap_or_default(), cert: cert.clone(), key: key.clone() };
-                Some(ServerFiles { files, require_client })
+                let files = TlsFiles {
+                    ca: ca.unwrap_or_default(),
+                    cert: cert.clone(),
+                    key: key.clone(),
+                };
+                Some(ServerFiles {
+                    files,
+                    require_client,
+                })
             }
             (None, None) => {
                 if wanted {
@@ -266,12 +309,23 @@ impl Config {
         cluster: &BTreeMap<String, Vec<String>>,
         faults: &mut Vec<String>,
     ) -> Option<TlsFiles> {
-        let wanted = listen.iter().any(|listen| matches!(listen, Listen::Tcp { tls: true, .. }))
-            || cluster.values().flatten().any(|url| url.starts_with("https:"));
-        match (&self.peer_cert_file, &self.peer_key_file, &self.peer_trusted_ca_file) {
-            (Some(cert), Some(key), Some(ca)) => {
-                Some(TlsFiles { ca: ca.clone(), cert: cert.clone(), key: key.clone() })
-            }
+        let wanted = listen
+            .iter()
+            .any(|listen| matches!(listen, Listen::Tcp { tls: true, .. }))
+            || cluster
+                .values()
+                .flatten()
+                .any(|url| url.starts_with("https:"));
+        match (
+            &self.peer_cert_file,
+            &self.peer_key_file,
+            &self.peer_trusted_ca_file,
+        ) {
+            (Some(cert), Some(key), Some(ca)) => Some(TlsFiles {
+                ca: ca.clone(),
+                cert: cert.clone(),
+                key: key.clone(),
+            }),
             (None, None, None) => {
                 if wanted {
                     let flags = "--peer-cert-file, --peer-key-file and --peer-trusted-ca-file";
@@ -295,7 +349,11 @@ fn parse_all(urls: &[String], faults: &mut Vec<String>) -> Vec<Listen> {
             continue;
         }
         match PeerUrl::parse(url) {
-            Ok(url) => parsed.push(Listen::Tcp { tls: url.tls, host: url.host, port: url.port }),
+            Ok(url) => parsed.push(Listen::Tcp {
+                tls: url.tls,
+                host: url.host,
+                port: url.port,
+            }),
             Err(error) => faults.push(error.to_string()),
         }
     }

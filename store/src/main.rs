@@ -32,7 +32,10 @@ fn main() -> ExitCode {
         Err(error) => {
             tracing::error!("{error:#}");
             // Also when logging is not up yet.
-            #[expect(clippy::print_stderr, reason = "the last word of a process that cannot go on")]
+            #[expect(
+                clippy::print_stderr,
+                reason = "the last word of a process that cannot go on"
+            )]
             {
                 eprintln!("corten-store: {error:#}");
             }
@@ -53,7 +56,9 @@ fn run() -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let _guard = telemetry::init(&args.telemetry, "corten-store")?;
         let shutdown = Shutdown::new();

@@ -12,17 +12,17 @@
 //! anyone hears of it; the state machine's tables may lag behind the log on disk, never the other way round past a
 //! purge.
 
-pub(crate) mod types;
-pub(crate) mod codec;
-pub(crate) mod wal;
-pub(crate) mod log_store;
-pub(crate) mod snapshot;
 pub(crate) mod applied;
-pub(crate) mod machine;
-pub(crate) mod state_machine;
-pub(crate) mod network;
+pub(crate) mod codec;
 pub(crate) mod forward;
-pub(crate) mod read;
 pub(crate) mod identity;
+pub(crate) mod log_store;
+pub(crate) mod machine;
 pub(crate) mod member;
+pub(crate) mod network;
+pub(crate) mod read;
 pub(crate) mod replica;
+pub(crate) mod snapshot;
+pub(crate) mod state_machine;
+pub(crate) mod types;
+pub(crate) mod wal;

@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use corten_store_core::backend::{Backend, BackendError, Batch, Cursor, Keyspace, Read, Result, Size};
+use corten_store_core::backend::{
+    Backend, BackendError, Batch, Cursor, Keyspace, Read, Result, Size,
+};
 use parking_lot::RwLock;
 
 use crate::raft::snapshot::{SnapshotDir, sync_dir};
@@ -59,7 +61,11 @@ impl Rocks {
         };
         delete_others(dir, number).map_err(io_failed("clear old state folders"))?;
         let live = Live::open(&state_path(dir, number), number, &options)?;
-        Ok(Self { dir: dir.to_owned(), options, live: RwLock::new(Arc::new(live)) })
+        Ok(Self {
+            dir: dir.to_owned(),
+            options,
+            live: RwLock::new(Arc::new(live)),
+        })
     }
 
     fn live(&self) -> Arc<Live> {
@@ -86,7 +92,9 @@ impl Rocks {
         let path = state_path(&self.dir, number);
         let what = "install a snapshot";
         match std::fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(BackendError::new(what, error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(BackendError::new(what, error));
+            }
             _ => {}
         }
         std::fs::rename(snapshot.path(), &path).map_err(io_failed(what))?;
@@ -106,7 +114,12 @@ impl Read for Rocks {
         self.live().get(space, key)
     }
 
-    fn scan(&self, space: Keyspace, from: &[u8], to: Option<&[u8]>) -> Result<Box<dyn Cursor + '_>> {
+    fn scan(
+        &self,
+        space: Keyspace,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> Result<Box<dyn Cursor + '_>> {
         let cursor = View::newest(self.live()).into_cursor(space, from, to)?;
         Ok(Box::new(cursor))
     }
@@ -132,11 +145,9 @@ fn state_path(dir: &Path, number: u64) -> PathBuf {
 
 fn current(dir: &Path) -> io::Result<Option<u64>> {
     match std::fs::read_to_string(dir.join(CURRENT)) {
-        Ok(text) => text
-            .trim()
-            .parse()
-            .map(Some)
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("CURRENT says {text:?}"))),
+        Ok(text) => text.trim().parse().map(Some).map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("CURRENT says {text:?}"))
+        }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
@@ -156,7 +167,9 @@ fn delete_others(dir: &Path, keep: u64) -> io::Result<()> {
     for item in std::fs::read_dir(dir)? {
         let item = item?;
         let name = item.file_name();
-        let number = name.to_str().and_then(|name| name.strip_prefix(STATE_PREFIX)?.parse::<u64>().ok());
+        let number = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(STATE_PREFIX)?.parse::<u64>().ok());
         if number.is_some_and(|number| number != keep) {
             std::fs::remove_dir_all(item.path())?;
         }

@@ -81,7 +81,10 @@ pub struct Store {
 
 impl Store {
     /// Checks the configuration and binds its addresses.
-    #[expect(clippy::unused_async, reason = "binding needs the runtime, and may come to need a wait")]
+    #[expect(
+        clippy::unused_async,
+        reason = "binding needs the runtime, and may come to need a wait"
+    )]
     pub async fn build(config: Config) -> Result<Store, StoreError> {
         corten_base::tls::install_provider();
         let settings = config.check()?;
@@ -99,16 +102,19 @@ impl Store {
     pub fn channel(&self) -> Channel {
         let sender = self.in_process.0.clone();
         // The name is never resolved.
-        Endpoint::from_static("http://store.invalid").connect_with_connector_lazy(tower::service_fn(
-            move |_: http::Uri| {
+        Endpoint::from_static("http://store.invalid").connect_with_connector_lazy(
+            tower::service_fn(move |_: http::Uri| {
                 let sender = sender.clone();
                 async move {
                     let (ours, theirs) = tokio::io::duplex(IN_PROCESS_BUFFER);
-                    sender.send(theirs).await.map_err(|_| std::io::Error::other("the store has stopped"))?;
+                    sender
+                        .send(theirs)
+                        .await
+                        .map_err(|_| std::io::Error::other("the store has stopped"))?;
                     Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(ours))
                 }
-            },
-        ))
+            }),
+        )
     }
 
     /// The admin face, to mount on another port or to add checks to.
@@ -123,12 +129,20 @@ impl Store {
 
     /// Works until `shutdown`, or until the storage fails.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), StoreError> {
-        let Store { settings, clients, peers, in_process, admin } = self;
+        let Store {
+            settings,
+            clients,
+            peers,
+            in_process,
+            admin,
+        } = self;
         admin.readiness().set("raft", Err("starting".to_owned()));
         let background = Shutdown::new();
         if let Some(address) = &settings.config.listen_metrics {
             let address = address.parse().map_err(|_| {
-                ConfigError(vec![format!("--listen-metrics {address:?} is not an address and port")])
+                ConfigError(vec![format!(
+                    "--listen-metrics {address:?} is not an address and port"
+                )])
             })?;
             admin.serve(address, None, background.clone()).await?;
         }
@@ -163,18 +177,27 @@ impl Store {
 
 fn ready_when_led(admin: &AdminServer, member: &Arc<Member>) {
     let member = Arc::downgrade(member);
-    admin.readiness().check("raft", move || match member.upgrade() {
-        Some(member) if member.leader().is_some() => Ok(()),
-        Some(_) => Err("no leader".to_owned()),
-        None => Err("stopped".to_owned()),
-    });
+    admin
+        .readiness()
+        .check("raft", move || match member.upgrade() {
+            Some(member) if member.leader().is_some() => Ok(()),
+            Some(_) => Err("no leader".to_owned()),
+            None => Err("stopped".to_owned()),
+        });
 }
 
 /// Waits until this member's state is at least what it was before the restart, so that no reader sees time run
 /// backwards. Without a quorum that cannot be known: reads that ask for no agreement are then served all the same.
 async fn recover(member: &Arc<Member>) {
-    if member.raft().wait_for_recovery(Some(RECOVERY)).await.is_err() {
-        tracing::warn!("no quorum yet: reads without agreement may be older than before the restart");
+    if member
+        .raft()
+        .wait_for_recovery(Some(RECOVERY))
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            "no quorum yet: reads without agreement may be older than before the restart"
+        );
     }
 }
 
@@ -182,7 +205,12 @@ async fn recover(member: &Arc<Member>) {
 async fn consensus_failed(member: &Arc<Member>) -> String {
     let mut metrics = member.raft().metrics();
     loop {
-        let failed = metrics.borrow_and_update().running_state.as_ref().err().map(ToString::to_string);
+        let failed = metrics
+            .borrow_and_update()
+            .running_state
+            .as_ref()
+            .err()
+            .map(ToString::to_string);
         if let Some(error) = failed {
             return error;
         }
@@ -198,21 +226,31 @@ async fn hand_over(member: &Arc<Member>) {
         return;
     }
     if let Some(target) = member.best_successor()
-        && tokio::time::timeout(HANDOVER, member.move_leader(target.0)).await.is_err()
+        && tokio::time::timeout(HANDOVER, member.move_leader(target.0))
+            .await
+            .is_err()
     {
         tracing::info!(to = %target, "the leadership was not handed over in time");
     }
 }
 
 async fn stop(started: Started, background: &Shutdown) {
-    let Started { member, apply, peers, wal } = started;
+    let Started {
+        member,
+        apply,
+        peers,
+        wal,
+    } = started;
     if let Err(error) = member.raft().shutdown().await {
         tracing::warn!(%error, "consensus did not stop in order");
     }
     background.trigger();
     peers.join(DRAIN).await;
     drop(member);
-    if tokio::task::spawn_blocking(move || wal.close()).await.is_err() {
+    if tokio::task::spawn_blocking(move || wal.close())
+        .await
+        .is_err()
+    {
         tracing::warn!("the log was not closed in order");
     }
     // The apply thread flushes the state when the last handle is gone.
@@ -228,9 +266,16 @@ pub(crate) struct Serving(Vec<tokio::task::JoinHandle<()>>);
 impl Serving {
     /// Waits for the servers to drain, then cuts those that have not.
     async fn join(self, limit: Duration) {
-        let cut: Vec<_> = self.0.iter().map(tokio::task::JoinHandle::abort_handle).collect();
+        let cut: Vec<_> = self
+            .0
+            .iter()
+            .map(tokio::task::JoinHandle::abort_handle)
+            .collect();
         // A panic was logged by the task itself.
-        if tokio::time::timeout(limit, futures::future::join_all(self.0)).await.is_err() {
+        if tokio::time::timeout(limit, futures::future::join_all(self.0))
+            .await
+            .is_err()
+        {
             tracing::debug!("connections were cut after the drain time");
             cut.iter().for_each(tokio::task::AbortHandle::abort);
         }

@@ -59,14 +59,24 @@ pub(crate) struct Stamp {
 
 impl Stamp {
     fn new(cluster: u64, target: MemberId) -> Self {
-        Self { cluster: cluster.into(), target: target.0.into() }
+        Self {
+            cluster: cluster.into(),
+            target: target.0.into(),
+        }
     }
 }
 
 impl Interceptor for Stamp {
-    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
-        request.metadata_mut().insert(CLUSTER_KEY, self.cluster.clone());
-        request.metadata_mut().insert(TARGET_KEY, self.target.clone());
+    fn call(
+        &mut self,
+        mut request: tonic::Request<()>,
+    ) -> Result<tonic::Request<()>, tonic::Status> {
+        request
+            .metadata_mut()
+            .insert(CLUSTER_KEY, self.cluster.clone());
+        request
+            .metadata_mut()
+            .insert(TARGET_KEY, self.target.clone());
         Ok(request)
     }
 }
@@ -80,7 +90,11 @@ pub(crate) struct Peers {
 
 impl Peers {
     pub(crate) fn new(cluster: u64, tls: Option<Arc<rustls::ClientConfig>>) -> Self {
-        Self { cluster, tls: tls.map(with_http2), clients: Mutex::default() }
+        Self {
+            cluster,
+            tls: tls.map(with_http2),
+            clients: Mutex::default(),
+        }
     }
 
     /// The shared client for `target`; a member that moved gets a new connection.
@@ -150,10 +164,14 @@ async fn dial_one(url: &str, tls: Option<Arc<rustls::ClientConfig>>) -> io::Resu
     if !address.tls {
         return Ok(Stream::Plain(tcp));
     }
-    let config = tls.ok_or_else(|| io::Error::other(format!("{url} needs TLS files and none are configured")))?;
+    let config = tls.ok_or_else(|| {
+        io::Error::other(format!("{url} needs TLS files and none are configured"))
+    })?;
     let name = rustls::pki_types::ServerName::try_from(address.host)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-    let stream = tokio_rustls::TlsConnector::from(config).connect(name, tcp).await?;
+    let stream = tokio_rustls::TlsConnector::from(config)
+        .connect(name, tcp)
+        .await?;
     Ok(Stream::Tls(Box::new(stream)))
 }
 
@@ -168,7 +186,8 @@ pub(crate) struct PeerUrl {
 impl PeerUrl {
     /// Accepts `http://host:port` and `https://host:port`, with nothing after.
     pub(crate) fn parse(url: &str) -> io::Result<PeerUrl> {
-        let refuse = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("URL {url:?}: {why}"));
+        let refuse =
+            |why: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("URL {url:?}: {why}"));
         let uri: Uri = url.parse().map_err(|_| refuse("not a URL"))?;
         let tls = match uri.scheme_str() {
             Some("https") => true,
@@ -179,7 +198,10 @@ impl PeerUrl {
             return Err(refuse("must end after the port"));
         }
         let host = uri.host().ok_or_else(|| refuse("no host"))?;
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
         let port = uri.port_u16().ok_or_else(|| refuse("no port"))?;
         Ok(PeerUrl { tls, host, port })
     }
@@ -203,7 +225,11 @@ mod stream_io {
     use super::Stream;
 
     impl AsyncRead for Stream {
-        fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
             match self.get_mut() {
                 Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
                 Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -212,7 +238,11 @@ mod stream_io {
     }
 
     impl AsyncWrite for Stream {
-        fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
             match self.get_mut() {
                 Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
                 Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
@@ -260,8 +290,18 @@ mod tests {
     #[test]
     fn urls_are_taken_apart_or_refused() {
         let url = PeerUrl::parse("https://10.0.0.1:2380").expect("valid");
-        assert_eq!(url, PeerUrl { tls: true, host: "10.0.0.1".to_owned(), port: 2380 });
-        assert_eq!(PeerUrl::parse("http://[::1]:80").expect("valid").host, "::1");
+        assert_eq!(
+            url,
+            PeerUrl {
+                tls: true,
+                host: "10.0.0.1".to_owned(),
+                port: 2380
+            }
+        );
+        assert_eq!(
+            PeerUrl::parse("http://[::1]:80").expect("valid").host,
+            "::1"
+        );
         for bad in ["10.0.0.1:2380", "ftp://a:1", "http://a", "http://a:1/x", ""] {
             assert!(PeerUrl::parse(bad).is_err(), "{bad}");
         }

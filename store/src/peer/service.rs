@@ -46,11 +46,19 @@ impl PeerService {
 
     /// Refuses calls of another cluster, and calls meant for a member that lived at this address before.
     fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        let expected = [(CLUSTER_KEY, self.member.cluster_id()), (TARGET_KEY, self.member.id().0)];
+        let expected = [
+            (CLUSTER_KEY, self.member.cluster_id()),
+            (TARGET_KEY, self.member.id().0),
+        ];
         for (key, expected) in expected {
-            let got = request.metadata().get(key).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+            let got = request
+                .metadata()
+                .get(key)
+                .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
             if got != Some(expected) {
-                return Err(Status::failed_precondition(format!("{key} is {got:?}, here it is {expected}")));
+                return Err(Status::failed_precondition(format!(
+                    "{key} is {got:?}, here it is {expected}"
+                )));
             }
         }
         Ok(())
@@ -77,38 +85,72 @@ impl Peer for PeerService {
         self.check(&request)?;
         // A broken stream and a message that does not parse both end the input; the leader opens a new one.
         let input = request.into_inner().map(|message| match message {
-            Ok(message) => codec::append_request(message).map_err(|error| tracing::warn!(%error, "bad append")).ok(),
+            Ok(message) => codec::append_request(message)
+                .map_err(|error| tracing::warn!(%error, "bad append"))
+                .ok(),
             Err(status) => {
                 tracing::debug!(%status, "append stream ended");
                 None
             }
         });
-        let input = input.take_while(|message| std::future::ready(message.is_some())).filter_map(std::future::ready);
-        let results = self.member.raft().stream_append(input).map(|result| match result {
-            Ok(result) => Ok(codec::append_result_to_pb(&result)),
-            Err(fatal) => Err(stopped(fatal)),
-        });
+        let input = input
+            .take_while(|message| std::future::ready(message.is_some()))
+            .filter_map(std::future::ready);
+        let results = self
+            .member
+            .raft()
+            .stream_append(input)
+            .map(|result| match result {
+                Ok(result) => Ok(codec::append_result_to_pb(&result)),
+                Err(fatal) => Err(stopped(fatal)),
+            });
         Ok(Response::new(Box::pin(results)))
     }
 
-    async fn heartbeat(&self, request: Request<pb::AppendRequest>) -> Result<Response<pb::AppendResponse>, Status> {
+    async fn heartbeat(
+        &self,
+        request: Request<pb::AppendRequest>,
+    ) -> Result<Response<pb::AppendResponse>, Status> {
         self.check(&request)?;
         let message = codec::append_request(request.into_inner()).map_err(bad)?;
         let prev = message.prev_log_id;
         let last = message.entries.last().map(|entry| entry.log_id).or(prev);
-        let answer = self.member.raft().append_entries(message).await.map_err(stopped)?;
-        Ok(Response::new(codec::append_result_to_pb(&answer.into_stream_result(prev, last))))
+        let answer = self
+            .member
+            .raft()
+            .append_entries(message)
+            .await
+            .map_err(stopped)?;
+        Ok(Response::new(codec::append_result_to_pb(
+            &answer.into_stream_result(prev, last),
+        )))
     }
 
-    async fn request_vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
+    async fn request_vote(
+        &self,
+        request: Request<pb::VoteRequest>,
+    ) -> Result<Response<pb::VoteResponse>, Status> {
         self.check(&request)?;
-        let answer = self.member.raft().vote(vote_request(&request.into_inner())?).await.map_err(stopped)?;
+        let answer = self
+            .member
+            .raft()
+            .vote(vote_request(&request.into_inner())?)
+            .await
+            .map_err(stopped)?;
         Ok(Response::new(vote_response(&answer)))
     }
 
-    async fn pre_vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
+    async fn pre_vote(
+        &self,
+        request: Request<pb::VoteRequest>,
+    ) -> Result<Response<pb::VoteResponse>, Status> {
         self.check(&request)?;
-        let answer = self.member.raft().pre_vote(vote_request(&request.into_inner())?).await.map_err(stopped)?;
+        let answer = self
+            .member
+            .raft()
+            .pre_vote(vote_request(&request.into_inner())?)
+            .await
+            .map_err(stopped)?;
         Ok(Response::new(vote_response(&answer)))
     }
 
@@ -118,9 +160,19 @@ impl Peer for PeerService {
     ) -> Result<Response<pb::SnapshotResponse>, Status> {
         self.check(&request)?;
         let received = transfer::receive(request.into_inner(), self.member.incoming_dir()).await?;
-        let snapshot = openraft::Snapshot { meta: received.meta, snapshot: received.dir };
-        let answer = self.member.raft().install_full_snapshot(received.vote, snapshot).await.map_err(stopped)?;
-        Ok(Response::new(pb::SnapshotResponse { vote: Some(codec::vote_to_pb(&answer.vote)) }))
+        let snapshot = openraft::Snapshot {
+            meta: received.meta,
+            snapshot: received.dir,
+        };
+        let answer = self
+            .member
+            .raft()
+            .install_full_snapshot(received.vote, snapshot)
+            .await
+            .map_err(stopped)?;
+        Ok(Response::new(pb::SnapshotResponse {
+            vote: Some(codec::vote_to_pb(&answer.vote)),
+        }))
     }
 
     async fn transfer_leader(
@@ -132,9 +184,21 @@ impl Peer for PeerService {
         let from = codec::required_vote(message.from_leader.as_ref()).map_err(bad)?;
         let last = message.last_log_id.as_ref().map(codec::log_id);
         let request = TransferLeaderRequest::<TypeConfig>::new(from, MemberId(message.to), last);
-        let answer = self.member.raft().handle_transfer_leader(request).await.map_err(stopped)?;
-        let reason = answer.as_ref().err().map(ToString::to_string).unwrap_or_default();
-        Ok(Response::new(pb::TransferLeaderResponse { accepted: answer.is_ok(), reason }))
+        let answer = self
+            .member
+            .raft()
+            .handle_transfer_leader(request)
+            .await
+            .map_err(stopped)?;
+        let reason = answer
+            .as_ref()
+            .err()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        Ok(Response::new(pb::TransferLeaderResponse {
+            accepted: answer.is_ok(),
+            reason,
+        }))
     }
 
     async fn forward(
@@ -143,13 +207,15 @@ impl Peer for PeerService {
     ) -> Result<Response<Self::ForwardStream>, Status> {
         self.check(&request)?;
         let (results, ready) = mpsc::channel(FORWARDED_MAX);
-        spawn("forwarded", TaskKind::Connection, take_forwarded(
-            Arc::clone(&self.member),
-            request.into_inner(),
-            results,
-        ));
+        spawn(
+            "forwarded",
+            TaskKind::Connection,
+            take_forwarded(Arc::clone(&self.member), request.into_inner(), results),
+        );
         let batches = ReceiverStream::new(ready).ready_chunks(RESULT_BATCH);
-        Ok(Response::new(Box::pin(batches.map(|results| Ok(pb::ForwardResponse { results })))))
+        Ok(Response::new(Box::pin(
+            batches.map(|results| Ok(pb::ForwardResponse { results })),
+        )))
     }
 
     async fn read_index(
@@ -159,7 +225,9 @@ impl Peer for PeerService {
         self.check(&request)?;
         let index = self.member.confirm_leadership().await;
         let log_id = index.map_err(|error| Status::unavailable(error.to_string()))?;
-        Ok(Response::new(pb::ReadIndexResponse { log_id: Some(codec::log_id_to_pb(&log_id)) }))
+        Ok(Response::new(pb::ReadIndexResponse {
+            log_id: Some(codec::log_id_to_pb(&log_id)),
+        }))
     }
 
     async fn lease_keep_alive(
@@ -167,8 +235,13 @@ impl Peer for PeerService {
         request: Request<pb::LeaseKeepAliveRequest>,
     ) -> Result<Response<pb::LeaseKeepAliveResponse>, Status> {
         self.check(&request)?;
-        let ttl = self.member.keep_alive_here(LeaseId(request.into_inner().id)).await?;
-        Ok(Response::new(pb::LeaseKeepAliveResponse { ttl: ttl.unwrap_or(0) }))
+        let ttl = self
+            .member
+            .keep_alive_here(LeaseId(request.into_inner().id))
+            .await?;
+        Ok(Response::new(pb::LeaseKeepAliveResponse {
+            ttl: ttl.unwrap_or(0),
+        }))
     }
 
     async fn lease_remaining(
@@ -176,7 +249,10 @@ impl Peer for PeerService {
         request: Request<pb::LeaseRemainingRequest>,
     ) -> Result<Response<pb::LeaseRemainingResponse>, Status> {
         self.check(&request)?;
-        let ttl = self.member.lease_ttl_here(LeaseId(request.into_inner().id)).await?;
+        let ttl = self
+            .member
+            .lease_ttl_here(LeaseId(request.into_inner().id))
+            .await?;
         Ok(Response::new(pb::LeaseRemainingResponse {
             found: ttl.is_some(),
             granted_ttl: ttl.map_or(0, |ttl| ttl.granted),
@@ -184,7 +260,10 @@ impl Peer for PeerService {
         }))
     }
 
-    async fn members(&self, request: Request<pb::MembersRequest>) -> Result<Response<pb::MembersResponse>, Status> {
+    async fn members(
+        &self,
+        request: Request<pb::MembersRequest>,
+    ) -> Result<Response<pb::MembersResponse>, Status> {
         // Asked by members that do not know the cluster yet; the answer holds nothing secret to a peer certificate.
         drop(request);
         Ok(Response::new(self.member.members_message()))
@@ -195,7 +274,10 @@ impl Peer for PeerService {
         request: Request<pb::ChangeMemberRequest>,
     ) -> Result<Response<pb::ChangeMemberResponse>, Status> {
         self.check(&request)?;
-        let change = request.into_inner().change.ok_or_else(|| Status::invalid_argument("no change"))?;
+        let change = request
+            .into_inner()
+            .change
+            .ok_or_else(|| Status::invalid_argument("no change"))?;
         Ok(Response::new(self.member.change_member_here(change).await?))
     }
 }
@@ -236,7 +318,11 @@ async fn take_forwarded(
                 let _ = sender.try_send(forwarded_result(id, result));
                 drop(slot);
             });
-            if member.propose_here(Command(forwarded.command), callback).await.is_err() {
+            if member
+                .propose_here(Command(forwarded.command), callback)
+                .await
+                .is_err()
+            {
                 return;
             }
         }
@@ -249,10 +335,17 @@ fn forwarded_result(id: u64, result: ClientWriteResult<TypeConfig>) -> pb::Forwa
     let (index, outcome) = match result {
         Ok(written) => {
             let reply = written.data.unwrap_or_default();
-            (written.log_id.index, Outcome::Response(Bytes::from(reply.encode_to_vec())))
+            (
+                written.log_id.index,
+                Outcome::Response(Bytes::from(reply.encode_to_vec())),
+            )
         }
         Err(ClientWriteError::ForwardToLeader(_)) => (0, Outcome::Failure(NotLeader.into())),
         Err(_) => (0, Outcome::Failure(UnknownOutcome.into())),
     };
-    pb::ForwardedResult { id, outcome: Some(outcome), index }
+    pb::ForwardedResult {
+        id,
+        outcome: Some(outcome),
+        index,
+    }
 }

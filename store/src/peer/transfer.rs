@@ -37,11 +37,14 @@ pub(crate) async fn send(
     // The receiver's refusal says more than the reader's "nobody listens".
     let answer = match (answer, reader.await) {
         (Err(status), Ok(Err(error))) if error.kind() != io::ErrorKind::BrokenPipe => {
-            return Err(Status::internal(format!("cannot read the snapshot: {error} ({status})")));
+            return Err(Status::internal(format!(
+                "cannot read the snapshot: {error} ({status})"
+            )));
         }
         (answer, _) => answer?,
     };
-    codec::required_vote(answer.into_inner().vote.as_ref()).map_err(|error| Status::internal(error.to_string()))
+    codec::required_vote(answer.into_inner().vote.as_ref())
+        .map_err(|error| Status::internal(error.to_string()))
 }
 
 fn read_parts(
@@ -58,7 +61,13 @@ fn read_parts(
     send(Part::Head(pb::SnapshotHead {
         vote: Some(codec::vote_to_pb(vote)),
         meta: Some(codec::snapshot_meta_to_pb(&snapshot.meta)),
-        files: files.iter().map(|(name, size)| pb::SnapshotFile { name: name.clone(), size: *size }).collect(),
+        files: files
+            .iter()
+            .map(|(name, size)| pb::SnapshotFile {
+                name: name.clone(),
+                size: *size,
+            })
+            .collect(),
     }))?;
     let mut file_crc32c = Vec::with_capacity(files.len());
     for (number, (name, size)) in files.iter().enumerate() {
@@ -66,7 +75,9 @@ fn read_parts(
         let mut crc = 0;
         let mut offset = 0;
         while offset < *size {
-            let len = usize::try_from(*size - offset).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+            let len = usize::try_from(*size - offset)
+                .unwrap_or(CHUNK_BYTES)
+                .min(CHUNK_BYTES);
             let mut data = vec![0; len];
             file.read_exact(&mut data)?;
             crc = crc32c::crc32c_append(crc, &data);
@@ -91,14 +102,18 @@ pub(crate) struct Received {
 }
 
 /// Receives a snapshot into a fresh folder under `parent`.
-pub(crate) async fn receive(mut stream: Streaming<pb::SnapshotRequest>, parent: &Path) -> Result<Received, Status> {
+pub(crate) async fn receive(
+    mut stream: Streaming<pb::SnapshotRequest>,
+    parent: &Path,
+) -> Result<Received, Status> {
     let head = match stream.message().await?.and_then(|message| message.part) {
         Some(Part::Head(head)) => head,
         _ => return Err(Status::invalid_argument("a snapshot begins with its head")),
     };
     let bad = |error: codec::CodecError| Status::invalid_argument(error.to_string());
     let vote = codec::required_vote(head.vote.as_ref()).map_err(bad)?;
-    let meta = codec::snapshot_meta(head.meta.as_ref().unwrap_or(&pb::SnapshotMeta::default())).map_err(bad)?;
+    let meta = codec::snapshot_meta(head.meta.as_ref().unwrap_or(&pb::SnapshotMeta::default()))
+        .map_err(bad)?;
     let dir = SnapshotDir::fresh(parent).map_err(disk)?;
     let (parts, queue) = mpsc::channel(CHUNKS_AHEAD);
     let target = dir.clone();
@@ -112,8 +127,12 @@ pub(crate) async fn receive(mut stream: Streaming<pb::SnapshotRequest>, parent: 
         }
         Ok::<(), Status>(())
     });
-    let written = writer.await.map_err(|error| Status::internal(error.to_string()))?;
-    feeder.await.map_err(|error| Status::internal(error.to_string()))??;
+    let written = writer
+        .await
+        .map_err(|error| Status::internal(error.to_string()))?;
+    feeder
+        .await
+        .map_err(|error| Status::internal(error.to_string()))??;
     written.map_err(disk)?;
     Ok(Received { vote, meta, dir })
 }
@@ -134,19 +153,29 @@ fn write_parts(
         if file.name.is_empty() || file.name.contains('/') || file.name.starts_with('.') {
             return Err(refuse(format!("file name {:?}", file.name)));
         }
-        open.push(Incoming { file: None, path: dir.path().join(&file.name), offset: 0, crc: 0 });
+        open.push(Incoming {
+            file: None,
+            path: dir.path().join(&file.name),
+            offset: 0,
+            crc: 0,
+        });
     }
     while let Some(message) = parts.blocking_recv() {
         match message.part {
             Some(Part::Chunk(chunk)) => {
-                let file = open.get_mut(chunk.file as usize).ok_or_else(|| refuse("unknown file".to_owned()))?;
+                let file = open
+                    .get_mut(chunk.file as usize)
+                    .ok_or_else(|| refuse("unknown file".to_owned()))?;
                 file.write(&chunk)?;
             }
             Some(Part::Tail(tail)) => return finish(files, open, &tail, dir.path()),
             Some(Part::Head(_)) | None => return Err(refuse("unexpected part".to_owned())),
         }
     }
-    Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the sender stopped before the end"))
+    Err(io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "the sender stopped before the end",
+    ))
 }
 
 /// A file as far as it has arrived.
@@ -160,7 +189,11 @@ struct Incoming {
 impl Incoming {
     fn write(&mut self, chunk: &pb::SnapshotChunk) -> io::Result<()> {
         if chunk.offset != self.offset || crc32c::crc32c(&chunk.data) != chunk.crc32c {
-            let why = format!("chunk at {} of {} is damaged", chunk.offset, self.path.display());
+            let why = format!(
+                "chunk at {} of {} is damaged",
+                chunk.offset,
+                self.path.display()
+            );
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
         let file = match &mut self.file {
@@ -191,7 +224,10 @@ fn finish(
         }
     }
     if tail.file_crc32c.len() != files.len() {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the tail does not match the head"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the tail does not match the head",
+        ));
     }
     sync_dir(dir)
 }

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use corten_proto::corten::store::v1 as pb;
 use openraft::{EntryPayload, Membership};
 
-use super::types::{Command, Entry, LogId, MemberId, Node, SnapshotMeta, StoredMembership, TypeConfig, Vote};
+use super::types::{
+    Command, Entry, LogId, MemberId, Node, SnapshotMeta, StoredMembership, TypeConfig, Vote,
+};
 
 /// A message that no correct member would have sent or stored.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +24,10 @@ pub enum CodecError {
 }
 
 pub(crate) fn log_id_to_pb(id: &LogId) -> pb::LogId {
-    pb::LogId { term: id.leader_id.term, index: id.index }
+    pb::LogId {
+        term: id.leader_id.term,
+        index: id.index,
+    }
 }
 
 pub(crate) fn log_id(id: &pb::LogId) -> LogId {
@@ -30,12 +35,20 @@ pub(crate) fn log_id(id: &pb::LogId) -> LogId {
 }
 
 pub(crate) fn vote_to_pb(vote: &Vote) -> pb::Vote {
-    pb::Vote { term: vote.leader_id.term, voted_for: vote.leader_id.voted_for.0, committed: vote.committed }
+    pb::Vote {
+        term: vote.leader_id.term,
+        voted_for: vote.leader_id.voted_for.0,
+        committed: vote.committed,
+    }
 }
 
 pub(crate) fn vote(vote: &pb::Vote) -> Vote {
     let voted_for = MemberId(vote.voted_for);
-    if vote.committed { Vote::new_committed(vote.term, voted_for) } else { Vote::new(vote.term, voted_for) }
+    if vote.committed {
+        Vote::new_committed(vote.term, voted_for)
+    } else {
+        Vote::new(vote.term, voted_for)
+    }
 }
 
 pub(crate) fn required_vote(vote_pb: Option<&pb::Vote>) -> Result<Vote, CodecError> {
@@ -65,14 +78,24 @@ pub(crate) fn node(node: &pb::MemberNode) -> (MemberId, Node) {
 fn membership_to_pb(membership: &Membership<MemberId, Node>) -> pb::Membership {
     let configs = membership.get_joint_config().iter();
     pb::Membership {
-        configs: configs.map(|set| pb::VoterSet { ids: set.iter().map(|id| id.0).collect() }).collect(),
-        nodes: membership.nodes().map(|(id, node)| node_to_pb(*id, node)).collect(),
+        configs: configs
+            .map(|set| pb::VoterSet {
+                ids: set.iter().map(|id| id.0).collect(),
+            })
+            .collect(),
+        nodes: membership
+            .nodes()
+            .map(|(id, node)| node_to_pb(*id, node))
+            .collect(),
     }
 }
 
 fn membership(message: &pb::Membership) -> Result<Membership<MemberId, Node>, CodecError> {
-    let configs: Vec<BTreeSet<MemberId>> =
-        message.configs.iter().map(|set| set.ids.iter().copied().map(MemberId).collect()).collect();
+    let configs: Vec<BTreeSet<MemberId>> = message
+        .configs
+        .iter()
+        .map(|set| set.ids.iter().copied().map(MemberId).collect())
+        .collect();
     let nodes: BTreeMap<MemberId, Node> = message.nodes.iter().map(node).collect();
     if configs.is_empty() && nodes.is_empty() {
         return Ok(Membership::default());
@@ -87,28 +110,49 @@ pub(crate) fn stored_membership_to_pb(stored: &StoredMembership) -> pb::StoredMe
     }
 }
 
-pub(crate) fn stored_membership(message: &pb::StoredMembership) -> Result<StoredMembership, CodecError> {
-    let inner = message.membership.as_ref().ok_or(CodecError::Missing("membership"))?;
-    Ok(StoredMembership::new(message.log_id.as_ref().map(log_id), membership(inner)?))
+pub(crate) fn stored_membership(
+    message: &pb::StoredMembership,
+) -> Result<StoredMembership, CodecError> {
+    let inner = message
+        .membership
+        .as_ref()
+        .ok_or(CodecError::Missing("membership"))?;
+    Ok(StoredMembership::new(
+        message.log_id.as_ref().map(log_id),
+        membership(inner)?,
+    ))
 }
 
 pub(crate) fn entry_to_pb(entry: &Entry) -> pb::LogEntry {
     let payload = match &entry.payload {
         EntryPayload::Blank => None,
         EntryPayload::Normal(command) => Some(pb::log_entry::Payload::Command(command.0.clone())),
-        EntryPayload::Membership(value) => Some(pb::log_entry::Payload::Membership(membership_to_pb(value))),
+        EntryPayload::Membership(value) => {
+            Some(pb::log_entry::Payload::Membership(membership_to_pb(value)))
+        }
     };
-    pb::LogEntry { log_id: Some(log_id_to_pb(&entry.log_id)), payload }
+    pb::LogEntry {
+        log_id: Some(log_id_to_pb(&entry.log_id)),
+        payload,
+    }
 }
 
 pub(crate) fn entry(message: pb::LogEntry) -> Result<Entry, CodecError> {
-    let id = message.log_id.as_ref().ok_or(CodecError::Missing("log id of an entry"))?;
+    let id = message
+        .log_id
+        .as_ref()
+        .ok_or(CodecError::Missing("log id of an entry"))?;
     let payload = match message.payload {
         None => EntryPayload::Blank,
         Some(pb::log_entry::Payload::Command(bytes)) => EntryPayload::Normal(Command(bytes)),
-        Some(pb::log_entry::Payload::Membership(value)) => EntryPayload::Membership(membership(&value)?),
+        Some(pb::log_entry::Payload::Membership(value)) => {
+            EntryPayload::Membership(membership(&value)?)
+        }
     };
-    Ok(Entry { log_id: log_id(id), payload })
+    Ok(Entry {
+        log_id: log_id(id),
+        payload,
+    })
 }
 
 pub(crate) fn snapshot_meta_to_pb(meta: &SnapshotMeta) -> pb::SnapshotMeta {
@@ -119,7 +163,10 @@ pub(crate) fn snapshot_meta_to_pb(meta: &SnapshotMeta) -> pb::SnapshotMeta {
 }
 
 pub(crate) fn snapshot_meta(message: &pb::SnapshotMeta) -> Result<SnapshotMeta, CodecError> {
-    let stored = message.membership.as_ref().ok_or(CodecError::Missing("membership of a snapshot"))?;
+    let stored = message
+        .membership
+        .as_ref()
+        .ok_or(CodecError::Missing("membership of a snapshot"))?;
     Ok(SnapshotMeta {
         last_log_id: message.last_log_id.as_ref().map(log_id),
         last_membership: stored_membership(stored)?,
@@ -143,7 +190,11 @@ pub(crate) fn append_request(
     Ok(openraft::raft::AppendEntriesRequest {
         vote: required_vote(message.vote.as_ref())?,
         prev_log_id: message.prev.as_ref().map(log_id),
-        entries: message.entries.into_iter().map(entry).collect::<Result<_, _>>()?,
+        entries: message
+            .entries
+            .into_iter()
+            .map(entry)
+            .collect::<Result<_, _>>()?,
         leader_commit: message.leader_commit.as_ref().map(log_id),
     })
 }
@@ -154,11 +205,15 @@ pub(crate) fn append_result_to_pb(
     use openraft::raft::StreamAppendError;
     use pb::append_response::Outcome;
     let outcome = match result {
-        Ok(matched) => Outcome::Matched(pb::Matched { log_id: matched.as_ref().map(log_id_to_pb) }),
+        Ok(matched) => Outcome::Matched(pb::Matched {
+            log_id: matched.as_ref().map(log_id_to_pb),
+        }),
         Err(StreamAppendError::Conflict(at)) => Outcome::Conflict(log_id_to_pb(at)),
         Err(StreamAppendError::HigherVote(higher)) => Outcome::HigherVote(vote_to_pb(higher)),
     };
-    pb::AppendResponse { outcome: Some(outcome) }
+    pb::AppendResponse {
+        outcome: Some(outcome),
+    }
 }
 
 pub(crate) fn append_result(
@@ -166,9 +221,15 @@ pub(crate) fn append_result(
 ) -> Result<openraft::raft::StreamAppendResult<TypeConfig>, CodecError> {
     use openraft::raft::StreamAppendError;
     use pb::append_response::Outcome;
-    Ok(match message.outcome.as_ref().ok_or(CodecError::Missing("outcome of an append"))? {
-        Outcome::Matched(matched) => Ok(matched.log_id.as_ref().map(log_id)),
-        Outcome::Conflict(at) => Err(StreamAppendError::Conflict(log_id(at))),
-        Outcome::HigherVote(higher) => Err(StreamAppendError::HigherVote(vote(higher))),
-    })
+    Ok(
+        match message
+            .outcome
+            .as_ref()
+            .ok_or(CodecError::Missing("outcome of an append"))?
+        {
+            Outcome::Matched(matched) => Ok(matched.log_id.as_ref().map(log_id)),
+            Outcome::Conflict(at) => Err(StreamAppendError::Conflict(log_id(at))),
+            Outcome::HigherVote(higher) => Err(StreamAppendError::HigherVote(vote(higher))),
+        },
+    )
 }

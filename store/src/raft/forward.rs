@@ -64,7 +64,10 @@ struct Pending {
 
 impl Forwarder {
     pub(crate) fn new(peers: Arc<Peers>) -> Self {
-        Self { peers, session: Mutex::new(None) }
+        Self {
+            peers,
+            session: Mutex::new(None),
+        }
     }
 
     /// The stream to `leader`, opened when there is none.
@@ -86,7 +89,11 @@ impl Forwarder {
         });
         let client = self.peers.client(leader, node, Lane::Forward);
         // A replaced session drains by itself: its queue closes with its last caller.
-        spawn("forward", TaskKind::Connection, run(Arc::downgrade(&session), client, commands));
+        spawn(
+            "forward",
+            TaskKind::Connection,
+            run(Arc::downgrade(&session), client, commands),
+        );
         *current = Some(Arc::clone(&session));
         session
     }
@@ -106,7 +113,12 @@ impl Session {
         }
         // When the caller gives up, the entry must not stay behind.
         let _forget = Forget { session: self, id };
-        if self.queue.send(pb::ForwardedCommand { id, command }).await.is_err() {
+        if self
+            .queue
+            .send(pb::ForwardedCommand { id, command })
+            .await
+            .is_err()
+        {
             return Err(Attempt::NotProposed);
         }
         answered.await.unwrap_or(Err(Attempt::Unknown))
@@ -131,12 +143,14 @@ async fn run(
     commands: mpsc::Receiver<pb::ForwardedCommand>,
 ) {
     let marker = session.clone();
-    let requests = ReceiverStream::new(commands).ready_chunks(BATCH).map(move |commands| {
-        if let Some(session) = marker.upgrade() {
-            session.started.store(true, Ordering::Release);
-        }
-        pb::ForwardRequest { commands }
-    });
+    let requests = ReceiverStream::new(commands)
+        .ready_chunks(BATCH)
+        .map(move |commands| {
+            if let Some(session) = marker.upgrade() {
+                session.started.store(true, Ordering::Release);
+            }
+            pb::ForwardRequest { commands }
+        });
     let error = match client.forward(requests).await {
         Ok(response) => receive(&session, response.into_inner()).await,
         Err(status) => Some(status),
@@ -147,7 +161,11 @@ async fn run(
     if let Some(status) = error {
         tracing::debug!(leader = %session.leader, %status, "forwarding stream ended");
     }
-    let left = if session.started.load(Ordering::Acquire) { Attempt::Unknown } else { Attempt::NotProposed };
+    let left = if session.started.load(Ordering::Acquire) {
+        Attempt::Unknown
+    } else {
+        Attempt::NotProposed
+    };
     let waiting = {
         let mut pending = session.pending.lock();
         pending.closed = true;

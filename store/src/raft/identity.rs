@@ -65,12 +65,18 @@ pub(crate) fn member_id(token: &str, name: &str, peer_urls: &[String]) -> Member
 pub(crate) fn added_member_id(cluster: u64, peer_urls: &[String], salt: u64) -> MemberId {
     let (cluster, salt) = (cluster.to_be_bytes(), salt.to_be_bytes());
     let urls = peer_urls.iter().map(String::as_bytes);
-    MemberId(hash([&b"added"[..], &cluster, &salt].into_iter().chain(urls)))
+    MemberId(hash(
+        [&b"added"[..], &cluster, &salt].into_iter().chain(urls),
+    ))
 }
 
 fn cluster_id(token: &str, members: &BTreeMap<MemberId, Node>) -> u64 {
     let ids: Vec<[u8; 8]> = members.keys().map(|id| id.0.to_be_bytes()).collect();
-    hash([&b"cluster"[..], token.as_bytes()].into_iter().chain(ids.iter().map(|id| &id[..])))
+    hash(
+        [&b"cluster"[..], token.as_bytes()]
+            .into_iter()
+            .chain(ids.iter().map(|id| &id[..])),
+    )
 }
 
 /// Never zero, which stands for "none" in etcd's messages.
@@ -88,7 +94,11 @@ fn hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u64 {
 pub(crate) fn founding_members(settings: &Settings) -> BTreeMap<MemberId, Node> {
     let token = &settings.config.initial_cluster_token;
     let member = |(name, urls): (&String, &Vec<String>)| {
-        let node = Node { name: name.clone(), peer_urls: urls.clone(), ..Node::default() };
+        let node = Node {
+            name: name.clone(),
+            peer_urls: urls.clone(),
+            ..Node::default()
+        };
         (member_id(token, name, urls), node)
     };
     settings.cluster.iter().map(member).collect()
@@ -99,7 +109,10 @@ pub(crate) async fn establish(settings: &Settings) -> Result<Identity, IdentityE
     let dir = &settings.config.data_dir;
     if let Some((identity, name)) = load(dir)? {
         if name != settings.config.name {
-            return Err(IdentityError::OtherMember { found: name, expected: settings.config.name.clone() });
+            return Err(IdentityError::OtherMember {
+                found: name,
+                expected: settings.config.name.clone(),
+            });
         }
         return Ok(identity);
     }
@@ -107,12 +120,20 @@ pub(crate) async fn establish(settings: &Settings) -> Result<Identity, IdentityE
         ClusterState::New => {
             let members = founding_members(settings);
             let token = &settings.config.initial_cluster_token;
-            let member = member_id(token, &settings.config.name, &settings.cluster[&settings.config.name]);
-            Identity { cluster: cluster_id(token, &members), member }
+            let member = member_id(
+                token,
+                &settings.config.name,
+                &settings.cluster[&settings.config.name],
+            );
+            Identity {
+                cluster: cluster_id(token, &members),
+                member,
+            }
         }
         ClusterState::Existing => ask_cluster(settings).await?,
     };
-    save(dir, identity, &settings.config.name).map_err(|error| IdentityError::Io(dir.clone(), error))?;
+    save(dir, identity, &settings.config.name)
+        .map_err(|error| IdentityError::Io(dir.clone(), error))?;
     Ok(identity)
 }
 
@@ -123,7 +144,9 @@ fn load(dir: &Path) -> Result<Option<(Identity, String)>, IdentityError> {
         Err(error) => return Err(IdentityError::Io(dir.to_owned(), error)),
     };
     let damaged = || IdentityError::Damaged(dir.to_owned());
-    let (message, crc) = data.split_at_checked(data.len().saturating_sub(4)).ok_or_else(damaged)?;
+    let (message, crc) = data
+        .split_at_checked(data.len().saturating_sub(4))
+        .ok_or_else(damaged)?;
     if crc32c::crc32c(message).to_le_bytes() != crc {
         return Err(damaged());
     }
@@ -131,7 +154,10 @@ fn load(dir: &Path) -> Result<Option<(Identity, String)>, IdentityError> {
     if message.format != FORMAT {
         return Err(damaged());
     }
-    let identity = Identity { cluster: message.cluster_id, member: MemberId(message.member_id) };
+    let identity = Identity {
+        cluster: message.cluster_id,
+        member: MemberId(message.member_id),
+    };
     Ok(Some((identity, message.name)))
 }
 
@@ -178,7 +204,9 @@ async fn ask_cluster(settings: &Settings) -> Result<Identity, IdentityError> {
                     }
                     tracing::info!(member = %name, "this member does not list us yet");
                 }
-                Ok(Err(status)) => tracing::info!(member = %name, %status, "cannot ask for the membership"),
+                Ok(Err(status)) => {
+                    tracing::info!(member = %name, %status, "cannot ask for the membership")
+                }
                 Err(_) => tracing::info!(member = %name, "no answer"),
             }
         }
@@ -198,7 +226,10 @@ fn find(answer: &pb::MembersResponse, own_urls: &[String]) -> Option<Identity> {
         theirs == ours
     };
     let (member, _) = codec::node(nodes.iter().find(same)?);
-    Some(Identity { cluster: answer.cluster_id, member })
+    Some(Identity {
+        cluster: answer.cluster_id,
+        member,
+    })
 }
 
 #[cfg(test)]
@@ -209,13 +240,34 @@ mod tests {
     #[tokio::test]
     async fn an_identity_stays_with_its_folder() {
         let dir = tempfile::tempdir().expect("temp dir");
-        let config = Config { data_dir: dir.path().to_owned(), ..Config::default() };
-        let first = establish(&config.check().expect("usable")).await.expect("established");
-        let moved = Config { listen_peer_urls: vec!["http://127.0.0.1:9".to_owned()], ..config.clone() };
-        assert_eq!(establish(&moved.check().expect("usable")).await.expect("read"), first);
-        let renamed = Config { name: "other".to_owned(), ..config };
-        let error = establish(&renamed.check().expect("usable")).await.expect_err("refused");
-        assert!(matches!(error, IdentityError::OtherMember { .. }), "{error}");
+        let config = Config {
+            data_dir: dir.path().to_owned(),
+            ..Config::default()
+        };
+        let first = establish(&config.check().expect("usable"))
+            .await
+            .expect("established");
+        let moved = Config {
+            listen_peer_urls: vec!["http://127.0.0.1:9".to_owned()],
+            ..config.clone()
+        };
+        assert_eq!(
+            establish(&moved.check().expect("usable"))
+                .await
+                .expect("read"),
+            first
+        );
+        let renamed = Config {
+            name: "other".to_owned(),
+            ..config
+        };
+        let error = establish(&renamed.check().expect("usable"))
+            .await
+            .expect_err("refused");
+        assert!(
+            matches!(error, IdentityError::OtherMember { .. }),
+            "{error}"
+        );
     }
 
     #[test]

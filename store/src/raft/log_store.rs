@@ -95,7 +95,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
         let (last_purged_log_id, last_log_id) = self.wal.bounds();
-        Ok(LogState { last_purged_log_id, last_log_id })
+        Ok(LogState {
+            last_purged_log_id,
+            last_log_id,
+        })
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -104,8 +107,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
         let (done, durable) = tokio::sync::oneshot::channel();
-        self.wal.save_vote(*vote, Box::new(|result| drop(done.send(result))))?;
-        durable.await.map_err(|_| io::Error::other("the log stopped before the vote was durable"))?
+        self.wal
+            .save_vote(*vote, Box::new(|result| drop(done.send(result))))?;
+        durable
+            .await
+            .map_err(|_| io::Error::other("the log stopped before the vote was durable"))?
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
@@ -116,7 +122,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
         // A position beyond the log would make openraft replay entries that are not there; it is only a hint, so drop it.
         let (_, last) = self.wal.bounds();
-        Ok(self.wal.committed().filter(|committed| Some(*committed) <= last))
+        Ok(self
+            .wal
+            .committed()
+            .filter(|committed| Some(*committed) <= last))
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
@@ -126,7 +135,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     {
         let entries = entries.into_iter();
         self.wal.room().await;
-        self.wal.append(entries, Box::new(|result| callback.io_completed(result)))
+        self.wal
+            .append(entries, Box::new(|result| callback.io_completed(result)))
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {

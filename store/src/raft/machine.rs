@@ -46,16 +46,28 @@ impl Machine {
         if let Some(position) = writer.applied() {
             applied.advance(position.index);
         }
-        Ok(Self { rocks, writer, engine, applied, membership, outgoing })
+        Ok(Self {
+            rocks,
+            writer,
+            engine,
+            applied,
+            membership,
+            outgoing,
+        })
     }
 
     /// The applied position and the membership as of it.
     pub(crate) fn meta(&self) -> SnapshotMeta {
-        SnapshotMeta { last_log_id: self.position(), last_membership: self.membership.clone() }
+        SnapshotMeta {
+            last_log_id: self.position(),
+            last_membership: self.membership.clone(),
+        }
     }
 
     fn position(&self) -> Option<LogId> {
-        self.writer.applied().map(|at| LogId::new_term_index(at.term, at.index))
+        self.writer
+            .applied()
+            .map(|at| LogId::new_term_index(at.term, at.index))
     }
 
     /// Applies entries that follow the applied position, as one batch.
@@ -67,7 +79,10 @@ impl Machine {
         let mut membership = None;
         let mut round = self.writer.begin();
         for (entry, responder) in entries {
-            let at = Position { term: entry.log_id.leader_id.term, index: entry.log_id.index };
+            let at = Position {
+                term: entry.log_id.leader_id.term,
+                index: entry.log_id.index,
+            };
             let reply = match entry.payload {
                 EntryPayload::Blank => {
                     round.skip(at);
@@ -119,7 +134,9 @@ impl Machine {
         self.writer.reload().map_err(backend)?;
         if self.position() != meta.last_log_id {
             let (got, said) = (self.position(), meta.last_log_id);
-            return Err(io::Error::other(format!("snapshot of {said:?} holds the state of {got:?}")));
+            return Err(io::Error::other(format!(
+                "snapshot of {said:?} holds the state of {got:?}"
+            )));
         }
         self.membership = read_membership(&self.writer)?;
         self.engine.reset().map_err(backend)?;

@@ -31,9 +31,9 @@ use super::types::{Callback, Command, LogId, MemberId, Node, TypeConfig};
 use crate::peer::connect::{Lane, Peers};
 use crate::replica::{Engine, ProposeError};
 
-pub(crate) use publish::publish_self;
 pub(crate) use leases::run_lessor;
 pub(crate) use membership::promote_learners;
+pub(crate) use publish::publish_self;
 
 /// openraft with our types.
 pub(crate) type Raft = openraft::Raft<TypeConfig, StateMachine>;
@@ -75,7 +75,11 @@ enum Route {
 
 impl Member {
     pub(crate) fn new(parts: Parts) -> Self {
-        let source = ReadSource { raft: parts.raft.clone(), peers: Arc::clone(&parts.peers), me: parts.identity.member };
+        let source = ReadSource {
+            raft: parts.raft.clone(),
+            peers: Arc::clone(&parts.peers),
+            me: parts.identity.member,
+        };
         let gate = ReadGate::start(source, parts.applied.clone(), REQUEST_TIMEOUT);
         Self {
             forwarder: Forwarder::new(Arc::clone(&parts.peers)),
@@ -128,8 +132,14 @@ impl Member {
     }
 
     /// Agrees on a command and waits until it is applied here.
-    pub(crate) async fn propose(&self, request: &pb::RaftRequest) -> Result<pb::RaftReply, ProposeError> {
-        let _place = self.proposals.try_acquire().map_err(|_| ProposeError::TooManyRequests)?;
+    pub(crate) async fn propose(
+        &self,
+        request: &pb::RaftRequest,
+    ) -> Result<pb::RaftReply, ProposeError> {
+        let _place = self
+            .proposals
+            .try_acquire()
+            .map_err(|_| ProposeError::TooManyRequests)?;
         let command = Bytes::from(request.encode_to_vec());
         let deadline = Instant::now() + REQUEST_TIMEOUT;
         loop {
@@ -150,7 +160,10 @@ impl Member {
                     };
                 }
                 Ok(Err(Attempt::NotProposed)) => {
-                    if timeout_at(deadline, leader_may_change(&self.parts.raft)).await.is_err() {
+                    if timeout_at(deadline, leader_may_change(&self.parts.raft))
+                        .await
+                        .is_err()
+                    {
                         return Err(ProposeError::NoLeader);
                     }
                 }
@@ -199,7 +212,10 @@ impl Member {
         command: Command,
         callback: Callback<ClientWriteResult<TypeConfig>>,
     ) -> Result<(), Fatal<TypeConfig>> {
-        self.parts.raft.client_write_ff(command, Some(callback)).await
+        self.parts
+            .raft
+            .client_write_ff(command, Some(callback))
+            .await
     }
 
     /// Returns when a read of this member's state is linearizable.
@@ -259,8 +275,15 @@ impl ReadSource {
             return confirm(&self.raft).await.map(|id| id.index);
         }
         let mut client = self.peers.client(leader, &node, Lane::Control);
-        let answer = client.read_index(pb::ReadIndexRequest {}).await.map_err(|_| ReadError::NoLeader)?;
-        answer.into_inner().log_id.map(|id| id.index).ok_or(ReadError::NoLeader)
+        let answer = client
+            .read_index(pb::ReadIndexRequest {})
+            .await
+            .map_err(|_| ReadError::NoLeader)?;
+        answer
+            .into_inner()
+            .log_id
+            .map(|id| id.index)
+            .ok_or(ReadError::NoLeader)
     }
 }
 

@@ -14,8 +14,8 @@ use openraft::network::{
     Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption,
 };
 use openraft::raft::{
-    AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse,
-    VoteRequest, VoteResponse,
+    AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RaftNetworkFactory};
 
@@ -41,7 +41,10 @@ impl NetworkFactory {
     }
 
     fn link(&self, target: MemberId, node: &Node, lane: Lane) -> Link {
-        Link { client: self.peers.client(target, node, lane), lane }
+        Link {
+            client: self.peers.client(target, node, lane),
+            lane,
+        }
     }
 }
 
@@ -108,23 +111,36 @@ fn heartbeats<S>(
 where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
 {
-    Box::pin(futures::stream::unfold(Some((client, input, option)), |state| async move {
-        let (mut client, mut input, option) = state?;
-        let request = codec::append_request_to_pb(&input.next().await?);
-        let result = call(&option, client.heartbeat(request))
-            .await
-            .and_then(|message| codec::append_result(&message).map_err(|error| network(&error)));
-        let next = matches!(result, Ok(Ok(_))).then_some((client, input, option));
-        Some((result, next))
-    }))
+    Box::pin(futures::stream::unfold(
+        Some((client, input, option)),
+        |state| async move {
+            let (mut client, mut input, option) = state?;
+            let request = codec::append_request_to_pb(&input.next().await?);
+            let result = call(&option, client.heartbeat(request))
+                .await
+                .and_then(|message| {
+                    codec::append_result(&message).map_err(|error| network(&error))
+                });
+            let next = matches!(result, Ok(Ok(_))).then_some((client, input, option));
+            Some((result, next))
+        },
+    ))
 }
 
 impl NetVote<TypeConfig> for Link {
-    async fn vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> Rpc<VoteResponse<TypeConfig>> {
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<VoteResponse<TypeConfig>> {
         vote_response(&call(&option, self.client.request_vote(vote_request(&rpc))).await?)
     }
 
-    async fn pre_vote(&mut self, rpc: VoteRequest<TypeConfig>, option: RPCOption) -> Rpc<VoteResponse<TypeConfig>> {
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<VoteResponse<TypeConfig>> {
         vote_response(&call(&option, self.client.pre_vote(vote_request(&rpc))).await?)
     }
 }
@@ -168,7 +184,9 @@ impl NetTransferLeader<TypeConfig> for Link {
         if response.accepted {
             return Ok(Ok(()));
         }
-        Err(RPCError::Network(NetworkError::from_string(response.reason)))
+        Err(RPCError::Network(NetworkError::from_string(
+            response.reason,
+        )))
     }
 }
 
@@ -195,7 +213,9 @@ async fn call<T>(
     match tokio::time::timeout(deadline, future).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) => Err(failed(&status)),
-        Err(_) => Err(RPCError::Unreachable(Unreachable::from_string(format!("no answer in {deadline:?}")))),
+        Err(_) => Err(RPCError::Unreachable(Unreachable::from_string(format!(
+            "no answer in {deadline:?}"
+        )))),
     }
 }
 

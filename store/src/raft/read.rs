@@ -50,7 +50,11 @@ impl ReadGate {
     /// Starts the gate. `applied` is the index this member has applied.
     pub(crate) fn start(source: impl ReadIndex, applied: AppliedIndex, timeout: Duration) -> Self {
         let (queue, readers) = mpsc::channel(QUEUE);
-        spawn("read-gate", TaskKind::Critical, run(Arc::new(source), applied, readers, timeout));
+        spawn(
+            "read-gate",
+            TaskKind::Critical,
+            run(Arc::new(source), applied, readers, timeout),
+        );
         Self { queue }
     }
 
@@ -85,7 +89,10 @@ async fn run(
             let result = tokio::time::timeout(timeout, async {
                 let index = source.read_index().await?;
                 drop(slot);
-                applied.reached(index).await.map_err(|_| ReadError::Stopped)?;
+                applied
+                    .reached(index)
+                    .await
+                    .map_err(|_| ReadError::Stopped)?;
                 Ok(())
             });
             let result = result.await.unwrap_or(Err(ReadError::Timeout));
@@ -122,12 +129,17 @@ mod tests {
         let release = Arc::new(Semaphore::new(0));
         let seen = AppliedIndex::default();
         seen.advance(u64::MAX - 1);
-        let source = Source { rounds: Arc::clone(&rounds), release: Arc::clone(&release) };
+        let source = Source {
+            rounds: Arc::clone(&rounds),
+            release: Arc::clone(&release),
+        };
         let gate = ReadGate::start(source, seen, Duration::from_secs(60));
         let mut readers = Vec::new();
         for _ in 0..100 {
             let gate = gate.clone();
-            readers.push(spawn("reader", TaskKind::Background, async move { gate.pass().await }));
+            readers.push(spawn("reader", TaskKind::Background, async move {
+                gate.pass().await
+            }));
         }
         release.add_permits(100);
         for reader in readers {
@@ -136,7 +148,11 @@ mod tests {
         assert!(rounds.load(Ordering::SeqCst) <= 100);
         let before = rounds.load(Ordering::SeqCst);
         gate.pass().await.expect("passed");
-        assert_eq!(rounds.load(Ordering::SeqCst), before + 1, "a late reader gets a round of its own");
+        assert_eq!(
+            rounds.load(Ordering::SeqCst),
+            before + 1,
+            "a late reader gets a round of its own"
+        );
     }
 
     #[tokio::test]
@@ -150,7 +166,11 @@ mod tests {
             }
         }
         let gate = ReadGate::start(Seven, applied.clone(), Duration::from_secs(60));
-        let reader = spawn("reader", TaskKind::Background, async move { gate.pass().await });
+        let reader = spawn(
+            "reader",
+            TaskKind::Background,
+            async move { gate.pass().await },
+        );
         tokio::task::yield_now().await;
         assert!(!reader.is_finished());
         applied.advance(7);

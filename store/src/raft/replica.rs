@@ -26,7 +26,10 @@ impl RaftReplica {
 #[async_trait]
 impl Replica for RaftReplica {
     fn identity(&self) -> Identity {
-        Identity { cluster_id: self.member.cluster_id(), member_id: self.member.id().0 }
+        Identity {
+            cluster_id: self.member.cluster_id(),
+            member_id: self.member.id().0,
+        }
     }
 
     fn engine(&self) -> &Engine {

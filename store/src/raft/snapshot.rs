@@ -23,7 +23,12 @@ struct Inner {
 impl SnapshotDir {
     /// Takes charge of `path`, which may not exist yet.
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self { inner: Arc::new(Inner { path, installed: AtomicBool::new(false) }) }
+        Self {
+            inner: Arc::new(Inner {
+                path,
+                installed: AtomicBool::new(false),
+            }),
+        }
     }
 
     /// A fresh name under `parent`, which must be a folder of this process alone.
@@ -31,7 +36,9 @@ impl SnapshotDir {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         std::fs::create_dir_all(parent)?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Ok(Self::new(parent.join(format!("{}-{number}", std::process::id()))))
+        Ok(Self::new(
+            parent.join(format!("{}-{number}", std::process::id())),
+        ))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -49,7 +56,10 @@ impl SnapshotDir {
         for item in std::fs::read_dir(self.path())? {
             let item = item?;
             let name = item.file_name().into_string().map_err(|name| {
-                io::Error::new(io::ErrorKind::InvalidData, format!("file name {name:?} in a snapshot"))
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("file name {name:?} in a snapshot"),
+                )
             })?;
             files.push((name, item.metadata()?.len()));
         }

@@ -34,18 +34,26 @@ pub(crate) struct StateMachine {
 
 impl StateMachine {
     /// Hands `machine` to its thread, which ends when the handle is dropped.
-    pub(crate) fn start(machine: Machine, rocks: Arc<Rocks>) -> io::Result<(Self, std::thread::JoinHandle<()>)> {
+    pub(crate) fn start(
+        machine: Machine,
+        rocks: Arc<Rocks>,
+    ) -> io::Result<(Self, std::thread::JoinHandle<()>)> {
         let (jobs, queue) = mpsc::sync_channel::<Job>(JOBS);
-        let thread = std::thread::Builder::new().name("apply".to_owned()).spawn(move || {
-            let mut machine = machine;
-            while let Ok(job) = queue.recv() {
-                job(&mut machine);
-            }
-        })?;
+        let thread = std::thread::Builder::new()
+            .name("apply".to_owned())
+            .spawn(move || {
+                let mut machine = machine;
+                while let Ok(job) = queue.recv() {
+                    job(&mut machine);
+                }
+            })?;
         Ok((Self { jobs, rocks }, thread))
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&mut Machine) -> T + Send + 'static) -> io::Result<T> {
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Machine) -> T + Send + 'static,
+    ) -> io::Result<T> {
         let gone = || io::Error::other("the apply thread has ended");
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |machine| {
@@ -89,12 +97,20 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn get_snapshot_builder(&mut self) -> Flusher {
         let meta = self.run(|machine| machine.meta()).await;
-        Flusher { meta, rocks: Arc::clone(&self.rocks) }
+        Flusher {
+            meta,
+            rocks: Arc::clone(&self.rocks),
+        }
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotDir) -> io::Result<()> {
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotDir,
+    ) -> io::Result<()> {
         let meta = meta.clone();
-        self.run(move |machine| machine.install(&meta, &snapshot)).await?
+        self.run(move |machine| machine.install(&meta, &snapshot))
+            .await?
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<OwnSnapshot>> {
@@ -122,7 +138,9 @@ impl RaftSnapshotBuilder<TypeConfig> for Flusher {
         };
         let rocks = Arc::clone(&self.rocks);
         let flushed = tokio::task::spawn_blocking(move || rocks.flush()).await;
-        flushed.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        flushed
+            .map_err(io::Error::other)?
+            .map_err(io::Error::other)?;
         // openraft keeps only the meta of what is built.
         let snapshot = SnapshotDir::new(std::path::PathBuf::new());
         snapshot.keep();

@@ -66,7 +66,9 @@ impl<T> Callback<T> {
     }
 }
 
-impl<T: openraft::OptionalSend + 'static> openraft::raft::responder::Responder<TypeConfig, T> for Callback<T> {
+impl<T: openraft::OptionalSend + 'static> openraft::raft::responder::Responder<TypeConfig, T>
+    for Callback<T>
+{
     fn on_complete(self, result: T) {
         (self.0)(result);
     }

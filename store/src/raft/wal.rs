@@ -51,7 +51,11 @@ pub(crate) struct WalOptions {
 
 impl WalOptions {
     pub(crate) fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), segment_bytes: 64 << 20, cache_bytes: 64 << 20 }
+        Self {
+            dir: dir.into(),
+            segment_bytes: 64 << 20,
+            cache_bytes: 64 << 20,
+        }
     }
 }
 
@@ -101,7 +105,10 @@ struct Shared {
 impl Wal {
     /// Opens or creates the log in `options.dir`, and starts its flusher thread.
     pub(crate) fn open(options: WalOptions) -> Result<Wal, WalError> {
-        let io_error = |source| WalError::Io { dir: options.dir.clone(), source };
+        let io_error = |source| WalError::Io {
+            dir: options.dir.clone(),
+            source,
+        };
         std::fs::create_dir_all(&options.dir).map_err(io_error)?;
         let lock = lock(&options.dir).map_err(io_error)?;
         let (state, file) = recover::recover(&options)?;
@@ -116,7 +123,11 @@ impl Wal {
             .name("wal-flush".to_owned())
             .spawn(move || flusher::run(&thread_shared, file))
             .map_err(io_error)?;
-        Ok(Wal { shared, flusher: Mutex::new(Some(flusher)), lock: Mutex::new(Some(lock)) })
+        Ok(Wal {
+            shared,
+            flusher: Mutex::new(Some(flusher)),
+            lock: Mutex::new(Some(lock)),
+        })
     }
 
     /// Last purged and last entry.
@@ -150,7 +161,11 @@ impl Wal {
     }
 
     /// Adds entries after the last one; readable on return, durable when `done` is called with `Ok`.
-    pub(crate) fn append(&self, entries: impl IntoIterator<Item = Entry>, done: Done) -> io::Result<()> {
+    pub(crate) fn append(
+        &self,
+        entries: impl IntoIterator<Item = Entry>,
+        done: Done,
+    ) -> io::Result<()> {
         let mut state = self.shared.state.lock();
         state.check()?;
         for entry in entries {
@@ -202,7 +217,10 @@ impl Wal {
     pub(crate) fn read(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<Entry>> {
         let fetched = self.shared.state.lock().fetch(range, max_bytes);
         let mut entries = Vec::with_capacity(fetched.len());
-        let mut reader = ColdReader { dir: &self.shared.options.dir, open: None };
+        let mut reader = ColdReader {
+            dir: &self.shared.options.dir,
+            open: None,
+        };
         for item in fetched {
             entries.push(match item {
                 Fetched::Cached(entry) => entry,
@@ -235,9 +253,19 @@ impl Drop for Wal {
 
 /// Takes the folder for this process.
 fn lock(dir: &Path) -> io::Result<File> {
-    let file = File::options().create(true).truncate(false).write(true).open(dir.join("LOCK"))?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-        .map_err(|error| io::Error::new(io::Error::from(error).kind(), "another process uses this log"))?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(dir.join("LOCK"))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(
+        |error| {
+            io::Error::new(
+                io::Error::from(error).kind(),
+                "another process uses this log",
+            )
+        },
+    )?;
     Ok(file)
 }
 
@@ -250,15 +278,23 @@ struct ColdReader<'a> {
 impl ColdReader<'_> {
     fn read(&mut self, location: &Location) -> io::Result<Entry> {
         use std::os::unix::fs::FileExt;
-        if self.open.as_ref().is_none_or(|(segment, _)| *segment != location.segment) {
+        if self
+            .open
+            .as_ref()
+            .is_none_or(|(segment, _)| *segment != location.segment)
+        {
             let file = File::open(segment_path(self.dir, location.segment))?;
             self.open = Some((location.segment, file));
         }
         let (_, file) = self.open.as_ref().expect("opened above");
         let mut data = vec![0; location.len as usize];
         file.read_exact_at(&mut data, location.offset)?;
-        let payload = record::parse_lone(&Bytes::from(data), location.chain)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("log entry at {location:?}")))?;
+        let payload = record::parse_lone(&Bytes::from(data), location.chain).ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("log entry at {location:?}"),
+            )
+        })?;
         decode_entry(payload)
     }
 }

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use corten_store_core::backend::{BackendError, Batch, Cursor, Keyspace, Read, Result, Size};
-use rocksdb::{ColumnFamily, DB, DBRawIterator, FlushOptions, ReadOptions, Snapshot, WriteBatch, WriteOptions};
+use rocksdb::{
+    ColumnFamily, DB, DBRawIterator, FlushOptions, ReadOptions, Snapshot, WriteBatch, WriteOptions,
+};
 
 use super::failed;
 use super::options::RocksOptions;
@@ -26,7 +28,12 @@ impl Live {
     pub(super) fn open(path: &Path, number: u64, options: &RocksOptions) -> Result<Self> {
         let db = DB::open_cf_descriptors(&options.database(), path, options.families())
             .map_err(failed(format!("open {}", path.display())))?;
-        Ok(Self { db, number, path: path.to_owned(), retired: AtomicBool::new(false) })
+        Ok(Self {
+            db,
+            number,
+            path: path.to_owned(),
+            retired: AtomicBool::new(false),
+        })
     }
 
     /// The folder goes when the last holder goes.
@@ -35,11 +42,16 @@ impl Live {
     }
 
     fn family(&self, space: Keyspace) -> &ColumnFamily {
-        self.db.cf_handle(space.name()).expect("every keyspace is opened")
+        self.db
+            .cf_handle(space.name())
+            .expect("every keyspace is opened")
     }
 
     pub(super) fn get(&self, space: Keyspace, key: &[u8]) -> Result<Option<Bytes>> {
-        let value = self.db.get_cf(self.family(space), key).map_err(failed("read a row"))?;
+        let value = self
+            .db
+            .get_cf(self.family(space), key)
+            .map_err(failed("read a row"))?;
         Ok(value.map(Bytes::from))
     }
 
@@ -54,19 +66,30 @@ impl Live {
         }
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        self.db.write_opt(rows, &options).map_err(failed("write a batch"))
+        self.db
+            .write_opt(rows, &options)
+            .map_err(failed("write a batch"))
     }
 
     pub(super) fn flush(&self) -> Result<()> {
-        let families: Vec<_> = Keyspace::ALL.into_iter().map(|space| self.family(space)).collect();
-        self.db.flush_cfs_opt(&families, &FlushOptions::default()).map_err(failed("flush"))
+        let families: Vec<_> = Keyspace::ALL
+            .into_iter()
+            .map(|space| self.family(space))
+            .collect();
+        self.db
+            .flush_cfs_opt(&families, &FlushOptions::default())
+            .map_err(failed("flush"))
     }
 
     pub(super) fn size(&self) -> Size {
         let sum = |name: &str| {
             let values = Keyspace::ALL.into_iter().map(|space| {
                 // A property that cannot be read counts as nothing; sizes are for people and quotas.
-                self.db.property_int_value_cf(self.family(space), name).ok().flatten().unwrap_or(0)
+                self.db
+                    .property_int_value_cf(self.family(space), name)
+                    .ok()
+                    .flatten()
+                    .unwrap_or(0)
             });
             values.sum::<u64>()
         };
@@ -105,11 +128,17 @@ impl View {
 
     pub(super) fn frozen(live: Arc<Live>) -> Self {
         let snapshot = live.db.snapshot();
-        #[expect(unsafe_code, reason = "a snapshot that owns its database cannot be written with a lifetime")]
+        #[expect(
+            unsafe_code,
+            reason = "a snapshot that owns its database cannot be written with a lifetime"
+        )]
         // SAFETY: the snapshot borrows the database inside `live`. The `Arc` beside it keeps that database alive and at
         // the same address, and is dropped after the snapshot. The extended lifetime does not leave this type.
         let snapshot = unsafe { std::mem::transmute::<Snapshot<'_>, Snapshot<'static>>(snapshot) };
-        Self { frozen: Some(snapshot), live }
+        Self {
+            frozen: Some(snapshot),
+            live,
+        }
     }
 
     fn read_options(&self) -> ReadOptions {
@@ -120,7 +149,12 @@ impl View {
         options
     }
 
-    fn iterator(&self, space: Keyspace, from: &[u8], to: Option<&[u8]>) -> Result<Option<DBRawIterator<'_>>> {
+    fn iterator(
+        &self,
+        space: Keyspace,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> Result<Option<DBRawIterator<'_>>> {
         if to.is_some_and(|to| to <= from) {
             return Ok(None);
         }
@@ -128,20 +162,36 @@ impl View {
         if let Some(to) = to {
             options.set_iterate_upper_bound(to);
         }
-        let mut rows = self.live.db.raw_iterator_cf_opt(self.live.family(space), options);
+        let mut rows = self
+            .live
+            .db
+            .raw_iterator_cf_opt(self.live.family(space), options);
         rows.seek(from);
         rows.status().map_err(failed("scan"))?;
         Ok(Some(rows))
     }
 
     /// A cursor that keeps this view alive.
-    pub(super) fn into_cursor(self, space: Keyspace, from: &[u8], to: Option<&[u8]>) -> Result<OwnedRows> {
+    pub(super) fn into_cursor(
+        self,
+        space: Keyspace,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> Result<OwnedRows> {
         let rows = self.iterator(space, from, to)?;
-        #[expect(unsafe_code, reason = "a cursor that owns its view cannot be written with a lifetime")]
+        #[expect(
+            unsafe_code,
+            reason = "a cursor that owns its view cannot be written with a lifetime"
+        )]
         // SAFETY: as in `frozen`: the iterator borrows the database and the snapshot, both kept by the boxed view that
         // is stored beside it and dropped after it.
-        let rows = rows.map(|rows| unsafe { std::mem::transmute::<DBRawIterator<'_>, DBRawIterator<'static>>(rows) });
-        Ok(OwnedRows { rows: Rows(rows), _view: self })
+        let rows = rows.map(|rows| unsafe {
+            std::mem::transmute::<DBRawIterator<'_>, DBRawIterator<'static>>(rows)
+        });
+        Ok(OwnedRows {
+            rows: Rows(rows),
+            _view: self,
+        })
     }
 }
 
@@ -155,7 +205,12 @@ impl Read for View {
         Ok(value.map(Bytes::from))
     }
 
-    fn scan(&self, space: Keyspace, from: &[u8], to: Option<&[u8]>) -> Result<Box<dyn Cursor + '_>> {
+    fn scan(
+        &self,
+        space: Keyspace,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> Result<Box<dyn Cursor + '_>> {
         Ok(Box::new(Rows(self.iterator(space, from, to)?)))
     }
 }
@@ -176,7 +231,10 @@ impl Cursor for Rows<'_> {
     }
 
     fn value(&self) -> &[u8] {
-        self.0.as_ref().and_then(|rows| rows.value()).unwrap_or_default()
+        self.0
+            .as_ref()
+            .and_then(|rows| rows.value())
+            .unwrap_or_default()
     }
 
     fn advance(&mut self) -> Result<()> {
@@ -201,7 +259,8 @@ impl Rows<'_> {
         if rows.valid() {
             step(rows);
         }
-        rows.status().map_err(|error| BackendError::new("scan", error))
+        rows.status()
+            .map_err(|error| BackendError::new("scan", error))
     }
 }
 

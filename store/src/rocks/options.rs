@@ -16,7 +16,10 @@ pub(crate) struct RocksOptions {
 
 impl Default for RocksOptions {
     fn default() -> Self {
-        Self { cache_bytes: 64 << 20, memtable_bytes: 32 << 20 }
+        Self {
+            cache_bytes: 64 << 20,
+            memtable_bytes: 32 << 20,
+        }
     }
 }
 
@@ -55,7 +58,12 @@ impl RocksOptions {
             options.set_target_file_size_base(32 << 20);
             ColumnFamilyDescriptor::new(space.name(), options)
         };
-        let default = ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, Options::default());
-        Keyspace::ALL.into_iter().map(family).chain([default]).collect()
+        let default =
+            ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, Options::default());
+        Keyspace::ALL
+            .into_iter()
+            .map(family)
+            .chain([default])
+            .collect()
     }
 }

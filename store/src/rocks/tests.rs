@@ -8,7 +8,10 @@ use proptest::prelude::*;
 use super::*;
 
 fn small() -> RocksOptions {
-    RocksOptions { cache_bytes: 1 << 20, memtable_bytes: 1 << 20 }
+    RocksOptions {
+        cache_bytes: 1 << 20,
+        memtable_bytes: 1 << 20,
+    }
 }
 
 fn put(rocks: &Rocks, space: Keyspace, key: &[u8], value: &[u8]) {
@@ -17,7 +20,12 @@ fn put(rocks: &Rocks, space: Keyspace, key: &[u8], value: &[u8]) {
     rocks.write(batch).expect("write");
 }
 
-fn rows(read: &dyn Read, space: Keyspace, from: &[u8], to: Option<&[u8]>) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn rows(
+    read: &dyn Read,
+    space: Keyspace,
+    from: &[u8],
+    to: Option<&[u8]>,
+) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut cursor = read.scan(space, from, to).expect("scan");
     let mut found = Vec::new();
     while let Some(key) = cursor.key() {
@@ -35,7 +43,10 @@ fn a_snapshot_does_not_move() {
     let before = rocks.snapshot();
     put(&rocks, Keyspace::Key, b"a", b"2");
     put(&rocks, Keyspace::Key, b"b", b"1");
-    assert_eq!(before.get(Keyspace::Key, b"a").expect("get").as_deref(), Some(&b"1"[..]));
+    assert_eq!(
+        before.get(Keyspace::Key, b"a").expect("get").as_deref(),
+        Some(&b"1"[..])
+    );
     assert_eq!(rows(&*before, Keyspace::Key, b"", None).len(), 1);
     assert_eq!(rows(&rocks, Keyspace::Key, b"", None).len(), 2);
 }
@@ -53,8 +64,17 @@ fn unflushed_rows_go_together_and_flushed_rows_stay() {
     let copy = tempfile::tempdir().expect("temp dir");
     copy_dir(dir.path(), copy.path());
     let after = Rocks::open(copy.path(), small()).expect("open the copy");
-    assert_eq!(rows(&after, Keyspace::Key, b"", None), vec![(b"kept".to_vec(), b"1".to_vec())]);
-    assert_eq!(after.get(Keyspace::Meta, b"position").expect("get").as_deref(), Some(&b"1"[..]));
+    assert_eq!(
+        rows(&after, Keyspace::Key, b"", None),
+        vec![(b"kept".to_vec(), b"1".to_vec())]
+    );
+    assert_eq!(
+        after
+            .get(Keyspace::Meta, b"position")
+            .expect("get")
+            .as_deref(),
+        Some(&b"1"[..])
+    );
 }
 
 fn copy_dir(from: &Path, to: &Path) {
@@ -72,7 +92,10 @@ fn copy_dir(from: &Path, to: &Path) {
 
 #[test]
 fn an_installed_snapshot_holds_every_keyspace_and_replaces_the_state() {
-    let (from, to) = (tempfile::tempdir().expect("temp dir"), tempfile::tempdir().expect("temp dir"));
+    let (from, to) = (
+        tempfile::tempdir().expect("temp dir"),
+        tempfile::tempdir().expect("temp dir"),
+    );
     let source = Rocks::open(from.path(), small()).expect("open");
     for space in Keyspace::ALL {
         put(&source, space, b"k", space.name().as_bytes());
@@ -85,15 +108,26 @@ fn an_installed_snapshot_holds_every_keyspace_and_replaces_the_state() {
     let reader = target.snapshot();
     target.install(&snapshot).expect("install");
     for space in Keyspace::ALL {
-        assert_eq!(rows(&target, space, b"", None), vec![(b"k".to_vec(), space.name().as_bytes().to_vec())]);
+        assert_eq!(
+            rows(&target, space, b"", None),
+            vec![(b"k".to_vec(), space.name().as_bytes().to_vec())]
+        );
     }
-    assert_eq!(rows(&*reader, Keyspace::Key, b"", None), vec![(b"old".to_vec(), b"1".to_vec())]);
+    assert_eq!(
+        rows(&*reader, Keyspace::Key, b"", None),
+        vec![(b"old".to_vec(), b"1".to_vec())]
+    );
     drop(reader);
     drop(target);
-    let folders = std::fs::read_dir(to.path().join("state")).expect("list").count();
+    let folders = std::fs::read_dir(to.path().join("state"))
+        .expect("list")
+        .count();
     assert_eq!(folders, 2, "one state and CURRENT");
     let reopened = Rocks::open(&to.path().join("state"), small()).expect("reopen");
-    assert_eq!(reopened.get(Keyspace::Rev, b"k").expect("get").as_deref(), Some(&b"rev"[..]));
+    assert_eq!(
+        reopened.get(Keyspace::Rev, b"k").expect("get").as_deref(),
+        Some(&b"rev"[..])
+    );
 }
 
 proptest! {

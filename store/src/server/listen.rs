@@ -32,8 +32,14 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 
 /// A bound socket.
 pub(super) enum Bound {
-    Tcp { listener: TcpListener, tls: bool },
-    Unix { listener: UnixListener, path: PathBuf },
+    Tcp {
+        listener: TcpListener,
+        tls: bool,
+    },
+    Unix {
+        listener: UnixListener,
+        path: PathBuf,
+    },
 }
 
 impl Bound {
@@ -47,10 +53,19 @@ impl Bound {
 
 pub(super) fn bind(listen: &Listen) -> Result<Bound, StoreError> {
     let bound = match listen {
-        Listen::Tcp { tls, host, port } => bind_tcp(host, *port).map(|listener| Bound::Tcp { listener, tls: *tls }),
-        Listen::Unix(path) => bind_unix(path).map(|listener| Bound::Unix { listener, path: path.clone() }),
+        Listen::Tcp { tls, host, port } => bind_tcp(host, *port).map(|listener| Bound::Tcp {
+            listener,
+            tls: *tls,
+        }),
+        Listen::Unix(path) => bind_unix(path).map(|listener| Bound::Unix {
+            listener,
+            path: path.clone(),
+        }),
     };
-    bound.map_err(|source| StoreError::Listen { address: format!("{listen:?}"), source })
+    bound.map_err(|source| StoreError::Listen {
+        address: format!("{listen:?}"),
+        source,
+    })
 }
 
 fn bind_tcp(host: &str, port: u16) -> io::Result<TcpListener> {
@@ -69,7 +84,11 @@ fn bind_unix(path: &std::path::Path) -> io::Result<UnixListener> {
 }
 
 pub(super) fn client_tls(files: &ServerFiles) -> Result<Arc<rustls::ServerConfig>, StoreError> {
-    let auth = if files.require_client { ClientAuth::Required } else { ClientAuth::None };
+    let auth = if files.require_client {
+        ClientAuth::Required
+    } else {
+        ClientAuth::None
+    };
     Ok(corten_base::tls::server_config(&files.files, auth)?)
 }
 
@@ -83,7 +102,10 @@ pub(super) fn serve_clients(
 ) -> Result<Serving, StoreError> {
     let mut serving = Serving(Vec::new());
     let connections = ReceiverStream::new(in_process).map(Ok::<_, io::Error>);
-    serving.spawn("serve-in-process", serve(connections, routes.clone(), stop.clone()));
+    serving.spawn(
+        "serve-in-process",
+        serve(connections, routes.clone(), stop.clone()),
+    );
     for bound in bound {
         serve_bound(&mut serving, bound, tls.clone(), &routes, stop)?;
     }
@@ -100,11 +122,17 @@ pub(super) fn serve_bound(
 ) -> Result<(), StoreError> {
     let (routes, stop) = (routes.clone(), stop.clone());
     match bound {
-        Bound::Tcp { listener, tls: false } => {
+        Bound::Tcp {
+            listener,
+            tls: false,
+        } => {
             let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
             serving.spawn("serve-tcp", serve(incoming, routes, stop));
         }
-        Bound::Tcp { listener, tls: true } => {
+        Bound::Tcp {
+            listener,
+            tls: true,
+        } => {
             let config = tls.ok_or_else(|| io::Error::other("an https URL without TLS files"))?;
             let listener = TlsListener::start(listener, config, stop.clone())?;
             serving.spawn("serve-tls", serve(tls_incoming(listener), routes, stop));
@@ -120,14 +148,21 @@ pub(super) fn serve_bound(
     Ok(())
 }
 
-type TlsIncoming =
-    Pin<Box<dyn Stream<Item = io::Result<tokio_rustls::server::TlsStream<tokio::net::TcpStream>>> + Send>>;
+type TlsIncoming = Pin<
+    Box<
+        dyn Stream<Item = io::Result<tokio_rustls::server::TlsStream<tokio::net::TcpStream>>>
+            + Send,
+    >,
+>;
 
 fn tls_incoming(listener: TlsListener) -> TlsIncoming {
-    Box::pin(futures::stream::unfold(listener, |mut listener| async move {
-        let (stream, _) = listener.next().await?;
-        Some((Ok(stream), listener))
-    }))
+    Box::pin(futures::stream::unfold(
+        listener,
+        |mut listener| async move {
+            let (stream, _) = listener.next().await?;
+            Some((Ok(stream), listener))
+        },
+    ))
 }
 
 async fn serve<I, IO>(incoming: I, routes: Routes, stop: Shutdown)

@@ -29,14 +29,46 @@ impl Collector for MemberCollector {
         let size = member.engine().store().size();
         let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         let gauges = [
-            ("etcd_server_has_leader", "Whether a leader is known", i64::from(status.leader != 0)),
-            ("etcd_server_is_leader", "Whether this member leads", i64::from(status.leader == member.id().0)),
-            ("etcd_server_is_learner", "Whether this member does not vote", i64::from(status.is_learner)),
-            ("etcd_server_proposals_pending", "Proposals of this member's clients in flight", number(member.pending())),
-            ("etcd_server_quota_backend_bytes", "Limit of the store's size", number(status.quota_bytes)),
-            ("etcd_mvcc_db_total_size_in_bytes", "Bytes of the state on disk and in memory", number(size.allocated)),
-            ("etcd_mvcc_db_total_size_in_use_in_bytes", "Bytes of live rows", number(size.in_use)),
-            ("corten_store_raft_term", "Present term", number(status.term)),
+            (
+                "etcd_server_has_leader",
+                "Whether a leader is known",
+                i64::from(status.leader != 0),
+            ),
+            (
+                "etcd_server_is_leader",
+                "Whether this member leads",
+                i64::from(status.leader == member.id().0),
+            ),
+            (
+                "etcd_server_is_learner",
+                "Whether this member does not vote",
+                i64::from(status.is_learner),
+            ),
+            (
+                "etcd_server_proposals_pending",
+                "Proposals of this member's clients in flight",
+                number(member.pending()),
+            ),
+            (
+                "etcd_server_quota_backend_bytes",
+                "Limit of the store's size",
+                number(status.quota_bytes),
+            ),
+            (
+                "etcd_mvcc_db_total_size_in_bytes",
+                "Bytes of the state on disk and in memory",
+                number(size.allocated),
+            ),
+            (
+                "etcd_mvcc_db_total_size_in_use_in_bytes",
+                "Bytes of live rows",
+                number(size.in_use),
+            ),
+            (
+                "corten_store_raft_term",
+                "Present term",
+                number(status.term),
+            ),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(value);
@@ -44,8 +76,16 @@ impl Collector for MemberCollector {
             gauge.encode(metric)?;
         }
         let counters = [
-            ("etcd_server_proposals_committed", "Index of the last committed entry", status.committed_index),
-            ("etcd_server_proposals_applied", "Index of the last applied entry", status.applied_index),
+            (
+                "etcd_server_proposals_committed",
+                "Index of the last committed entry",
+                status.committed_index,
+            ),
+            (
+                "etcd_server_proposals_applied",
+                "Index of the last applied entry",
+                status.applied_index,
+            ),
         ];
         for (name, help, value) in counters {
             let counter = ConstCounter::new(value);

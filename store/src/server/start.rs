@@ -63,7 +63,12 @@ pub(super) async fn start(
         found(settings, &member).await?;
     }
     spawn_background(settings, &member, Arc::clone(&wal), background);
-    Ok(Started { member, apply, peers, wal })
+    Ok(Started {
+        member,
+        apply,
+        peers,
+        wal,
+    })
 }
 
 async fn open(
@@ -83,18 +88,34 @@ async fn open(
     let (store, writer) = CoreStore::open(Arc::clone(&rocks) as Arc<_>)?;
     let engine = Engine::new(store)?;
     let applied = AppliedIndex::default();
-    let machine = Machine::new(Arc::clone(&rocks), writer, engine.clone(), applied.clone(), outgoing)?;
+    let machine = Machine::new(
+        Arc::clone(&rocks),
+        writer,
+        engine.clone(),
+        applied.clone(),
+        outgoing,
+    )?;
     let (state_machine, apply) = StateMachine::start(machine, rocks)?;
     let client_tls = match &settings.peer_tls {
         Some(files) => Some(tls::client_config(files)?),
         None => None,
     };
     let peers = Arc::new(Peers::new(identity.cluster, client_tls));
-    let config = Arc::new(raft_config(settings).validate().map_err(|error| StoreError::Consensus(error.to_string()))?);
+    let config = Arc::new(
+        raft_config(settings)
+            .validate()
+            .map_err(|error| StoreError::Consensus(error.to_string()))?,
+    );
     let network = NetworkFactory::new(Arc::clone(&peers));
-    let raft = Raft::new(identity.member, config, network, LogStore::new(Arc::clone(&wal)), state_machine)
-        .await
-        .map_err(|error| StoreError::Consensus(error.to_string()))?;
+    let raft = Raft::new(
+        identity.member,
+        config,
+        network,
+        LogStore::new(Arc::clone(&wal)),
+        state_machine,
+    )
+    .await
+    .map_err(|error| StoreError::Consensus(error.to_string()))?;
     let member = Member::new(Parts {
         identity,
         raft,
@@ -133,21 +154,44 @@ fn raft_config(settings: &Settings) -> openraft::Config {
 
 /// Founds the cluster, unless that has been done. Every founding member does, with the same members.
 async fn found(settings: &Settings, member: &Arc<Member>) -> Result<(), StoreError> {
-    match member.raft().initialize(identity::founding_members(settings)).await {
+    match member
+        .raft()
+        .initialize(identity::founding_members(settings))
+        .await
+    {
         Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
         Err(error) => Err(StoreError::Consensus(error.to_string())),
     }
 }
 
 fn spawn_background(settings: &Settings, member: &Arc<Member>, wal: Arc<Wal>, stop: &Shutdown) {
-    spawn("engine", TaskKind::Critical, member.engine().clone().maintain(stop.clone()));
+    spawn(
+        "engine",
+        TaskKind::Critical,
+        member.engine().clone().maintain(stop.clone()),
+    );
     let lessor = member::run_lessor(Arc::clone(member), settings.election, stop.clone());
     spawn("lessor", TaskKind::Critical, lessor);
-    spawn("promote-learners", TaskKind::Critical, member::promote_learners(Arc::clone(member), stop.clone()));
-    let (name, urls) = (settings.config.name.clone(), settings.advertise_client.clone());
-    spawn("publish", TaskKind::Background, member::publish_self(Arc::clone(member), name, urls, stop.clone()));
+    spawn(
+        "promote-learners",
+        TaskKind::Critical,
+        member::promote_learners(Arc::clone(member), stop.clone()),
+    );
+    let (name, urls) = (
+        settings.config.name.clone(),
+        settings.advertise_client.clone(),
+    );
+    spawn(
+        "publish",
+        TaskKind::Background,
+        member::publish_self(Arc::clone(member), name, urls, stop.clone()),
+    );
     let limit = settings.config.snapshot_log_bytes;
-    spawn("log-size", TaskKind::Background, watch_log_size(Arc::clone(member), wal, limit, stop.clone()));
+    spawn(
+        "log-size",
+        TaskKind::Background,
+        watch_log_size(Arc::clone(member), wal, limit, stop.clone()),
+    );
 }
 
 /// Asks for a snapshot when the log has grown by `limit` bytes, so that large values do not fill the disk with log.

@@ -29,7 +29,11 @@ impl Member {
             return self.keep_alive_here(id).await;
         }
         let mut client = self.parts.peers.client(leader, &node, Lane::Control);
-        let answer = timeout(REQUEST_TIMEOUT, client.lease_keep_alive(pb::LeaseKeepAliveRequest { id: id.0 })).await;
+        let answer = timeout(
+            REQUEST_TIMEOUT,
+            client.lease_keep_alive(pb::LeaseKeepAliveRequest { id: id.0 }),
+        )
+        .await;
         match answer {
             Ok(Ok(answer)) => Ok(Some(answer.into_inner().ttl).filter(|ttl| *ttl > 0)),
             Ok(Err(_)) => Err(ProposeError::LeaderChanged),
@@ -44,11 +48,18 @@ impl Member {
             return self.lease_ttl_here(id).await;
         }
         let mut client = self.parts.peers.client(leader, &node, Lane::Control);
-        let answer = timeout(REQUEST_TIMEOUT, client.lease_remaining(pb::LeaseRemainingRequest { id: id.0 })).await;
+        let answer = timeout(
+            REQUEST_TIMEOUT,
+            client.lease_remaining(pb::LeaseRemainingRequest { id: id.0 }),
+        )
+        .await;
         match answer {
             Ok(Ok(answer)) => {
                 let answer = answer.into_inner();
-                let ttl = LeaseTtl { granted: answer.granted_ttl, remaining: answer.remaining_ttl };
+                let ttl = LeaseTtl {
+                    granted: answer.granted_ttl,
+                    remaining: answer.remaining_ttl,
+                };
                 Ok(answer.found.then_some(ttl))
             }
             Ok(Err(_)) => Err(ProposeError::LeaderChanged),
@@ -61,19 +72,34 @@ impl Member {
         Ok(self.engine().keep_alive(id))
     }
 
-    pub(crate) async fn lease_ttl_here(&self, id: LeaseId) -> Result<Option<LeaseTtl>, ProposeError> {
+    pub(crate) async fn lease_ttl_here(
+        &self,
+        id: LeaseId,
+    ) -> Result<Option<LeaseTtl>, ProposeError> {
         self.ensure_lessor().await?;
         Ok(self.engine().lease_ttl(id))
     }
 
     /// Leading, not deposed without knowing it, and counting leases.
     async fn ensure_lessor(&self) -> Result<(), ProposeError> {
-        let linearizer = self.parts.raft.get_read_linearizer(ReadPolicy::LeaseRead).await;
+        let linearizer = self
+            .parts
+            .raft
+            .get_read_linearizer(ReadPolicy::LeaseRead)
+            .await;
         let linearizer = linearizer.map_err(|_| ProposeError::NotLeader)?;
         // A lease granted just now by another member's client must be known here.
         let index = linearizer.read_log_id().index();
-        self.parts.applied.reached(index).await.map_err(|_| ProposeError::Stopped)?;
-        if self.engine().is_lessor() { Ok(()) } else { Err(ProposeError::NotLeader) }
+        self.parts
+            .applied
+            .reached(index)
+            .await
+            .map_err(|_| ProposeError::Stopped)?;
+        if self.engine().is_lessor() {
+            Ok(())
+        } else {
+            Err(ProposeError::NotLeader)
+        }
     }
 }
 
@@ -101,7 +127,9 @@ pub(crate) async fn run_lessor(member: Arc<Member>, grace: Duration, shutdown: S
         }
         if term.is_some() && leading_term.is_none() {
             // Everything that earlier leaders committed must be applied before counting begins.
-            let Ok(id) = member.confirm_leadership().await else { continue };
+            let Ok(id) = member.confirm_leadership().await else {
+                continue;
+            };
             if member.applied().reached(id.index).await.is_err() {
                 return;
             }
@@ -131,5 +159,8 @@ async fn revoke_expired(member: &Arc<Member>) {
 }
 
 fn request(command: Command) -> pb::RaftRequest {
-    pb::RaftRequest { level: 0, command: Some(command) }
+    pb::RaftRequest {
+        level: 0,
+        command: Some(command),
+    }
 }

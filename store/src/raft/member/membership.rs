@@ -10,9 +10,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use corten_base::shutdown::Shutdown;
 use corten_proto::corten::store::v1 as pb;
 use corten_proto::etcd::etcdserverpb;
-use openraft::{ChangeMembers, Instant};
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
+use openraft::{ChangeMembers, Instant};
 use pb::change_member_request::Change;
 use tokio::time::timeout;
 
@@ -33,7 +33,14 @@ const LEARNERS_MAX: usize = 1;
 impl Member {
     /// The membership in effect.
     pub(crate) fn membership(&self) -> Arc<StoredMembership> {
-        Arc::clone(&self.parts.raft.server_metrics().borrow_watched().membership_config)
+        Arc::clone(
+            &self
+                .parts
+                .raft
+                .server_metrics()
+                .borrow_watched()
+                .membership_config,
+        )
     }
 
     /// The members as etcd's API shows them.
@@ -54,7 +61,11 @@ impl Member {
     pub(crate) fn members_message(&self) -> pb::MembersResponse {
         let leader = self.leader().map_or(0, |(id, _)| id.0);
         let membership = Some(codec::stored_membership_to_pb(&self.membership()));
-        pb::MembersResponse { cluster_id: self.cluster_id(), membership, leader }
+        pb::MembersResponse {
+            cluster_id: self.cluster_id(),
+            membership,
+            leader,
+        }
     }
 
     /// Changes the members, here or at the leader.
@@ -64,9 +75,11 @@ impl Member {
     ) -> Result<(Option<etcdserverpb::Member>, Vec<etcdserverpb::Member>), ProposeError> {
         let mut concerned = None;
         let change = match change {
-            MemberChange::Add { peer_urls, learner } => {
-                Change::Add(pb::MemberNode { peer_urls, stays_learner: learner, ..Default::default() })
-            }
+            MemberChange::Add { peer_urls, learner } => Change::Add(pb::MemberNode {
+                peer_urls,
+                stays_learner: learner,
+                ..Default::default()
+            }),
             MemberChange::Remove(id) => Change::Remove(id),
             MemberChange::Promote(id) => {
                 concerned = Some(id);
@@ -74,12 +87,20 @@ impl Member {
             }
             MemberChange::Update { id, peer_urls } => {
                 concerned = Some(id);
-                Change::SetPeerUrls(pb::MemberNode { id, peer_urls, ..Default::default() })
+                Change::SetPeerUrls(pb::MemberNode {
+                    id,
+                    peer_urls,
+                    ..Default::default()
+                })
             }
         };
         let answer = self.change(change).await?;
         let members = members_of(&answer);
-        let id = if answer.added == 0 { concerned } else { Some(answer.added) };
+        let id = if answer.added == 0 {
+            concerned
+        } else {
+            Some(answer.added)
+        };
         let member = id.and_then(|id| members.iter().find(|member| member.id == id).cloned());
         Ok((member, members))
     }
@@ -92,17 +113,24 @@ impl Member {
                 leader_may_change(&self.parts.raft).await;
             }
         };
-        timeout(REQUEST_TIMEOUT, moved).await.map_err(|_| ProposeError::Timeout)
+        timeout(REQUEST_TIMEOUT, moved)
+            .await
+            .map_err(|_| ProposeError::Timeout)
     }
 
     /// Runs a change at the leader.
-    pub(super) async fn change(&self, change: Change) -> Result<pb::ChangeMemberResponse, ProposeError> {
+    pub(super) async fn change(
+        &self,
+        change: Change,
+    ) -> Result<pb::ChangeMemberResponse, ProposeError> {
         let (leader, node) = self.leader().ok_or(ProposeError::NoLeader)?;
         if leader == self.id() {
             return self.change_member_here(change).await;
         }
         let mut client = self.parts.peers.client(leader, &node, Lane::Control);
-        let request = pb::ChangeMemberRequest { change: Some(change) };
+        let request = pb::ChangeMemberRequest {
+            change: Some(change),
+        };
         match timeout(REQUEST_TIMEOUT, client.change_member(request)).await {
             Ok(Ok(answer)) => Ok(answer.into_inner()),
             Ok(Err(status)) => Err(known_error(&status)),
@@ -111,7 +139,10 @@ impl Member {
     }
 
     /// Runs a change as leader.
-    pub(crate) async fn change_member_here(&self, change: Change) -> Result<pb::ChangeMemberResponse, ProposeError> {
+    pub(crate) async fn change_member_here(
+        &self,
+        change: Change,
+    ) -> Result<pb::ChangeMemberResponse, ProposeError> {
         let _turn = self.changes.lock().await;
         let mut added = 0;
         match change {
@@ -120,7 +151,8 @@ impl Member {
             Change::Remove(id) => self.remove(MemberId(id)).await?,
             Change::SetPeerUrls(node) => {
                 check_urls(&node.peer_urls)?;
-                self.set_node(MemberId(node.id), |known| known.peer_urls = node.peer_urls).await?;
+                self.set_node(MemberId(node.id), |known| known.peer_urls = node.peer_urls)
+                    .await?;
             }
             Change::Publish(node) => {
                 self.set_node(MemberId(node.id), |known| {
@@ -138,21 +170,30 @@ impl Member {
     async fn add(&self, node: pb::MemberNode) -> Result<MemberId, ProposeError> {
         check_urls(&node.peer_urls)?;
         let membership = self.membership();
-        let taken = |known: &Node| known.peer_urls.iter().any(|url| node.peer_urls.contains(url));
+        let taken = |known: &Node| {
+            known
+                .peer_urls
+                .iter()
+                .any(|url| node.peer_urls.contains(url))
+        };
         if membership.nodes().any(|(_, known)| taken(known)) {
             return Err(ProposeError::PeerUrlExists);
         }
-        let learners = membership.nodes().count() - membership.voter_ids().collect::<BTreeSet<_>>().len();
+        let learners =
+            membership.nodes().count() - membership.voter_ids().collect::<BTreeSet<_>>().len();
         if learners >= LEARNERS_MAX {
             return Err(ProposeError::TooManyLearners);
         }
         // The time makes an address that comes back a new member; nothing else depends on it.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let salt = u64::try_from(now.as_nanos() % u128::from(u64::MAX)).unwrap_or(0);
         let id = added_member_id(self.cluster_id(), &node.peer_urls, salt);
         let (_, mut value) = codec::node(&node);
         value.name = String::new();
-        self.write_membership(ChangeMembers::AddNodes(BTreeMap::from([(id, value)]))).await?;
+        self.write_membership(ChangeMembers::AddNodes(BTreeMap::from([(id, value)])))
+            .await?;
         Ok(id)
     }
 
@@ -167,7 +208,8 @@ impl Member {
         if !self.has_caught_up(id) {
             return Err(ProposeError::LearnerNotReady);
         }
-        self.write_membership(ChangeMembers::AddVoterIds(BTreeSet::from([id]))).await
+        self.write_membership(ChangeMembers::AddVoterIds(BTreeSet::from([id])))
+            .await
     }
 
     async fn remove(&self, id: MemberId) -> Result<(), ProposeError> {
@@ -177,37 +219,60 @@ impl Member {
         }
         let voters: BTreeSet<MemberId> = membership.voter_ids().collect();
         if !voters.contains(&id) {
-            return self.write_membership(ChangeMembers::RemoveNodes(BTreeSet::from([id]))).await;
+            return self
+                .write_membership(ChangeMembers::RemoveNodes(BTreeSet::from([id])))
+                .await;
         }
         if voters.len() == 1 {
             return Err(ProposeError::NotEnoughStarted);
         }
         let left = voters.iter().filter(|voter| **voter != id);
-        let alive = left.clone().filter(|voter| **voter == self.id() || self.is_alive(**voter)).count();
+        let alive = left
+            .clone()
+            .filter(|voter| **voter == self.id() || self.is_alive(**voter))
+            .count();
         if alive <= left.count() / 2 {
             return Err(ProposeError::NotEnoughStarted);
         }
-        self.write_membership(ChangeMembers::RemoveVoters(BTreeSet::from([id]))).await
+        self.write_membership(ChangeMembers::RemoveVoters(BTreeSet::from([id])))
+            .await
     }
 
-    async fn set_node(&self, id: MemberId, set: impl FnOnce(&mut Node)) -> Result<(), ProposeError> {
-        let mut node = self.membership().get_node(&id).cloned().ok_or(ProposeError::MemberNotFound)?;
+    async fn set_node(
+        &self,
+        id: MemberId,
+        set: impl FnOnce(&mut Node),
+    ) -> Result<(), ProposeError> {
+        let mut node = self
+            .membership()
+            .get_node(&id)
+            .cloned()
+            .ok_or(ProposeError::MemberNotFound)?;
         let before = node.clone();
         set(&mut node);
         if node == before {
             return Ok(());
         }
-        self.write_membership(ChangeMembers::SetNodes(BTreeMap::from([(id, node)]))).await
+        self.write_membership(ChangeMembers::SetNodes(BTreeMap::from([(id, node)])))
+            .await
     }
 
     async fn transfer(&self, to: MemberId) -> Result<(), ProposeError> {
         if !self.membership().voter_ids().any(|voter| voter == to) {
             return Err(ProposeError::BadLeaderTransferee);
         }
-        self.parts.raft.trigger().transfer_leader(to).await.map_err(|_| ProposeError::Stopped)
+        self.parts
+            .raft
+            .trigger()
+            .transfer_leader(to)
+            .await
+            .map_err(|_| ProposeError::Stopped)
     }
 
-    async fn write_membership(&self, change: ChangeMembers<MemberId, Node>) -> Result<(), ProposeError> {
+    async fn write_membership(
+        &self,
+        change: ChangeMembers<MemberId, Node>,
+    ) -> Result<(), ProposeError> {
         let written = self.parts.raft.change_membership(change, false);
         match timeout(REQUEST_TIMEOUT, Box::pin(written)).await {
             Ok(Ok(_)) => Ok(()),
@@ -219,7 +284,10 @@ impl Member {
     fn has_caught_up(&self, id: MemberId) -> bool {
         let metrics = self.parts.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let matched = metrics.replication.as_ref().and_then(|all| all.get(&id)?.as_ref().map(|at| at.index));
+        let matched = metrics
+            .replication
+            .as_ref()
+            .and_then(|all| all.get(&id)?.as_ref().map(|at| at.index));
         match (matched, metrics.last_log_index) {
             (Some(matched), Some(last)) => last.saturating_sub(matched) <= PROMOTE_LAG_MAX,
             _ => false,
@@ -230,7 +298,10 @@ impl Member {
     fn is_alive(&self, id: MemberId) -> bool {
         let metrics = self.parts.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let heard = metrics.heartbeat.as_ref().and_then(|all| all.get(&id).cloned().flatten());
+        let heard = metrics
+            .heartbeat
+            .as_ref()
+            .and_then(|all| all.get(&id).cloned().flatten());
         heard.is_some_and(|at| at.elapsed() < ALIVE_WITHIN)
     }
 }
@@ -266,7 +337,11 @@ pub(crate) async fn promote_learners(member: Arc<Member>, shutdown: Shutdown) {
 }
 
 fn members_of(answer: &pb::ChangeMemberResponse) -> Vec<etcdserverpb::Member> {
-    let Some(membership) = answer.membership.as_ref().and_then(|stored| stored.membership.as_ref()) else {
+    let Some(membership) = answer
+        .membership
+        .as_ref()
+        .and_then(|stored| stored.membership.as_ref())
+    else {
         return Vec::new();
     };
     let votes = |id: u64| membership.configs.iter().any(|set| set.ids.contains(&id));
@@ -320,7 +395,10 @@ fn known_error(status: &tonic::Status) -> ProposeError {
         E::NotEnoughStarted,
         E::BadLeaderTransferee,
     ];
-    known.into_iter().find(|error| error.to_string() == status.message()).unwrap_or(E::LeaderChanged)
+    known
+        .into_iter()
+        .find(|error| error.to_string() == status.message())
+        .unwrap_or(E::LeaderChanged)
 }
 
 #[cfg(test)]
@@ -329,10 +407,17 @@ mod tests {
 
     #[test]
     fn refusals_survive_the_way_from_the_leader() {
-        for error in [ProposeError::LearnerNotReady, ProposeError::PeerUrlExists, ProposeError::NotEnoughStarted] {
+        for error in [
+            ProposeError::LearnerNotReady,
+            ProposeError::PeerUrlExists,
+            ProposeError::NotEnoughStarted,
+        ] {
             let status = tonic::Status::from(error.clone());
             assert_eq!(known_error(&status), error);
         }
-        assert_eq!(known_error(&tonic::Status::unavailable("broken pipe")), ProposeError::LeaderChanged);
+        assert_eq!(
+            known_error(&tonic::Status::unavailable("broken pipe")),
+            ProposeError::LeaderChanged
+        );
     }
 }

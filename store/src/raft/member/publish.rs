@@ -13,7 +13,12 @@ use pb::change_member_request::Change;
 use super::Member;
 
 /// Publishes until it is in the membership, or `shutdown`.
-pub(crate) async fn publish_self(member: Arc<Member>, name: String, client_urls: Vec<String>, shutdown: Shutdown) {
+pub(crate) async fn publish_self(
+    member: Arc<Member>,
+    name: String,
+    client_urls: Vec<String>,
+    shutdown: Shutdown,
+) {
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2));
     loop {
         let known = member.membership().get_node(&member.id()).cloned();

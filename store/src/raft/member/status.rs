@@ -25,7 +25,10 @@ impl Member {
             term: metrics.current_term,
             committed_index: metrics.local_committed.map_or(0, |id| id.index),
             applied_index: self.parts.applied.get().unwrap_or(0),
-            is_learner: !metrics.membership_config.voter_ids().any(|id| id == self.id()),
+            is_learner: !metrics
+                .membership_config
+                .voter_ids()
+                .any(|id| id == self.id()),
             errors,
             quota_bytes: self.parts.quota_bytes,
         }
@@ -36,7 +39,10 @@ impl Member {
         let metrics = self.parts.raft.metrics();
         let metrics = metrics.borrow_watched();
         let replication = metrics.replication.as_ref()?;
-        let voters = metrics.membership_config.voter_ids().filter(|id| *id != self.id());
+        let voters = metrics
+            .membership_config
+            .voter_ids()
+            .filter(|id| *id != self.id());
         voters
             .filter_map(|id| Some((replication.get(&id)?.as_ref()?.index, id)))
             .max()
@@ -46,6 +52,8 @@ impl Member {
 
 impl std::fmt::Debug for Member {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Member").field("id", &self.id()).finish_non_exhaustive()
+        f.debug_struct("Member")
+            .field("id", &self.id())
+            .finish_non_exhaustive()
     }
 }

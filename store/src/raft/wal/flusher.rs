@@ -13,13 +13,20 @@ use super::{Done, Shared, segment_path};
 
 /// Runs until the log is closed and its queue is empty.
 pub(super) fn run(shared: &Shared, file: File) {
-    let mut writer = Writer { dir: shared.options.dir.clone(), segment_bytes: shared.options.segment_bytes, file };
+    let mut writer = Writer {
+        dir: shared.options.dir.clone(),
+        segment_bytes: shared.options.segment_bytes,
+        file,
+    };
     while let Some(batch) = next_batch(shared) {
         shared.drained.notify_waiters();
         let Batch { ops, mark } = batch;
         match writer.write(ops) {
             Ok(done) => {
-                shared.state.lock().written(mark, shared.options.cache_bytes);
+                shared
+                    .state
+                    .lock()
+                    .written(mark, shared.options.cache_bytes);
                 for callback in done {
                     callback(Ok(()));
                 }
@@ -82,7 +89,9 @@ impl Writer {
         while let Some(op) = ops.next() {
             let result = match op {
                 Op::Write { offset, data } => writes.add(&self.file, offset, &data),
-                Op::Rotate { segment } => writes.flush(&self.file).and_then(|()| self.rotate(segment)),
+                Op::Rotate { segment } => {
+                    writes.flush(&self.file).and_then(|()| self.rotate(segment))
+                }
                 Op::Done(done) => {
                     waiting.push(done);
                     Ok(())
@@ -102,7 +111,11 @@ impl Writer {
             }
         }
         let result = writes.flush(&self.file).and_then(|()| {
-            if waiting.is_empty() && dead.is_empty() { Ok(()) } else { self.file.sync_data() }
+            if waiting.is_empty() && dead.is_empty() {
+                Ok(())
+            } else {
+                self.file.sync_data()
+            }
         });
         if let Err(error) = result {
             return Err(Failed { error, waiting });
@@ -126,7 +139,12 @@ impl Writer {
 /// Creates a segment file with its space reserved, and makes its name durable.
 pub(super) fn create_segment(dir: &Path, segment: u64, segment_bytes: u64) -> io::Result<File> {
     let path = segment_path(dir, segment);
-    let file = File::options().create(true).truncate(true).read(true).write(true).open(path)?;
+    let file = File::options()
+        .create(true)
+        .truncate(true)
+        .read(true)
+        .write(true)
+        .open(path)?;
     reserve(&file, segment_bytes)?;
     file.sync_all()?;
     File::open(dir)?.sync_all()?;

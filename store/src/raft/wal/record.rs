@@ -68,7 +68,11 @@ pub(super) fn put(
     out.put_u32_le(0);
     out.put_u8(kind as u8);
     fill(out);
-    assert_eq!(out.len() - start, HEADER_LEN + payload_len, "record payload of announced length");
+    assert_eq!(
+        out.len() - start,
+        HEADER_LEN + payload_len,
+        "record payload of announced length"
+    );
     let crc = checksum(*chain, &out[start + HEADER_LEN - 1..], payload_len);
     out[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
     out.resize(start + padded, 0);
@@ -99,7 +103,12 @@ pub(super) fn parse(data: &Bytes, at: usize, chain: u32) -> Option<Parsed> {
         return None;
     }
     let payload = data.slice(at + HEADER_LEN..at + HEADER_LEN + len);
-    Some(Parsed { kind, payload, crc, end: at + padded_len(len) })
+    Some(Parsed {
+        kind,
+        payload,
+        crc,
+        end: at + padded_len(len),
+    })
 }
 
 /// Checks one record read by itself, when the chain before it is not at hand: `crc` is what the index remembers.

@@ -27,7 +27,10 @@ struct Tail {
 
 /// Rebuilds the state, and opens the file that the next record goes to.
 pub(super) fn recover(options: &WalOptions) -> Result<(State, File), WalError> {
-    let io_error = |source| WalError::Io { dir: options.dir.clone(), source };
+    let io_error = |source| WalError::Io {
+        dir: options.dir.clone(),
+        source,
+    };
     let mut segments = list(&options.dir).map_err(io_error)?;
     let mut state = State::new(options);
     let mut tail = None;
@@ -47,7 +50,12 @@ pub(super) fn recover(options: &WalOptions) -> Result<(State, File), WalError> {
         }
     }
     if state.has_hole() {
-        return Err(corrupt(options, segments.first().copied().unwrap_or(0), 0, "entries after the purge position"));
+        return Err(corrupt(
+            options,
+            segments.first().copied().unwrap_or(0),
+            0,
+            "entries after the purge position",
+        ));
     }
     state.all_written();
     let file = match tail {
@@ -66,7 +74,10 @@ pub(super) fn recover(options: &WalOptions) -> Result<(State, File), WalError> {
 
 /// Cuts off what follows the last good record, so that no leftover byte is ever read as a record again.
 fn reopen(options: &WalOptions, segment: u64, end: u64) -> std::io::Result<File> {
-    let file = File::options().read(true).write(true).open(segment_path(&options.dir, segment))?;
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .open(segment_path(&options.dir, segment))?;
     file.set_len(end)?;
     reserve(&file, options.segment_bytes)?;
     file.sync_all()?;
@@ -87,7 +98,9 @@ fn read_segment(
     };
     let bad = |offset: usize, what: &str| corrupt(options, segment, offset, what);
     let head = match parsed.kind {
-        Kind::Head => pb::SegmentHead::decode(parsed.payload).map_err(|_| bad(0, "a head message"))?,
+        Kind::Head => {
+            pb::SegmentHead::decode(parsed.payload).map_err(|_| bad(0, "a head message"))?
+        }
         _ => return Err(bad(0, "a head record")),
     };
     if head.format != FORMAT || head.segment != segment {
@@ -100,7 +113,11 @@ fn read_segment(
         state.purged = head.purged.as_ref().map(codec::log_id);
         state.start_after(head.last.as_ref().map(codec::log_id));
     }
-    let mut tail = Tail { offset: parsed.end, chain: parsed.crc, ended: false };
+    let mut tail = Tail {
+        offset: parsed.end,
+        chain: parsed.crc,
+        ended: false,
+    };
     while let Some(parsed) = record::parse(data, tail.offset, tail.chain) {
         let (end, crc) = (parsed.end, parsed.crc);
         let location = Location {
@@ -120,15 +137,26 @@ fn read_segment(
     Ok(Some(tail))
 }
 
-fn replay(options: &WalOptions, state: &mut State, parsed: Parsed, location: Location) -> Result<(), String> {
+fn replay(
+    options: &WalOptions,
+    state: &mut State,
+    parsed: Parsed,
+    location: Location,
+) -> Result<(), String> {
     let log_id = |payload: Bytes| {
-        pb::LogId::decode(payload).map(|id| codec::log_id(&id)).map_err(|error| error.to_string())
+        pb::LogId::decode(payload)
+            .map(|id| codec::log_id(&id))
+            .map_err(|error| error.to_string())
     };
     match parsed.kind {
         Kind::Entry => {
             let entry = decode_entry(parsed.payload).map_err(|error| error.to_string())?;
             if entry.log_id.index != state.next_index() {
-                return Err(format!("entry {} but found {}", state.next_index(), entry.log_id.index));
+                return Err(format!(
+                    "entry {} but found {}",
+                    state.next_index(),
+                    entry.log_id.index
+                ));
             }
             state.push(entry, location, options.cache_bytes);
             state.all_written();

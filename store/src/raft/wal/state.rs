@@ -46,9 +46,14 @@ pub(super) enum Fetched {
 
 /// Work for the flusher, in order.
 pub(super) enum Op {
-    Write { offset: u64, data: Bytes },
+    Write {
+        offset: u64,
+        data: Bytes,
+    },
     /// The current file is complete: sync it, begin this one.
-    Rotate { segment: u64 },
+    Rotate {
+        segment: u64,
+    },
     /// Once everything before is durable.
     Done(Done),
     /// Once everything before is durable: these files are no longer needed.
@@ -131,9 +136,15 @@ impl State {
 
     pub(super) fn check(&self) -> io::Result<()> {
         if let Some(why) = &self.failed {
-            return Err(io::Error::other(format!("the log failed earlier and must be reopened: {why}")));
+            return Err(io::Error::other(format!(
+                "the log failed earlier and must be reopened: {why}"
+            )));
         }
-        if self.closed { Err(io::Error::other("the log is closed")) } else { Ok(()) }
+        if self.closed {
+            Err(io::Error::other("the log is closed"))
+        } else {
+            Ok(())
+        }
     }
 
     pub(super) fn next_index(&self) -> u64 {
@@ -155,7 +166,9 @@ impl State {
     pub(super) fn append(&mut self, entry: Entry, options: &WalOptions) -> io::Result<()> {
         if entry.log_id.index != self.next_index() {
             let (got, expected) = (entry.log_id.index, self.next_index());
-            return Err(io::Error::other(format!("append of entry {got} where {expected} is next")));
+            return Err(io::Error::other(format!(
+                "append of entry {got} where {expected} is next"
+            )));
         }
         let message = codec::entry_to_pb(&entry);
         let location = self.put(Kind::Entry, &message, options);
@@ -172,7 +185,12 @@ impl State {
         self.cached_bytes += bytes;
         let highest = self.segments.entry(location.segment).or_default();
         *highest = (*highest).max(Some(entry.log_id.index));
-        self.slots.push_back(Slot { location, log_id: entry.log_id, entry: Some(entry), bytes });
+        self.slots.push_back(Slot {
+            location,
+            log_id: entry.log_id,
+            entry: Some(entry),
+            bytes,
+        });
         self.evict(cache_bytes);
     }
 
@@ -189,7 +207,9 @@ impl State {
     pub(super) fn truncate_after(&mut self, last: Option<LogId>, options: &WalOptions) {
         self.forget_after(last.map(|id| id.index));
         // Wrapped, because a bare log id of zeros encodes to nothing and would read back as "all entries".
-        let message = pb::Matched { log_id: last.as_ref().map(codec::log_id_to_pb) };
+        let message = pb::Matched {
+            log_id: last.as_ref().map(codec::log_id_to_pb),
+        };
         self.put(Kind::Truncate, &message, options);
     }
 
@@ -281,8 +301,14 @@ impl State {
         }
         self.seal();
         self.ops_bytes = 0;
-        let mark = Mark { next: self.next_index(), generation: self.generation };
-        Some(Batch { ops: std::mem::take(&mut self.ops), mark })
+        let mark = Mark {
+            next: self.next_index(),
+            generation: self.generation,
+        };
+        Some(Batch {
+            ops: std::mem::take(&mut self.ops),
+            mark,
+        })
     }
 
     /// The batch with this mark is in files.
@@ -399,7 +425,9 @@ impl State {
     }
 
     fn evict(&mut self, cache_bytes: usize) {
-        while self.cached_bytes > cache_bytes && self.cached_from < self.written.min(self.next_index()) {
+        while self.cached_bytes > cache_bytes
+            && self.cached_from < self.written.min(self.next_index())
+        {
             let at = (self.cached_from - self.first) as usize;
             self.cached_from += 1;
             let slot = &mut self.slots[at];

@@ -10,7 +10,11 @@ use super::*;
 use crate::raft::types::{Command, MemberId};
 
 fn options(dir: &Path) -> WalOptions {
-    WalOptions { dir: dir.to_owned(), segment_bytes: 1024, cache_bytes: 2_000 }
+    WalOptions {
+        dir: dir.to_owned(),
+        segment_bytes: 1024,
+        cache_bytes: 2_000,
+    }
 }
 
 fn id(term: u64, index: u64) -> LogId {
@@ -19,20 +23,30 @@ fn id(term: u64, index: u64) -> LogId {
 
 fn entry(term: u64, index: u64, size: usize) -> Entry {
     let value = vec![u8::try_from(index % 251).expect("small"); size];
-    Entry { log_id: id(term, index), payload: EntryPayload::Normal(Command(Bytes::from(value))) }
+    Entry {
+        log_id: id(term, index),
+        payload: EntryPayload::Normal(Command(Bytes::from(value))),
+    }
 }
 
 /// Appends and waits until it is durable.
 fn append(wal: &Wal, entries: Vec<Entry>) {
     let (done, durable) = mpsc::channel();
-    wal.append(entries, Box::new(move |result| done.send(result).expect("waiting"))).expect("accepted");
+    wal.append(
+        entries,
+        Box::new(move |result| done.send(result).expect("waiting")),
+    )
+    .expect("accepted");
     durable.recv().expect("answered").expect("durable");
 }
 
 fn save_vote(wal: &Wal, term: u64) {
     let (done, durable) = mpsc::channel();
-    wal.save_vote(Vote::new(term, MemberId(1)), Box::new(move |result| done.send(result).expect("waiting")))
-        .expect("accepted");
+    wal.save_vote(
+        Vote::new(term, MemberId(1)),
+        Box::new(move |result| done.send(result).expect("waiting")),
+    )
+    .expect("accepted");
     durable.recv().expect("answered").expect("durable");
 }
 
@@ -68,7 +82,11 @@ fn entries_and_vote_come_back_over_many_segments_and_beyond_the_cache() {
     assert_eq!(wal.vote(), Some(Vote::new(5, MemberId(1))));
     assert_eq!(wal.bounds(), (None, Some(id(1, 199))));
     let some = wal.read(50..60, 250).expect("read");
-    assert!(!some.is_empty() && some.len() < 10, "bounded by bytes: {}", some.len());
+    assert!(
+        !some.is_empty() && some.len() < 10,
+        "bounded by bytes: {}",
+        some.len()
+    );
     assert_eq!(wal.read(10..12, 0).expect("read").len(), 1, "at least one");
 }
 
@@ -125,7 +143,10 @@ fn purged_files_go_and_what_they_told_stays_known() {
 fn a_folder_has_one_writer() {
     let dir = tempfile::tempdir().expect("temp dir");
     let wal = Wal::open(options(dir.path())).expect("open");
-    assert!(matches!(Wal::open(options(dir.path())), Err(WalError::Io { .. })));
+    assert!(matches!(
+        Wal::open(options(dir.path())),
+        Err(WalError::Io { .. })
+    ));
     wal.close();
     assert!(wal.append(vec![entry(1, 0, 1)], Box::new(|_| {})).is_err());
     drop(Wal::open(options(dir.path())).expect("free again"));
@@ -162,26 +183,43 @@ fn reopen_changed(dir: &Path, change: impl FnOnce(&mut Vec<u8>)) -> Result<Wal, 
 
 /// Where the zeros that were reserved begin.
 fn end_of_records(data: &[u8]) -> usize {
-    data.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1)
+    data.iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |at| at + 1)
 }
 
 #[test]
 fn a_torn_last_record_is_dropped_and_its_leftovers_never_return() {
     let dir = tempfile::tempdir().expect("temp dir");
-    let wal = Wal::open(WalOptions { segment_bytes: 1 << 20, ..options(dir.path()) }).expect("open");
+    let wal = Wal::open(WalOptions {
+        segment_bytes: 1 << 20,
+        ..options(dir.path())
+    })
+    .expect("open");
     append(&wal, (0..10).map(|index| entry(1, index, 40)).collect());
     drop(wal);
     // Record 7 is torn, 8 and 9 behind it are whole: they must not follow a new record 7.
     let path = dir.path().join(segments(dir.path()).remove(0));
     let mut data = std::fs::read(&path).expect("read");
-    let marker = data.windows(40).position(|window| window == [7; 40]).expect("entry 7");
+    let marker = data
+        .windows(40)
+        .position(|window| window == [7; 40])
+        .expect("entry 7");
     data[marker] ^= 1;
     std::fs::write(&path, &data).expect("write");
-    let wal = Wal::open(WalOptions { segment_bytes: 1 << 20, ..options(dir.path()) }).expect("reopen");
+    let wal = Wal::open(WalOptions {
+        segment_bytes: 1 << 20,
+        ..options(dir.path())
+    })
+    .expect("reopen");
     assert_eq!(all(&wal).len(), 7);
     append(&wal, vec![entry(1, 7, 40)]);
     drop(wal);
-    let wal = Wal::open(WalOptions { segment_bytes: 1 << 20, ..options(dir.path()) }).expect("reopen");
+    let wal = Wal::open(WalOptions {
+        segment_bytes: 1 << 20,
+        ..options(dir.path())
+    })
+    .expect("reopen");
     assert_eq!(all(&wal).len(), 8);
 }
 
@@ -192,10 +230,13 @@ fn cutting_the_last_file_anywhere_gives_a_prefix() {
     append(&wal, (0..25).map(|index| entry(1, index, 60)).collect());
     let whole = all(&wal);
     drop(wal);
-    let last = dir.path().join(segments(dir.path()).last().expect("a file"));
+    let last = dir
+        .path()
+        .join(segments(dir.path()).last().expect("a file"));
     let end = end_of_records(&std::fs::read(last).expect("read"));
     for cut in 0..=end {
-        let wal = reopen_changed(dir.path(), |data| data[cut..].fill(0)).expect("a torn end is no damage");
+        let wal = reopen_changed(dir.path(), |data| data[cut..].fill(0))
+            .expect("a torn end is no damage");
         let entries = all(&wal);
         assert_eq!(entries, whole[..entries.len()], "cut at {cut}");
     }
@@ -225,9 +266,15 @@ fn a_log_that_cannot_write_says_so_to_everyone() {
     let mut failed = false;
     for index in 1..100 {
         let (done, durable) = mpsc::channel();
-        let accepted = wal.append(vec![entry(1, index, 100)], Box::new(move |result| drop(done.send(result))));
+        let accepted = wal.append(
+            vec![entry(1, index, 100)],
+            Box::new(move |result| drop(done.send(result))),
+        );
         let result = accepted.and_then(|()| durable.recv().expect("answered"));
-        assert!(!failed || result.is_err(), "nothing is durable after a failure");
+        assert!(
+            !failed || result.is_err(),
+            "nothing is durable after a failure"
+        );
         failed |= result.is_err();
     }
     assert!(failed);

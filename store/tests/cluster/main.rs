@@ -1,0 +1,15 @@
+//! Members that agree: over loopback, on real files, in one process where that suffices and as real processes where a
+//! kill must be a kill.
+//!
+//! Not tests of the etcd API's fine points (those run on the memory replica). Invariant: every test owns its folders
+//! and ports, waits for conditions with a deadline, and never sleeps for luck.
+
+mod harness;
+mod process;
+
+mod crash;
+mod membership;
+mod replication;
+mod single;
+mod snapshot;
+mod tls;

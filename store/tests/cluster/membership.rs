@@ -1,0 +1,105 @@
+//! Members come and go.
+
+use corten_proto::etcd::etcdserverpb as etcd;
+use corten_store::Config;
+use etcd::cluster_client::ClusterClient;
+
+use super::harness::{Cluster, Running, free_port, get, put, wait_for};
+
+fn client(member: &Running) -> ClusterClient<tonic::transport::Channel> {
+    ClusterClient::new(member.channel.clone())
+}
+
+async fn members(member: &Running) -> Vec<etcd::Member> {
+    let request = etcd::MemberListRequest {
+        linearizable: false,
+    };
+    client(member)
+        .member_list(request)
+        .await
+        .expect("a list")
+        .into_inner()
+        .members
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_joins_gets_its_vote_and_leaves() {
+    let mut cluster = Cluster::configure(1);
+    cluster.start(0).await;
+    cluster.leader().await;
+    put(cluster.member(0), "before", b"1").await;
+    let url = format!("http://127.0.0.1:{}", free_port());
+    let request = etcd::MemberAddRequest {
+        peer_ur_ls: vec![url.clone()],
+        is_learner: false,
+    };
+    let added = client(cluster.member(0))
+        .member_add(request.clone())
+        .await
+        .expect("added")
+        .into_inner();
+    let id = added.member.expect("the new member").id;
+    let again = client(cluster.member(0))
+        .member_add(request)
+        .await
+        .expect_err("taken");
+    assert_eq!(again.code(), tonic::Code::FailedPrecondition, "{again}");
+    // Not started yet: the cluster must still work.
+    put(cluster.member(0), "between", b"2").await;
+
+    let first = cluster.configs[0].clone();
+    let joining = Config {
+        name: "m1".to_owned(),
+        data_dir: cluster.root.path().join("m1"),
+        listen_peer_urls: vec![url.clone()],
+        initial_cluster: format!("{},m1={url}", first.initial_cluster),
+        initial_cluster_state: serde_json::from_str("\"existing\"").expect("a state"),
+        ..first
+    };
+    cluster.configs.push(joining);
+    cluster.start(1).await;
+    wait_for("the vote of the new member", async || {
+        let found = members(cluster.member(0)).await;
+        found
+            .iter()
+            .any(|member| member.id == id && !member.is_learner && member.name == "m1")
+            .then_some(())
+    })
+    .await;
+    assert_eq!(
+        get(cluster.member(1), "before")
+            .await
+            .map(|(value, _)| value),
+        Some(b"1".to_vec())
+    );
+    put(cluster.member(1), "through-new", b"3").await;
+
+    let leader = cluster.leader().await;
+    client(cluster.member(leader))
+        .member_remove(etcd::MemberRemoveRequest { id })
+        .await
+        .expect("removed");
+    wait_for("the member to be gone", async || {
+        (members(cluster.member(0)).await.len() == 1).then_some(())
+    })
+    .await;
+    put(cluster.member(0), "after", b"4").await;
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_publish_where_clients_reach_them() {
+    let mut cluster = Cluster::configure(3);
+    for (i, config) in cluster.configs.iter_mut().enumerate() {
+        config.advertise_client_urls = vec![format!("http://client-{i}:2379")];
+    }
+    cluster.start_all().await;
+    cluster.leader().await;
+    wait_for("all client URLs", async || {
+        let all = members(cluster.member(0)).await;
+        let complete = all.len() == 3 && all.iter().all(|member| member.client_ur_ls.len() == 1);
+        complete.then_some(())
+    })
+    .await;
+    cluster.stop_all().await;
+}

@@ -1,0 +1,137 @@
+//! Members as processes of their own, to be killed without warning.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use corten_proto::etcd::etcdserverpb as etcd;
+use etcd::kv_client::KvClient;
+use etcd::maintenance_client::MaintenanceClient;
+use tokio::time::timeout;
+use tonic::transport::{Channel, Endpoint};
+
+use super::harness::{free_port, wait_for};
+
+pub(crate) struct Processes {
+    root: tempfile::TempDir,
+    pub(crate) client_ports: Vec<u16>,
+    peer_ports: Vec<u16>,
+    children: Vec<Option<Child>>,
+}
+
+impl Processes {
+    pub(crate) fn start(size: usize) -> Processes {
+        let ports = |_| free_port();
+        let mut processes = Processes {
+            root: tempfile::tempdir().expect("temp dir"),
+            client_ports: (0..size).map(ports).collect(),
+            peer_ports: (0..size).map(ports).collect(),
+            children: (0..size).map(|_| None).collect(),
+        };
+        for i in 0..size {
+            processes.spawn(i);
+        }
+        processes
+    }
+
+    pub(crate) fn spawn(&mut self, i: usize) {
+        let cluster: Vec<String> = self
+            .peer_ports
+            .iter()
+            .enumerate()
+            .map(|(i, port)| format!("m{i}=http://127.0.0.1:{port}"))
+            .collect();
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.log(i))
+            .expect("log file");
+        let child = Command::new(env!("CARGO_BIN_EXE_corten-store"))
+            .arg(format!("--name=m{i}"))
+            .arg(format!(
+                "--data-dir={}",
+                self.root.path().join(format!("m{i}")).display()
+            ))
+            .arg(format!(
+                "--listen-client-urls=http://127.0.0.1:{}",
+                self.client_ports[i]
+            ))
+            .arg(format!(
+                "--listen-peer-urls=http://127.0.0.1:{}",
+                self.peer_ports[i]
+            ))
+            .arg(format!("--initial-cluster={}", cluster.join(",")))
+            .args(["--snapshot-count=500", "--snapshot-catchup-entries=100"])
+            .stdout(log.try_clone().expect("clone"))
+            .stderr(log)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("the built binary runs");
+        self.children[i] = Some(child);
+    }
+
+    fn log(&self, i: usize) -> PathBuf {
+        self.root.path().join(format!("m{i}.log"))
+    }
+
+    /// SIGKILL, and reaped.
+    pub(crate) fn kill(&mut self, i: usize) {
+        let mut child = self.children[i].take().expect("running");
+        child.kill().expect("killed");
+        child.wait().expect("reaped");
+    }
+
+    pub(crate) fn channel(&self, i: usize) -> Channel {
+        Endpoint::from_shared(format!("http://127.0.0.1:{}", self.client_ports[i]))
+            .expect("a URL")
+            .connect_timeout(Duration::from_millis(200))
+            .tcp_nodelay(true)
+            .connect_lazy()
+    }
+
+    pub(crate) fn kv(&self, i: usize) -> KvClient<Channel> {
+        KvClient::new(self.channel(i))
+    }
+
+    pub(crate) async fn leader(&self) -> usize {
+        wait_for("a leader", async || {
+            for (i, child) in self.children.iter().enumerate() {
+                if child.is_none() {
+                    continue;
+                }
+                let mut maintenance = MaintenanceClient::new(self.channel(i));
+                let call = maintenance.status(etcd::StatusRequest {});
+                if let Ok(Ok(status)) = timeout(Duration::from_secs(1), call).await {
+                    let status = status.into_inner();
+                    if status.leader != 0
+                        && status.leader == status.header.expect("header").member_id
+                    {
+                        return Some(i);
+                    }
+                }
+            }
+            None
+        })
+        .await
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        for child in self.children.iter_mut().flatten() {
+            // Best effort at the end of a test.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            for i in 0..self.children.len() {
+                let log = std::fs::read_to_string(self.log(i)).unwrap_or_default();
+                let tail: Vec<&str> = log.lines().rev().take(40).collect();
+                eprintln!(
+                    "--- m{i}\n{}",
+                    tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+                );
+            }
+        }
+    }
+}
