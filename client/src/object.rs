@@ -127,6 +127,10 @@ impl Target {
 
     /// A subresource of the object.
     #[must_use]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "nobody subtracts from a target"
+    )]
     pub fn sub(mut self, subresource: &str) -> Self {
         subresource.clone_into(&mut self.subresource);
         self

@@ -44,7 +44,7 @@ impl Client {
         let reply = self
             .bounded("get", target, calls.get(self.request(request)))
             .await?;
-        Ok(Bytes::from(reply.object))
+        Ok(reply.object)
     }
 
     /// Reads a whole collection, page by page.
@@ -66,7 +66,7 @@ impl Client {
                 .bounded("list", target, calls.list(self.request(request)))
                 .await?;
             list.revision = Revision::parse(&reply.resource_version);
-            list.items.extend(reply.items.into_iter().map(Bytes::from));
+            list.items.extend(reply.items);
             if reply.continue_token.is_empty() {
                 return Ok(list);
             }
@@ -78,7 +78,7 @@ impl Client {
     pub async fn create_raw(&self, target: &Target, object: impl Into<Bytes>) -> Result<Bytes> {
         let request = wire::CreateRequest {
             target: Some(target.wire()),
-            object: object.into().into(),
+            object: object.into(),
             field_manager: self.field_manager().to_owned(),
             dry_run: false,
         };
@@ -86,14 +86,14 @@ impl Client {
         let reply = self
             .bounded("create", target, calls.create(self.request(request)))
             .await?;
-        Ok(Bytes::from(reply.object))
+        Ok(reply.object)
     }
 
     /// Replaces an object or one of its subresources.
     pub async fn update_raw(&self, target: &Target, object: impl Into<Bytes>) -> Result<Bytes> {
         let request = wire::UpdateRequest {
             target: Some(target.wire()),
-            object: object.into().into(),
+            object: object.into(),
             field_manager: self.field_manager().to_owned(),
             dry_run: false,
         };
@@ -101,7 +101,7 @@ impl Client {
         let reply = self
             .bounded("update", target, calls.update(self.request(request)))
             .await?;
-        Ok(Bytes::from(reply.object))
+        Ok(reply.object)
     }
 
     /// Patches an object or one of its subresources.
@@ -115,7 +115,7 @@ impl Client {
         let request = wire::PatchRequest {
             target: Some(target.wire()),
             kind: kind.into(),
-            patch: encode_value(body).into(),
+            patch: encode_value(body),
             field_manager: self.field_manager().to_owned(),
             force,
             dry_run: false,
@@ -124,20 +124,20 @@ impl Client {
         let reply = self
             .bounded("patch", target, calls.patch(self.request(request)))
             .await?;
-        Ok(Bytes::from(reply.object))
+        Ok(reply.object)
     }
 
     /// Deletes an object.
     pub async fn delete_raw(&self, target: &Target, options: &DeleteOptions) -> Result<Deleted> {
         let request = wire::DeleteRequest {
             target: Some(target.wire()),
-            options: options.to_json().into(),
+            options: options.to_json(),
         };
         let mut calls = self.calls();
         let reply = self
             .bounded("delete", target, calls.delete(self.request(request)))
             .await?;
-        let object = Bytes::from(reply.object);
+        let object = reply.object;
         if object.is_empty() {
             return Ok(Deleted::Gone);
         }
@@ -159,7 +159,7 @@ impl Client {
             target: Some(target.wire()),
             label_selector: selectors.label_selector.clone(),
             field_selector: selectors.field_selector.clone(),
-            options: options.to_json().into(),
+            options: options.to_json(),
         };
         let mut calls = self.calls();
         let call = calls.delete_collection(self.request(request));

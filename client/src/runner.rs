@@ -67,12 +67,18 @@ pub trait Controller: Send + Sync + 'static {
     }
 }
 
+/// Turns a cache's changes into keys, for as long as the cache lives.
+type Feed<C> =
+    dyn Fn(Arc<C>, WorkQueue<<C as Controller>::Key>) -> BoxFuture<'static, ()> + Send + Sync;
+/// Wakes the keys of all objects of a cache.
+type WakeAll<C> = dyn Fn(&C, &WorkQueue<<C as Controller>::Key>) + Send + Sync;
+
 /// Something that wakes keys: one watched cache.
 struct Source<C: Controller> {
     synced: Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
     revision: Box<dyn Fn() -> Revision + Send + Sync>,
-    feed: Box<dyn Fn(Arc<C>, WorkQueue<C::Key>) -> BoxFuture<'static, ()> + Send + Sync>,
-    wake_all: Box<dyn Fn(&C, &WorkQueue<C::Key>) + Send + Sync>,
+    feed: Box<Feed<C>>,
+    wake_all: Box<WakeAll<C>>,
 }
 
 /// What a runner looks like from outside.

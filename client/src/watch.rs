@@ -65,7 +65,7 @@ impl WatchStream {
         let Some(reply) = self.stream.message().await? else {
             return Ok(None);
         };
-        let object = Bytes::from(reply.object);
+        let object = reply.object;
         match wire::watch_reply::Type::try_from(reply.r#type) {
             Ok(wire::watch_reply::Type::Added) => Ok(Some(RawEvent::Added(object))),
             Ok(wire::watch_reply::Type::Modified) => Ok(Some(RawEvent::Modified(object))),

@@ -289,8 +289,8 @@ fn hard_spread(cluster: &mut Cluster, pod: &PodInfo, spread: &Spread) -> HardSpr
     } = cluster;
     let topology = topologies.of(&spread.topology_key, nodes);
     let (per_node, _) = groups.count(&Kind::Siblings(spread.siblings.clone()), nodes, namespaces);
-    let mut counts = vec![0; topology.len()];
-    let mut present = vec![false; topology.len()];
+    let mut counts = vec![0; topology.domains()];
+    let mut present = vec![false; topology.domains()];
     for (slot, id) in topology.ids.iter().enumerate() {
         if *id != NONE && eligible.get(slot).copied().unwrap_or(false) {
             counts[*id as usize] += i64::from(per_node[slot]);

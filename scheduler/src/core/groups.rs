@@ -33,10 +33,7 @@ pub const HARD_WEIGHT: i32 = 1;
 impl PodSelector {
     /// Whether it selects a pod.
     pub fn selects(&self, pod: &PodInfo, namespaces: &Namespaces) -> bool {
-        let named = self
-            .namespaces
-            .iter()
-            .any(|namespace| *namespace == pod.namespace);
+        let named = self.namespaces.contains(&pod.namespace);
         let in_scope = named
             || self.namespace_selector.as_ref().is_some_and(|selector| {
                 selector.is_everything()

@@ -19,7 +19,7 @@ pub struct Topology {
 
 impl Topology {
     /// How many domains were ever seen; ids are below it.
-    pub fn len(&self) -> usize {
+    pub fn domains(&self) -> usize {
         self.values.len()
     }
 
@@ -44,7 +44,7 @@ impl Topology {
 
     /// Sums counts per node into counts per domain.
     pub fn sum(&self, per_node: &[u32]) -> Vec<i64> {
-        let mut sums = vec![0; self.len()];
+        let mut sums = vec![0; self.domains()];
         for (id, count) in self.ids.iter().zip(per_node) {
             if *id != NONE {
                 sums[*id as usize] += i64::from(*count);
