@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use corten_api::decode::Encoding;
 use corten_api::status::Status;
 use corten_proto::corten::api::v1::{self as pb, resources_server};
 use futures::Stream;
@@ -24,7 +25,7 @@ use crate::registry::{
     RevisionMatch, Target,
 };
 use crate::request::{Caller, RequestInfo};
-use crate::rest::body::{self, MediaType};
+use crate::rest::body;
 use errors::to_grpc;
 
 /// Room for lists; requests are bounded by the registry's own limits.
@@ -253,7 +254,7 @@ impl Call {
     fn decode(&self, object: &[u8]) -> Result<(serde_json::Value, Vec<String>), Status> {
         body::decode(
             object,
-            MediaType::Json,
+            Encoding::Json,
             &self.target.gvk(),
             self.context.validation,
         )
@@ -264,7 +265,7 @@ fn delete_options(json: &[u8]) -> Result<DeleteOptions, Status> {
     if json.is_empty() {
         return Ok(DeleteOptions::default());
     }
-    DeleteOptions::from_json(&body::parse(json, MediaType::Json)?)
+    DeleteOptions::from_json(&body::parse(json, Encoding::Json)?)
 }
 
 /// The same words that the REST path would give.

@@ -160,23 +160,23 @@ impl Call<'_> {
     }
 
     async fn read_object(&self, request: Request<Body>) -> Result<(Value, Vec<String>), Status> {
-        let media_type = body::MediaType::of(request.headers())?;
+        let encoding = body::encoding_of(request.headers())?;
         let bytes = body::read(request.into_body()).await?;
         body::decode(
             &bytes,
-            media_type,
+            encoding,
             &self.target.gvk(),
             self.context.validation,
         )
     }
 
     async fn read_options(&self, request: Request<Body>) -> Result<DeleteOptions, Status> {
-        let media_type = body::MediaType::of(request.headers())?;
+        let encoding = body::encoding_of(request.headers())?;
         let bytes = body::read(request.into_body()).await?;
         let mut options = if bytes.is_empty() {
             self.query.delete_options()?
         } else {
-            DeleteOptions::from_json(&body::parse(&bytes, media_type)?)?
+            DeleteOptions::from_json(&body::parse(&bytes, encoding)?)?
         };
         options.dry_run |= self.context.dry_run;
         Ok(options)

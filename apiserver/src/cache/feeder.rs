@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use corten_base::backoff::Backoff;
 use corten_base::shutdown::Shutdown;
+use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
 
 use super::{Caches, Item, ResourceCache};
@@ -94,10 +95,11 @@ async fn follow(caches: &Arc<Caches>, backoff: &mut Backoff) -> Result<(), Error
 async fn load(caches: &Caches) -> Result<Revision, Error> {
     let started = Instant::now();
     let revision = caches.store.current_revision().await?;
-    let loads = caches
+    let loads: Vec<BoxFuture<'_, _>> = caches
         .by_prefix
         .values()
-        .map(|cache| load_one(caches, cache, revision));
+        .map(|cache| Box::pin(load_one(caches, cache, revision)) as BoxFuture<'_, _>)
+        .collect();
     let counts: Vec<usize> = futures::stream::iter(loads)
         .buffer_unordered(LOADS_MAX)
         .try_collect()

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Context, Registry, Target};
 
 /// Namespaces that exist in every cluster.
-pub const SYSTEM_NAMESPACES: [&str; 4] =
+pub(super) const SYSTEM_NAMESPACES: [&str; 4] =
     ["default", "kube-system", "kube-public", "kube-node-lease"];
 
 /// Creates what is missing.

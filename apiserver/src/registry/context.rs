@@ -4,21 +4,10 @@
 
 use std::sync::Arc;
 
+pub use corten_api::decode::FieldValidation;
 use jiff::Timestamp;
 
 use crate::authn::User;
-
-/// What to do about unknown and duplicate fields.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum FieldValidation {
-    /// Drop them silently.
-    Ignore,
-    /// Drop them and tell the client.
-    #[default]
-    Warn,
-    /// Refuse the request.
-    Strict,
-}
 
 /// The circumstances of one request.
 #[derive(Debug, Clone)]

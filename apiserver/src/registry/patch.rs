@@ -3,8 +3,9 @@
 //! It does not know how patches work; `corten_api::patch` does. Invariant: a patch without a resourceVersion never ends in a
 //! conflict, it is applied again to whatever is there.
 
-use corten_api::meta;
+use corten_api::decode::Encoding;
 use corten_api::status::Status;
+use corten_api::{meta, patch};
 use serde_json::Value;
 
 use super::modify::part_of;
@@ -37,9 +38,7 @@ impl Registry {
         if kind == PatchKind::Apply {
             return Err(apply_refused());
         }
-        let patch: Value = serde_json::from_slice(patch).map_err(|error| {
-            Status::bad_request(format!("the patch is not valid JSON: {error}"))
-        })?;
+        let patch = patch::parse(patch, Encoding::Yaml)?;
         let mut warnings = Vec::new();
         let target_gvk = target.gvk();
         let mut compute = |old: &Value| {
@@ -68,8 +67,12 @@ fn apply(
     old: &Value,
     patch: &Value,
 ) -> Result<Value, Status> {
-    let _ = (gvk, old, patch);
-    Err(Status::not_implemented(format!("{kind:?}")))
+    Ok(match kind {
+        PatchKind::Json => patch::json_patch(old, patch)?,
+        PatchKind::Merge => patch::merge_patch(old, patch)?,
+        PatchKind::Strategic => patch::strategic_merge_patch(gvk, old, patch)?,
+        PatchKind::Apply => return Err(apply_refused()),
+    })
 }
 
 fn apply_refused() -> Status {

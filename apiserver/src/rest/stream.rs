@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use corten_api::status::Status;
 use http::Response;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
@@ -17,7 +16,7 @@ use tokio::time::Instant;
 use super::encode::set_headers;
 use super::negotiate::{Include, View};
 use super::{Call, table};
-use crate::cache::{Delivery, Event, EventType, Item, Watch};
+use crate::cache::{Delivery, Event, EventType, Watch};
 use crate::registry::Target;
 use crate::request::{Body, BoxError};
 use crate::storage::Revision;
@@ -184,9 +183,4 @@ fn line(kind: &str, object: &[u8]) -> Bytes {
     line.put_slice(object);
     line.put_slice(b"}\n");
     line.freeze()
-}
-
-/// A watch that is refused after its response could have begun.
-pub(super) fn error_line(status: &Status) -> Bytes {
-    line("ERROR", status.to_json().to_string().as_bytes())
 }

@@ -60,7 +60,7 @@ pub struct Endpoints {
 
 /// One member's channel with its typed stubs.
 #[derive(Clone)]
-pub struct Member {
+pub(super) struct Member {
     channel: Channel,
 }
 
