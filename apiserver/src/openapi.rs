@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 use corten_api::kinds;
+use corten_api::openapi::{V2_PROTOBUF, V2_PROTOBUF_ACCEPT};
 use corten_api::status::Status;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, LOCATION, VARY};
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -21,7 +22,7 @@ use crate::request::{Body, empty, full, query_value};
 
 /// One document in the forms in which it is sent.
 struct Document {
-    json: Bytes,
+    plain: Bytes,
     gzip: OnceLock<Bytes>,
     hash: String,
     etag: HeaderValue,
@@ -29,12 +30,15 @@ struct Document {
 
 impl Document {
     fn of(value: &Value) -> Self {
-        let json = Bytes::from(value.to_string());
-        let hash = hex::encode_upper(Sha256::digest(&json));
+        Self::of_bytes(value.to_string().into())
+    }
+
+    fn of_bytes(plain: Bytes) -> Self {
+        let hash = hex::encode_upper(Sha256::digest(&plain));
         let etag = HeaderValue::from_str(&format!("\"{hash}\""))
             .expect("hexadecimal digits are a header value");
         Self {
-            json,
+            plain,
             gzip: OnceLock::new(),
             hash,
             etag,
@@ -42,7 +46,7 @@ impl Document {
     }
 
     fn compressed(&self) -> Bytes {
-        self.gzip.get_or_init(|| gzip(&self.json)).clone()
+        self.gzip.get_or_init(|| gzip(&self.plain)).clone()
     }
 }
 
@@ -73,21 +77,32 @@ static V3_INDEX: LazyLock<Document> = LazyLock::new(|| {
 
 static V2: LazyLock<Document> = LazyLock::new(|| Document::of(&corten_api::openapi::v2()));
 
+/// The same document in the form that client-go asks for first.
+static V2_ENCODED: LazyLock<Document> = LazyLock::new(|| {
+    let bytes = corten_api::openapi::v2_protobuf(&corten_api::openapi::v2());
+    Document::of_bytes(bytes.into())
+});
+
 /// Answers a GET below `/openapi/`.
 pub fn serve(request: &Request<Body>) -> Result<Response<Body>, Status> {
     let path = request.uri().path().trim_end_matches('/');
     match path {
-        "/openapi/v2" => {
-            accept_json(request)?;
-            Ok(send(request, &V2))
-        }
+        "/openapi/v2" => Ok(match accepted(request, Some(V2_PROTOBUF_ACCEPT))? {
+            Form::Json => send(request, &V2),
+            Form::Protobuf => {
+                let mut response = send(request, &V2_ENCODED);
+                let kind = HeaderValue::from_static(V2_PROTOBUF);
+                response.headers_mut().insert(CONTENT_TYPE, kind);
+                response
+            }
+        }),
         "/openapi/v3" => Ok(send(request, &V3_INDEX)),
         path => {
             let name = path
                 .strip_prefix("/openapi/v3/")
                 .ok_or_else(Status::no_such_path)?;
             let document = V3.get(name).ok_or_else(Status::no_such_path)?;
-            accept_json(request)?;
+            accepted(request, None)?;
             Ok(send_hashed(request, name, document))
         }
     }
@@ -124,7 +139,7 @@ fn send(request: &Request<Body>, document: &Document) -> Response<Body> {
     let mut response = Response::new(full(if zip {
         document.compressed()
     } else {
-        document.json.clone()
+        document.plain.clone()
     }));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, respond::JSON);
@@ -137,26 +152,35 @@ fn send(request: &Request<Body>, document: &Document) -> Response<Body> {
     response
 }
 
-/// The protobuf forms are not built: a client that takes nothing else is told so.
-fn accept_json(request: &Request<Body>) -> Result<(), Status> {
+/// The forms in which documents are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Json,
+    Protobuf,
+}
+
+/// The first media type in the Accept header that is served; the protobuf form of v3 is not built.
+fn accepted(request: &Request<Body>, protobuf: Option<&str>) -> Result<Form, Status> {
     let mut asked = false;
     for value in request.headers().get_all(ACCEPT) {
-        for item in value
-            .to_str()
-            .unwrap_or_default()
-            .split(',')
-            .filter(|item| !item.trim().is_empty())
-        {
-            asked = true;
+        for item in value.to_str().unwrap_or_default().split(',') {
             let kind = item.split(';').next().unwrap_or_default().trim();
-            if matches!(kind, "" | "application/json" | "application/*" | "*/*") {
-                return Ok(());
+            if kind.is_empty() {
+                continue;
+            }
+            asked = true;
+            if matches!(kind, "application/json" | "application/*" | "*/*") {
+                return Ok(Form::Json);
+            }
+            if protobuf == Some(kind) {
+                return Ok(Form::Protobuf);
             }
         }
     }
-    if asked {
-        Err(Status::not_acceptable(["application/json"]))
-    } else {
-        Ok(())
+    match asked {
+        true => Err(Status::not_acceptable(
+            protobuf.into_iter().chain(["application/json"]),
+        )),
+        false => Ok(Form::Json),
     }
 }

@@ -58,10 +58,19 @@ pub fn start(
     };
     let shutdown = shutdown.clone();
     spawn("kubernetes-service", TaskKind::Background, async move {
+        let mut complaint = String::new();
         while !shutdown.is_triggered() {
-            if let Err(error) = keeper.renew().await {
-                tracing::debug!(%error, "the kubernetes Service is not up to date, will try again");
+            // Said once for each cause: a person has to mend an address that no Endpoints may hold.
+            let outcome = keeper.renew().await.map_err(|error| error.to_string());
+            if let Err(error) = &outcome
+                && *error != complaint
+            {
+                tracing::warn!(
+                    error,
+                    "the kubernetes Service is not up to date, will try again"
+                );
             }
+            complaint = outcome.err().unwrap_or_default();
             tokio::select! {
                 biased;
                 () = shutdown.wait() => {}

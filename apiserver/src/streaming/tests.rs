@@ -1,10 +1,12 @@
 //! Tables of pods and queries, and where they lead on the node agent.
 
+mod agent;
+
 use corten_api::status::Status;
 use serde_json::{Value, json};
 
-use super::agent::endpoint;
-use super::location::Location;
+use crate::streaming::agent::endpoint;
+use crate::streaming::location::Location;
 
 fn pod(containers: &[&str]) -> Value {
     let containers: Vec<Value> = containers
