@@ -25,7 +25,7 @@ use crate::registry::{
     RevisionMatch, Target,
 };
 use crate::request::{Caller, RequestInfo};
-use crate::rest::body;
+use crate::rest::body::{self, MediaType};
 use errors::to_grpc;
 
 /// Room for lists; requests are bounded by the registry's own limits.
@@ -243,6 +243,8 @@ impl Resources {
     }
 }
 
+/// Objects travel as JSON.
+const JSON: MediaType = MediaType::Text(Encoding::Json);
 const NO_SELECTORS: (&str, &str) = ("", "");
 
 impl Call {
@@ -252,12 +254,7 @@ impl Call {
     }
 
     fn decode(&self, object: &[u8]) -> Result<(serde_json::Value, Vec<String>), Status> {
-        body::decode(
-            object,
-            Encoding::Json,
-            &self.target.gvk(),
-            self.context.validation,
-        )
+        body::decode(object, JSON, &self.target.gvk(), self.context.validation)
     }
 }
 
@@ -265,7 +262,7 @@ fn delete_options(json: &[u8]) -> Result<DeleteOptions, Status> {
     if json.is_empty() {
         return Ok(DeleteOptions::default());
     }
-    DeleteOptions::from_json(&body::parse(json, Encoding::Json)?)
+    DeleteOptions::from_json(&body::parse(json, JSON)?)
 }
 
 /// The same words that the REST path would give.

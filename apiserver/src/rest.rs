@@ -7,6 +7,7 @@ pub(crate) mod body;
 mod encode;
 mod negotiate;
 mod pretty;
+mod protobuf;
 mod query;
 mod stream;
 mod table;
@@ -160,23 +161,23 @@ impl Call<'_> {
     }
 
     async fn read_object(&self, request: Request<Body>) -> Result<(Value, Vec<String>), Status> {
-        let encoding = body::encoding_of(request.headers())?;
+        let media_type = body::MediaType::of(request.headers())?;
         let bytes = body::read(request.into_body()).await?;
         body::decode(
             &bytes,
-            encoding,
+            media_type,
             &self.target.gvk(),
             self.context.validation,
         )
     }
 
     async fn read_options(&self, request: Request<Body>) -> Result<DeleteOptions, Status> {
-        let encoding = body::encoding_of(request.headers())?;
+        let media_type = body::MediaType::of(request.headers())?;
         let bytes = body::read(request.into_body()).await?;
         let mut options = if bytes.is_empty() {
             self.query.delete_options()?
         } else {
-            DeleteOptions::from_json(&body::parse(&bytes, encoding)?)?
+            DeleteOptions::from_json(&body::parse(&bytes, media_type)?)?
         };
         options.dry_run |= self.context.dry_run;
         Ok(options)

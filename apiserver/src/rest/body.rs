@@ -11,22 +11,42 @@ use http::header::CONTENT_TYPE;
 use http_body_util::BodyExt;
 use serde_json::Value;
 
+use super::protobuf;
 use crate::registry::FieldValidation;
 use crate::request::Body;
 
-/// How the body is written, from the request's head; nothing said means JSON.
-pub(crate) fn encoding_of(headers: &HeaderMap) -> Result<Encoding, Status> {
-    let given = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or("");
-    Encoding::of_media_type(given).ok_or_else(|| {
-        let mut status = Status::unsupported_media_type(["application/json", "application/yaml"]);
-        if given.contains("protobuf") {
-            status.message.push_str(" (protobuf is not built yet)");
+/// The type of a delete's body when its envelope does not say it.
+const DELETE_OPTIONS: GroupVersionKind = GroupVersionKind::from_static("", "v1", "DeleteOptions");
+
+/// How a body is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MediaType {
+    /// JSON or YAML.
+    Text(Encoding),
+    /// Kubernetes' protobuf in its envelope.
+    Protobuf,
+}
+
+impl MediaType {
+    /// From the request's head; nothing said means JSON.
+    pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Status> {
+        let given = headers
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or("");
+        if given.split(';').next().unwrap_or("").trim() == "application/vnd.kubernetes.protobuf" {
+            return Ok(Self::Protobuf);
         }
-        status
-    })
+        Encoding::of_media_type(given)
+            .map(Self::Text)
+            .ok_or_else(|| {
+                Status::unsupported_media_type([
+                    "application/json",
+                    "application/yaml",
+                    "application/vnd.kubernetes.protobuf",
+                ])
+            })
+    }
 }
 
 /// Reads a whole body within the limit.
@@ -49,18 +69,25 @@ pub(crate) async fn read(mut body: Body) -> Result<Bytes, Status> {
 }
 
 /// A body without a kind of its own, such as delete options, as a tree.
-pub(crate) fn parse(bytes: &[u8], encoding: Encoding) -> Result<Value, Status> {
-    decode::parse(bytes, encoding)
+pub(crate) fn parse(bytes: &[u8], media_type: MediaType) -> Result<Value, Status> {
+    match media_type {
+        MediaType::Text(encoding) => decode::parse(bytes, encoding),
+        MediaType::Protobuf => protobuf::parse(bytes, &DELETE_OPTIONS),
+    }
 }
 
 /// A body as an object of this kind, with what the client should be warned of.
 pub(crate) fn decode(
     bytes: &[u8],
-    encoding: Encoding,
+    media_type: MediaType,
     gvk: &GroupVersionKind,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
-    decode::decode(bytes, encoding, gvk, validation).map(parts)
+    match media_type {
+        MediaType::Text(encoding) => decode::decode(bytes, encoding, gvk, validation).map(parts),
+        // What a body of this form may hold is fixed by its tags: there are no unknown fields to tell of.
+        MediaType::Protobuf => check(protobuf::parse(bytes, gvk)?, gvk, FieldValidation::Ignore),
+    }
 }
 
 /// A tree that a patch made, held to the same rules as a body.

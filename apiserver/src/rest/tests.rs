@@ -128,7 +128,8 @@ async fn bad_requests_get_the_code_that_upstream_gives() {
         (post(json, "{\"kind\":\"Pod\",\"apiVersion\":\"v1\"}"), 400),
         (post(json, "{\"metadata\":{\"name\":\"A b\"}}"), 422),
         (post(json, &big), 413),
-        (post(protobuf, "k8s"), 415),
+        (post(protobuf, "k8s"), 400),
+        (post(&[("content-type", "text/plain")], "k8s"), 415),
         (
             Call {
                 headers: wants_protobuf,
