@@ -23,7 +23,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::json;
 
-use super::{BY_NODE, condition, truth};
+use super::{BY_NODE, truth};
 use crate::pods;
 pub use heartbeats::Heartbeats;
 
@@ -191,11 +191,6 @@ impl Controller for NodeLifecycle {
         }
         plan
     }
-}
-
-/// The reason that a Ready condition carries when it was set here.
-pub(crate) fn is_unreachable(node: &Node) -> bool {
-    condition(node, "Ready").is_some_and(|ready| ready.status == "Unknown")
 }
 
 #[cfg(test)]
