@@ -33,15 +33,15 @@ down: ## Stop the one-machine cluster
 lab: build setup-run ## Start a cluster of 3 store members and 3 nodes on this machine
 	@$(ENV); "$$CARGO_TARGET_DIR/release/corten" lab start --members 3 --nodes 3
 
+# Always the whole workspace, so that every step shares one set of features and nothing is built twice.
 unit: setup-build setup-run ## Unit and component tests only
 	@$(ENV); cargo test --workspace --locked --exclude corten-e2e
 
 e2e: setup-test ## Black-box tests over real processes, containers and kubectl
-	@$(ENV); cargo build --locked -p corten; cargo test --locked -p corten-e2e -- --test-threads=1
+	@$(ENV); cargo build --workspace --locked; cargo test --workspace --locked --test 'e2e_*'
 
 test: setup-test ## All tests: unit, component and e2e
-	@$(ENV); cargo build --locked -p corten; cargo test --workspace --locked --exclude corten-e2e
-	@$(ENV); cargo test --locked -p corten-e2e -- --test-threads=1
+	@$(ENV); cargo build --workspace --locked; cargo test --workspace --locked --no-fail-fast
 
 check: setup-build ## Format, lints, tidy: never writes
 	@$(ENV); cargo fmt --all --check; cargo clippy --workspace --all-targets --locked -- -D warnings; cargo run -q --locked -p xtask -- tidy; cargo run -q --locked -p xtask -- deps

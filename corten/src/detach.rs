@@ -97,7 +97,7 @@ pub fn down(paths: &Paths, containers: bool) -> Result<bool> {
         wait_gone(pid, STOP_TIMEOUT)?;
     }
     if containers {
-        stop_containers("/corten")?;
+        stop_containers(&paths.cgroup_prefix())?;
         let quiet = |program: &str, args: &[&str]| {
             // Absent is the wanted state.
             let _ = Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();

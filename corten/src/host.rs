@@ -1,7 +1,7 @@
 //! The machine that `corten up` runs on: its address, its name, and where a cluster's files are on it.
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -10,11 +10,13 @@ use nix::unistd::{Uid, gethostname};
 use crate::cluster::{HostSettings, Networks, ports};
 use crate::pki::{Pki, ServerNames};
 
+const DATA_DIR: &str = "/var/lib/corten";
+
 /// Where things are; the defaults are the system's usual places.
 #[derive(Clone, Debug, Args)]
 pub struct Paths {
     /// State that survives a reboot.
-    #[arg(long, default_value = "/var/lib/corten", env = "CORTEN_DATA_DIR")]
+    #[arg(long, default_value = DATA_DIR, env = "CORTEN_DATA_DIR")]
     pub data_dir: PathBuf,
     /// State that does not.
     #[arg(long, default_value = "/run/corten", env = "CORTEN_RUN_DIR")]
@@ -38,6 +40,16 @@ impl Paths {
     /// Exists while the cluster is ready.
     pub fn ready_file(&self) -> PathBuf {
         self.run_dir.join("ready")
+    }
+
+    /// Parent of the pods' cgroups: clusters in other folders must not touch each other's containers.
+    pub fn cgroup_prefix(&self) -> String {
+        if self.data_dir == Path::new(DATA_DIR) {
+            return "/corten".to_owned();
+        }
+        let bytes = self.data_dir.as_os_str().as_encoded_bytes();
+        let hash = bytes.iter().fold(5381_u32, |hash, byte| hash.wrapping_mul(33) ^ u32::from(*byte));
+        format!("/corten-{hash:08x}")
     }
 
     /// The log of a detached `corten up`.
@@ -74,7 +86,7 @@ pub fn settings(paths: &Paths, node_ip: Option<Ipv4Addr>) -> Result<HostSettings
         run_dir: paths.run_dir.clone(),
         pod_log_dir: PathBuf::from("/var/log/pods"),
         pki,
-        cgroup_prefix: "/corten".to_owned(),
+        cgroup_prefix: paths.cgroup_prefix(),
         registries: Some(paths.config_dir.join("registries")),
         networks,
         servers: vec![format!("https://127.0.0.1:{}", ports::API)],

@@ -64,7 +64,7 @@ async fn start(settings: &HostSettings, running: &mut Vec<Running>, shutdown: &S
     launch(running, "store", shutdown, |stop| async move { store.run(stop).await.map_err(Into::into) });
     let server = corten_apiserver::Server::build_on(&settings.apiserver(), channel).await.context("apiserver")?;
     let as_user = |name: &str, groups: &[&str]| {
-        let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+        let groups: Vec<String> = groups.iter().map(|group| (*group).to_owned()).collect();
         Client::from_channel(server.channel(User::authenticated(name, groups)))
     };
     let node_user = format!("system:node:{}", settings.name);

@@ -97,7 +97,7 @@ fn run() -> Result<()> {
     output(command(&corten, &["image"]).arg("import").arg(&archive))?;
     let manifest = format!("{DIR}/demo.yaml");
     std::fs::write(&manifest, MANIFEST)?;
-    output(command(&corten, &["apply", "-f", &manifest]))?;
+    output(&mut command(&corten, &["apply", "-f", &manifest]))?;
     kubectl(&["rollout", "status", "deployment/demo", "--timeout=90s"])?;
     step("the demo answers through its name from a pod and through its node port from the host");
     let pod = kubectl(&["get", "pods", "-l", "app=demo", "-o", "jsonpath={.items[0].metadata.name}"])?;
