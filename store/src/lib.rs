@@ -3,14 +3,14 @@
 //! Knows keys, bytes and revisions, and no kind of Kubernetes.
 //! Invariant: services know only the `Replica` trait, so that a member in memory and a member of a cluster answer alike.
 
-pub mod replica;
-pub mod services;
-pub mod memory;
 mod config;
-mod server;
-mod raft;
-mod rocks;
+pub mod memory;
 mod peer;
+mod raft;
+pub mod replica;
+mod rocks;
+mod server;
+pub mod services;
 
 pub use config::Config;
 pub use server::{Store, StoreError};

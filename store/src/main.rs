@@ -26,6 +26,9 @@ struct Args {
     telemetry: TelemetryConfig,
 }
 
+/// For blocking work under way when everything that matters has been stopped.
+const EXIT: std::time::Duration = std::time::Duration::from_millis(500);
+
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -59,12 +62,20 @@ fn run() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
-        let _guard = telemetry::init(&args.telemetry, "corten-store")?;
+    let mut telemetry_config = args.telemetry;
+    // openraft tells every step of every election at info.
+    telemetry_config
+        .log_level
+        .get_or_insert_with(|| "info,openraft=error".to_owned());
+    let result = runtime.block_on(async {
+        let _guard = telemetry::init(&telemetry_config, "corten-store")?;
         let shutdown = Shutdown::new();
         shutdown.on_signals()?;
         let store = Store::build(config).await?;
         store.run(shutdown).await?;
         Ok(())
-    })
+    });
+    // Connections that outlived the drain time must not hold up the exit.
+    runtime.shutdown_timeout(EXIT);
+    result
 }

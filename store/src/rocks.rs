@@ -35,7 +35,8 @@ const STATE_PREFIX: &str = "db-";
 pub(crate) struct Rocks {
     dir: PathBuf,
     options: RocksOptions,
-    live: RwLock<Arc<Live>>,
+    /// `None` once closed.
+    live: RwLock<Option<Arc<Live>>>,
 }
 
 fn failed(what: impl Into<String>) -> impl FnOnce(rocksdb::Error) -> BackendError {
@@ -64,22 +65,28 @@ impl Rocks {
         Ok(Self {
             dir: dir.to_owned(),
             options,
-            live: RwLock::new(Arc::new(live)),
+            live: RwLock::new(Some(Arc::new(live))),
         })
     }
 
-    fn live(&self) -> Arc<Live> {
-        Arc::clone(&self.live.read())
+    fn live(&self) -> Result<Arc<Live>> {
+        let live = self.live.read().clone();
+        live.ok_or_else(|| BackendError::corrupt("the store is closed"))
+    }
+
+    /// Closes the files as soon as the last reader under way has ended; nothing is read or written after.
+    pub(crate) fn close(&self) {
+        self.live.write().take();
     }
 
     /// Makes everything written so far durable, all column families as one.
     pub(crate) fn flush(&self) -> Result<()> {
-        self.live().flush()
+        self.live()?.flush()
     }
 
     /// Writes the present state to the folder of `target`, sharing files where the file system can.
     pub(crate) fn checkpoint(&self, target: &SnapshotDir) -> Result<()> {
-        let live = self.live();
+        let live = self.live()?;
         live.flush()?;
         rocksdb::checkpoint::Checkpoint::new(&live.db)
             .and_then(|checkpoint| checkpoint.create_checkpoint(target.path()))
@@ -88,7 +95,7 @@ impl Rocks {
 
     /// Replaces the state by a received one. Readers that began before keep the old state until they end.
     pub(crate) fn install(&self, snapshot: &SnapshotDir) -> Result<()> {
-        let number = self.live().number + 1;
+        let number = self.live()?.number + 1;
         let path = state_path(&self.dir, number);
         let what = "install a snapshot";
         match std::fs::remove_dir_all(&path) {
@@ -103,15 +110,16 @@ impl Rocks {
         // Opened before it becomes the state: a snapshot that does not open leaves the old state in place.
         let live = Live::open(&path, number, &self.options)?;
         set_current(&self.dir, number).map_err(io_failed(what))?;
-        let old = std::mem::replace(&mut *self.live.write(), Arc::new(live));
-        old.retire();
+        if let Some(old) = self.live.write().replace(Arc::new(live)) {
+            old.retire();
+        }
         Ok(())
     }
 }
 
 impl Read for Rocks {
     fn get(&self, space: Keyspace, key: &[u8]) -> Result<Option<Bytes>> {
-        self.live().get(space, key)
+        self.live()?.get(space, key)
     }
 
     fn scan(
@@ -120,22 +128,38 @@ impl Read for Rocks {
         from: &[u8],
         to: Option<&[u8]>,
     ) -> Result<Box<dyn Cursor + '_>> {
-        let cursor = View::newest(self.live()).into_cursor(space, from, to)?;
+        let cursor = View::newest(self.live()?).into_cursor(space, from, to)?;
         Ok(Box::new(cursor))
     }
 }
 
 impl Backend for Rocks {
     fn snapshot(&self) -> Box<dyn Read + Send + '_> {
-        Box::new(View::frozen(self.live()))
+        match self.live() {
+            Ok(live) => Box::new(View::frozen(live)),
+            Err(_) => Box::new(Closed),
+        }
     }
 
     fn write(&self, batch: Batch) -> Result<()> {
-        self.live().write(&batch)
+        self.live()?.write(&batch)
     }
 
     fn size(&self) -> Size {
-        self.live().size()
+        self.live().map(|live| live.size()).unwrap_or_default()
+    }
+}
+
+/// What a reader gets that comes after the end.
+struct Closed;
+
+impl Read for Closed {
+    fn get(&self, _: Keyspace, _: &[u8]) -> Result<Option<Bytes>> {
+        Err(BackendError::corrupt("the store is closed"))
+    }
+
+    fn scan(&self, _: Keyspace, _: &[u8], _: Option<&[u8]>) -> Result<Box<dyn Cursor + '_>> {
+        Err(BackendError::corrupt("the store is closed"))
     }
 }
 

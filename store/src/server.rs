@@ -147,7 +147,13 @@ impl Store {
             admin.serve(address, None, background.clone()).await?;
         }
         // Peers first: members that found a cluster together need each other before any client can be served.
-        let started = Box::pin(start::start(&settings, peers, &background)).await?;
+        let started = match Box::pin(start::start(&settings, peers, &background)).await {
+            Ok(started) => started,
+            Err(error) => {
+                background.trigger();
+                return Err(error);
+            }
+        };
         metrics::register(&admin, &started.member);
         ready_when_led(&admin, &started.member);
         recover(&started.member).await;
@@ -253,10 +259,12 @@ async fn stop(started: Started, background: &Shutdown) {
     {
         tracing::warn!("the log was not closed in order");
     }
-    // The apply thread flushes the state when the last handle is gone.
-    let joined = tokio::task::spawn_blocking(move || apply.join());
-    if !matches!(tokio::time::timeout(DRAIN, joined).await, Ok(Ok(Ok(())))) {
-        tracing::warn!("the state was not flushed in time; the log will be replayed");
+    // Flushes the state, so that the next start need not replay.
+    if !matches!(
+        tokio::task::spawn_blocking(move || apply.stop()).await,
+        Ok(Ok(()))
+    ) {
+        tracing::warn!("the apply thread did not end in order");
     }
 }
 

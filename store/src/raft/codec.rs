@@ -14,7 +14,7 @@ use super::types::{
 
 /// A message that no correct member would have sent or stored.
 #[derive(Debug, thiserror::Error)]
-pub enum CodecError {
+pub(crate) enum CodecError {
     /// A field that is always set is absent.
     #[error("message lacks {0}")]
     Missing(&'static str),

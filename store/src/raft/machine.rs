@@ -154,6 +154,8 @@ impl Drop for Machine {
         if let Err(error) = self.rocks.flush() {
             tracing::warn!(%error, "cannot flush the state at the end");
         }
+        // Readers may still hold the engine; the files must be free for a successor all the same.
+        self.rocks.close();
     }
 }
 

@@ -91,7 +91,15 @@ impl NetStreamAppend<TypeConfig> for Link {
             return Box::pin(async move { Ok(heartbeats(client, input, option)) });
         }
         Box::pin(async move {
-            let requests = input.map(|request| codec::append_request_to_pb(&request));
+            let mut input = input;
+            // openraft waits out its back-off when it is asked for a request: so ask before connecting, or a member
+            // that is down would be dialled without a pause.
+            let Some(first) = input.next().await else {
+                let nothing: BoxStream<'s, _> = Box::pin(futures::stream::empty());
+                return Ok(nothing);
+            };
+            let requests = futures::stream::once(std::future::ready(first)).chain(input);
+            let requests = requests.map(|request| codec::append_request_to_pb(&request));
             let response = call(&option, self.client.append(requests)).await?;
             let results = response.map(|message| match message {
                 Ok(message) => codec::append_result(&message).map_err(|error| network(&error)),

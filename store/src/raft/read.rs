@@ -19,7 +19,7 @@ const ROUNDS: usize = 2;
 
 /// Why a read cannot be linearizable now.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum ReadError {
+pub(crate) enum ReadError {
     /// No leader is known, or it lost its quorum.
     #[error("no leader")]
     NoLeader,

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Handle on a snapshot's folder; clones share it.
 #[derive(Clone, Debug)]
-pub struct SnapshotDir {
+pub(crate) struct SnapshotDir {
     inner: Arc<Inner>,
 }
 

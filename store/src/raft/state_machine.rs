@@ -24,7 +24,26 @@ const APPLY_BYTES_MAX: usize = 4 << 20;
 /// openraft gives one command at a time; one more place lets the thread go on without a pause.
 const JOBS: usize = 2;
 
-type Job = Box<dyn FnOnce(&mut Machine) + Send>;
+enum Job {
+    Run(Box<dyn FnOnce(&mut Machine) + Send>),
+    /// The thread ends, whoever still holds a handle.
+    Stop,
+}
+
+/// The thread itself, to be stopped once openraft has.
+pub(crate) struct ApplyThread {
+    jobs: mpsc::SyncSender<Job>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl ApplyThread {
+    /// Ends the thread, which flushes the state; blocks until it has.
+    pub(crate) fn stop(self) -> std::thread::Result<()> {
+        // An error says that it has ended already.
+        let _ = self.jobs.send(Job::Stop);
+        self.thread.join()
+    }
+}
 
 /// Handle on the apply thread.
 pub(crate) struct StateMachine {
@@ -34,20 +53,21 @@ pub(crate) struct StateMachine {
 
 impl StateMachine {
     /// Hands `machine` to its thread, which ends when the handle is dropped.
-    pub(crate) fn start(
-        machine: Machine,
-        rocks: Arc<Rocks>,
-    ) -> io::Result<(Self, std::thread::JoinHandle<()>)> {
+    pub(crate) fn start(machine: Machine, rocks: Arc<Rocks>) -> io::Result<(Self, ApplyThread)> {
         let (jobs, queue) = mpsc::sync_channel::<Job>(JOBS);
         let thread = std::thread::Builder::new()
             .name("apply".to_owned())
             .spawn(move || {
                 let mut machine = machine;
-                while let Ok(job) = queue.recv() {
+                while let Ok(Job::Run(job)) = queue.recv() {
                     job(&mut machine);
                 }
             })?;
-        Ok((Self { jobs, rocks }, thread))
+        let apply = ApplyThread {
+            jobs: jobs.clone(),
+            thread,
+        };
+        Ok((Self { jobs, rocks }, apply))
     }
 
     async fn run<T: Send + 'static>(
@@ -56,10 +76,10 @@ impl StateMachine {
     ) -> io::Result<T> {
         let gone = || io::Error::other("the apply thread has ended");
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |machine| {
+        let job = Job::Run(Box::new(move |machine: &mut Machine| {
             // The caller waits below, unless openraft itself was stopped.
             let _ = answer.send(work(machine));
-        });
+        }));
         self.jobs.send(job).map_err(|_| gone())?;
         answered.await.map_err(|_| gone())
     }

@@ -10,7 +10,7 @@ use openraft::alias;
 
 /// Identity of a member within its cluster; never reused, not even by a member at the same address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct MemberId(pub u64);
+pub(crate) struct MemberId(pub(crate) u64);
 
 impl fmt::Display for MemberId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -26,20 +26,20 @@ impl fmt::Debug for MemberId {
 
 /// What the membership log knows about a member besides its id.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Node {
+pub(crate) struct Node {
     /// Human name; empty until a member that was added at run time has started.
-    pub name: String,
+    pub(crate) name: String,
     /// Where other members reach it.
-    pub peer_urls: Vec<String>,
+    pub(crate) peer_urls: Vec<String>,
     /// Where clients reach it; published by the member itself after it started.
-    pub client_urls: Vec<String>,
+    pub(crate) client_urls: Vec<String>,
     /// Added to stay without a vote; others get theirs as soon as they have caught up.
-    pub stays_learner: bool,
+    pub(crate) stays_learner: bool,
 }
 
 /// A proposal: an encoded store command.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Command(pub Bytes);
+pub(crate) struct Command(pub(crate) Bytes);
 
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -54,14 +54,14 @@ impl fmt::Display for Command {
 }
 
 /// Result of applying one entry; `None` for entries that carry no command.
-pub type Applied = Option<corten_proto::corten::store::v1::RaftReply>;
+pub(crate) type Applied = Option<corten_proto::corten::store::v1::RaftReply>;
 
 /// Hands the result of a proposal to whoever waits for it: a local caller or a follower's stream.
-pub struct Callback<T>(Box<dyn FnOnce(T) + Send>);
+pub(crate) struct Callback<T>(Box<dyn FnOnce(T) + Send>);
 
 impl<T> Callback<T> {
     /// Calls `f` once, from the apply thread or the raft task: it must not block.
-    pub fn new(f: impl FnOnce(T) + Send + 'static) -> Self {
+    pub(crate) fn new(f: impl FnOnce(T) + Send + 'static) -> Self {
         Self(Box::new(f))
     }
 }
@@ -76,7 +76,7 @@ impl<T: openraft::OptionalSend + 'static> openraft::raft::responder::Responder<T
 
 /// Type parameters for openraft.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct TypeConfig;
+pub(crate) struct TypeConfig;
 
 impl openraft::RaftTypeConfig for TypeConfig {
     type D = Command;

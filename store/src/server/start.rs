@@ -4,7 +4,6 @@
 //! answered to another member before the vote and the log are loaded.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use corten_base::shutdown::Shutdown;
@@ -27,7 +26,7 @@ use crate::raft::machine::Machine;
 use crate::raft::member::{self, Member, Parts, Raft};
 use crate::raft::network::NetworkFactory;
 use crate::raft::snapshot;
-use crate::raft::state_machine::StateMachine;
+use crate::raft::state_machine::{ApplyThread, StateMachine};
 use crate::raft::wal::{Wal, WalOptions};
 use crate::replica::Engine;
 use crate::rocks::{Rocks, RocksOptions};
@@ -38,7 +37,7 @@ const LOG_CHECK: Duration = Duration::from_secs(1);
 /// What `start` has set going.
 pub(super) struct Started {
     pub(super) member: Arc<Member>,
-    pub(super) apply: JoinHandle<()>,
+    pub(super) apply: ApplyThread,
     pub(super) peers: Serving,
     pub(super) wal: Arc<Wal>,
 }
@@ -74,7 +73,7 @@ pub(super) async fn start(
 async fn open(
     settings: &Settings,
     identity: Identity,
-) -> Result<(Arc<Member>, Arc<Wal>, JoinHandle<()>), StoreError> {
+) -> Result<(Arc<Member>, Arc<Wal>, ApplyThread), StoreError> {
     let dir = &settings.config.data_dir;
     let (incoming, outgoing) = (dir.join("incoming"), dir.join("outgoing"));
     snapshot::clear(&incoming)?;
@@ -140,6 +139,9 @@ fn raft_config(settings: &Settings) -> openraft::Config {
         enable_pre_vote: Some(true),
         // The least that openraft admits: the lease and the longest election timeout.
         quorum_loss_probe_interval: Some(2 * election),
+        // A restarted leader must be elected anew: the commit position on disk lags (it is never synced for its own
+        // sake), so a restored leader would serve reads from before writes that it had acknowledged.
+        enable_leader_restore: Some(false),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(settings.config.snapshot_count),
         max_in_snapshot_log_to_keep: settings.config.snapshot_catchup_entries,
         purge_batch_size: 512,

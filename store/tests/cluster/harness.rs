@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use corten_base::shutdown::Shutdown;
 use corten_base::tasks::{TaskKind, spawn};
+use corten_base::telemetry;
 use corten_proto::etcd::etcdserverpb as etcd;
 use corten_store::{Config, Store, StoreError};
 use etcd::kv_client::KvClient;
@@ -38,6 +40,19 @@ pub(crate) fn free_port() -> u16 {
     listener.local_addr().expect("address").port()
 }
 
+/// Logs of all members, when `CORTEN_LOG` asks for them.
+fn logging() {
+    static GUARD: OnceLock<Option<telemetry::Guard>> = OnceLock::new();
+    GUARD.get_or_init(|| {
+        let log_level = std::env::var("CORTEN_LOG").ok()?;
+        let config = telemetry::TelemetryConfig {
+            log_level: Some(log_level),
+            ..Default::default()
+        };
+        telemetry::init(&config, "test").ok()
+    });
+}
+
 pub(crate) struct Running {
     shutdown: Shutdown,
     task: JoinHandle<Result<(), StoreError>>,
@@ -46,12 +61,18 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) async fn start(config: Config) -> Running {
+        logging();
         let store = Store::build(config).await.expect("build");
         let channel = store.channel();
         let shutdown = Shutdown::new();
         let stop = shutdown.clone();
         let task = spawn("member", TaskKind::Background, async move {
-            store.run(stop).await
+            let result = store.run(stop).await;
+            if let Err(error) = &result {
+                // Otherwise seen only when the member is stopped, after the test has waited in vain.
+                eprintln!("a member ended: {error}");
+            }
+            result
         });
         Running {
             shutdown,
@@ -65,12 +86,6 @@ impl Running {
         drop(self.channel);
         let ended = timeout(DEADLINE, self.task).await.expect("stops in time");
         ended.expect("no panic").expect("no failure");
-    }
-
-    /// Waits for an end that comes from inside.
-    pub(crate) async fn failed(self) -> StoreError {
-        let ended = timeout(DEADLINE, self.task).await.expect("ends in time");
-        ended.expect("no panic").expect_err("a failure")
     }
 
     pub(crate) fn kv(&self) -> KvClient<Channel> {

@@ -166,19 +166,18 @@ fn the_commit_position_is_written_along() {
     assert_eq!(wal.committed(), Some(id(1, 1)));
 }
 
-/// Opens a copy of the folder whose last file was changed.
-fn reopen_changed(dir: &Path, change: impl FnOnce(&mut Vec<u8>)) -> Result<Wal, WalError> {
-    let copy = tempfile::tempdir().expect("temp dir").keep();
+/// Opens a copy of the folder whose last file was changed; the copy lives as long as what comes back.
+fn reopen_changed(dir: &Path, change: impl FnOnce(&mut Vec<u8>)) -> (Wal, tempfile::TempDir) {
+    let copy = tempfile::tempdir().expect("temp dir");
     for name in segments(dir) {
-        std::fs::copy(dir.join(&name), copy.join(&name)).expect("copy");
+        std::fs::copy(dir.join(&name), copy.path().join(&name)).expect("copy");
     }
-    let last = copy.join(segments(dir).last().expect("a file"));
+    let last = copy.path().join(segments(dir).last().expect("a file"));
     let mut data = std::fs::read(&last).expect("read");
     change(&mut data);
     std::fs::write(&last, data).expect("write");
-    let wal = Wal::open(options(&copy));
-    std::fs::remove_dir_all(copy).expect("clean up");
-    wal
+    let wal = Wal::open(options(copy.path())).expect("a torn end is no damage");
+    (wal, copy)
 }
 
 /// Where the zeros that were reserved begin.
@@ -235,8 +234,7 @@ fn cutting_the_last_file_anywhere_gives_a_prefix() {
         .join(segments(dir.path()).last().expect("a file"));
     let end = end_of_records(&std::fs::read(last).expect("read"));
     for cut in 0..=end {
-        let wal = reopen_changed(dir.path(), |data| data[cut..].fill(0))
-            .expect("a torn end is no damage");
+        let (wal, _copy) = reopen_changed(dir.path(), |data| data[cut..].fill(0));
         let entries = all(&wal);
         assert_eq!(entries, whole[..entries.len()], "cut at {cut}");
     }
