@@ -1,9 +1,11 @@
 //! A new ReplicaSet for a changed template.
 
+use std::collections::BTreeMap;
+
 use corten_client::events::EventKind;
 use corten_client::object::controller_reference;
 use corten_client::runner::{Action, Plan};
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, ReplicaSetSpec};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, ReplicaSet, ReplicaSetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 
@@ -53,45 +55,7 @@ pub(super) fn create(deployment: &Deployment, sets: &mut Sets, size: i32, plan: 
         return;
     }
     let revision = sets.old.iter().map(Set::revision).max().unwrap_or(0) + 1;
-    let mut template = spec.template.clone();
-    let labels = template
-        .metadata
-        .get_or_insert_default()
-        .labels
-        .get_or_insert_default();
-    labels.insert(HASH_LABEL.to_owned(), hash.clone());
-    let labels = labels.clone();
-    let mut selector = spec.selector.clone();
-    selector
-        .match_labels
-        .get_or_insert_default()
-        .insert(HASH_LABEL.to_owned(), hash);
-    let own = deployment.metadata.annotations.clone().unwrap_or_default();
-    let mut annotations: std::collections::BTreeMap<String, String> =
-        own.into_iter().filter(|(key, _)| is_copied(key)).collect();
-    annotations.insert(REVISION.to_owned(), revision.to_string());
-    annotations.insert(DESIRED.to_owned(), replicas(deployment).to_string());
-    annotations.insert(
-        MAX.to_owned(),
-        (replicas(deployment) + max_surge(deployment)).to_string(),
-    );
-    let set = ReplicaSet {
-        metadata: ObjectMeta {
-            name: Some(name.clone()),
-            namespace: deployment.metadata.namespace.clone(),
-            labels: Some(labels),
-            annotations: Some(annotations),
-            owner_references: Some(vec![controller_reference(deployment)]),
-            ..ObjectMeta::default()
-        },
-        spec: Some(ReplicaSetSpec {
-            replicas: Some(size),
-            min_ready_seconds: spec.min_ready_seconds,
-            selector,
-            template: Some(template),
-        }),
-        status: None,
-    };
+    let set = new_set(deployment, spec, &name, &hash, (revision, size));
     plan.push(Action::create(&set));
     if size > 0 {
         let message = format!("Scaled up replica set {name} from 0 to {size}");
@@ -110,4 +74,45 @@ pub(super) fn create(deployment: &Deployment, sets: &mut Sets, size: i32, plan: 
         object: std::sync::Arc::new(set),
         size,
     });
+}
+
+fn new_set(
+    deployment: &Deployment,
+    spec: &DeploymentSpec,
+    name: &str,
+    hash: &str,
+    (revision, size): (i64, i32),
+) -> ReplicaSet {
+    let mut template = spec.template.clone();
+    let meta = template.metadata.get_or_insert_default();
+    let labels = meta.labels.get_or_insert_default();
+    labels.insert(HASH_LABEL.to_owned(), hash.to_owned());
+    let labels = labels.clone();
+    let mut selector = spec.selector.clone();
+    let exact = selector.match_labels.get_or_insert_default();
+    exact.insert(HASH_LABEL.to_owned(), hash.to_owned());
+    let max = replicas(deployment) + max_surge(deployment);
+    let own = deployment.metadata.annotations.clone().unwrap_or_default();
+    let mut annotations: BTreeMap<String, String> =
+        own.into_iter().filter(|(key, _)| is_copied(key)).collect();
+    annotations.insert(REVISION.to_owned(), revision.to_string());
+    annotations.insert(DESIRED.to_owned(), replicas(deployment).to_string());
+    annotations.insert(MAX.to_owned(), max.to_string());
+    ReplicaSet {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: deployment.metadata.namespace.clone(),
+            labels: Some(labels),
+            annotations: Some(annotations),
+            owner_references: Some(vec![controller_reference(deployment)]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(ReplicaSetSpec {
+            replicas: Some(size),
+            min_ready_seconds: spec.min_ready_seconds,
+            selector,
+            template: Some(template),
+        }),
+        status: None,
+    }
 }

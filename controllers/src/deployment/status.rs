@@ -9,6 +9,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::sets::{Set, Sets, max_unavailable, replicas};
 
+/// Conditions that this controller sets and takes away; others are their writers'.
+const OURS: [&str; 3] = ["Available", "Progressing", "ReplicaFailure"];
+
 /// Plans the write, if the status is not what it should be.
 pub(super) fn update(deployment: &Deployment, sets: &Sets, now: Timestamp, plan: &mut Plan) {
     let counts = counts(deployment, sets);
@@ -106,6 +109,8 @@ fn conditions(
     let mut conditions = vec![set_condition(&old, available, false, now)];
     conditions.extend(progressing(deployment, sets, counts, &old, now, plan));
     conditions.extend(failure(sets, &old, now));
+    let foreign = |c: &&DeploymentCondition| !OURS.contains(&c.type_.as_str());
+    conditions.extend(old.iter().filter(foreign).cloned());
     // The order they were in stays; new ones follow.
     conditions.sort_by_key(|c| {
         old.iter()
@@ -152,79 +157,39 @@ fn progressing(
     now: Timestamp,
     plan: &mut Plan,
 ) -> Option<DeploymentCondition> {
-    let before = old
-        .iter()
-        .find(|condition| condition.type_ == "Progressing");
     let spec = deployment.spec.as_ref()?;
     let deadline = spec
         .progress_deadline_seconds
         .filter(|seconds| *seconds < i32::MAX)?;
-    let paused = spec.paused.unwrap_or(false);
-    let was_paused = before.is_some_and(|c| c.reason.as_deref() == Some("DeploymentPaused"));
-    if paused {
-        if let Some(late) =
-            before.filter(|c| c.reason.as_deref() == Some("ProgressDeadlineExceeded"))
-        {
-            return Some(late.clone());
-        }
-        return Some(set_condition(
-            old,
-            (
-                "Progressing",
-                "Unknown",
-                "DeploymentPaused",
-                "Deployment is paused".to_owned(),
-            ),
-            false,
-            now,
-        ));
-    }
-    if was_paused {
-        return Some(set_condition(
-            old,
-            (
-                "Progressing",
-                "Unknown",
-                "DeploymentResumed",
-                "Deployment is resumed".to_owned(),
-            ),
-            true,
-            now,
-        ));
-    }
-    let subject = match &sets.new {
-        Some(set) => format!("ReplicaSet {:?}", set.name()),
-        None => format!(
-            "Deployment {:?}",
-            deployment.metadata.name.as_deref().unwrap_or_default()
-        ),
+    let before = old.iter().find(|c| c.type_ == "Progressing");
+    let was = |reason: &str| before.is_some_and(|c| c.reason.as_deref() == Some(reason));
+    let say = |status: &str, reason: &str, message: String, touch: bool| {
+        let content = ("Progressing", status, reason, message);
+        Some(set_condition(old, content, touch, now))
     };
+    if spec.paused.unwrap_or(false) {
+        if was("ProgressDeadlineExceeded") {
+            return before.cloned();
+        }
+        let message = "Deployment is paused".to_owned();
+        return say("Unknown", "DeploymentPaused", message, false);
+    }
+    if was("DeploymentPaused") {
+        let message = "Deployment is resumed".to_owned();
+        return say("Unknown", "DeploymentResumed", message, true);
+    }
+    let subject = subject(deployment, sets);
     if sets.is_complete(deployment) && deployment.metadata.deletion_timestamp.is_none() {
         let message = format!("{subject} has successfully progressed.");
-        return Some(set_condition(
-            old,
-            ("Progressing", "True", "NewReplicaSetAvailable", message),
-            false,
-            now,
-        ));
+        return say("True", "NewReplicaSetAvailable", message, false);
     }
-    let known = sets
-        .new
-        .as_ref()
-        .is_some_and(|set| set.object.metadata.uid.is_some());
-    if !known {
-        let message = format!(
-            "Created new replica set {:?}",
-            sets.new.as_ref().map(Set::name).unwrap_or_default()
-        );
-        return Some(set_condition(
-            old,
-            ("Progressing", "True", "NewReplicaSetCreated", message),
-            true,
-            now,
-        ));
+    if let Some(new) = &sets.new
+        && new.object.metadata.uid.is_none()
+    {
+        let message = format!("Created new replica set {:?}", new.name());
+        return say("True", "NewReplicaSetCreated", message, true);
     }
-    let done = before.is_some_and(|c| c.reason.as_deref() == Some("NewReplicaSetAvailable"));
+    let done = was("NewReplicaSetAvailable");
     if done && counts.replicas == counts.updated_replicas {
         // A rollout that came to its end does not start anew because a pod is lost or the size changes.
         return before.cloned();
@@ -232,31 +197,29 @@ fn progressing(
     if moved(deployment, counts) || before.is_none() || done {
         plan.requeue(seconds(deadline));
         let message = format!("{subject} is progressing.");
-        return Some(set_condition(
-            old,
-            ("Progressing", "True", "ReplicaSetUpdated", message),
-            true,
-            now,
-        ));
+        return say("True", "ReplicaSetUpdated", message, true);
     }
     let before = before?;
     let last = before.last_update_time.as_ref().map_or(now, |time| time.0);
     let waited = now.as_second() - last.as_second();
-    if before.reason.as_deref() == Some("ProgressDeadlineExceeded") || waited >= i64::from(deadline)
-    {
+    if was("ProgressDeadlineExceeded") || waited >= i64::from(deadline) {
         let message = format!("{subject} has timed out progressing.");
-        return Some(set_condition(
-            old,
-            ("Progressing", "False", "ProgressDeadlineExceeded", message),
-            false,
-            now,
-        ));
+        return say("False", "ProgressDeadlineExceeded", message, false);
     }
-    plan.requeue(
-        seconds(deadline).saturating_sub(Duration::from_secs(waited.unsigned_abs()))
-            + Duration::from_secs(1),
-    );
+    let left = seconds(deadline).saturating_sub(Duration::from_secs(waited.unsigned_abs()));
+    plan.requeue(left + Duration::from_secs(1));
     Some(before.clone())
+}
+
+/// What the Progressing condition is about: the new set, or the Deployment while there is none.
+fn subject(deployment: &Deployment, sets: &Sets) -> String {
+    match &sets.new {
+        Some(set) => format!("ReplicaSet {:?}", set.name()),
+        None => {
+            let name = deployment.metadata.name.as_deref().unwrap_or_default();
+            format!("Deployment {name:?}")
+        }
+    }
 }
 
 fn seconds(deadline: i32) -> Duration {

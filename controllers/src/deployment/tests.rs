@@ -164,6 +164,7 @@ fn the_first_rollout_makes_a_full_set_of_revision_1() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn a_rolling_update_stays_within_surge_and_unavailable() {
     let one = json!(1);
     for (what, strategy, old, new, expected) in [
@@ -443,11 +444,18 @@ fn a_complete_rollout_says_so_and_stays_complete_when_a_pod_is_lost() {
     );
 
     let mut later = deployment("new", 2, json!({}));
+    let mut told = told;
+    let foreign = json!({"type": "Foreign", "status": "True", "reason": "Theirs"});
+    told["conditions"]
+        .as_array_mut()
+        .expect("conditions")
+        .push(foreign);
     later.status = Some(serde_json::from_value(told).expect("status"));
     let lost = plan(later, vec![set("new", 1, 2, 1, (2, 3))]);
     assert_eq!(
         condition(&status(&lost), "Progressing"),
         "True NewReplicaSetAvailable"
     );
+    assert_eq!(condition(&status(&lost), "Foreign"), "True Theirs");
     assert_eq!(status(&lost)["unavailableReplicas"], 1);
 }

@@ -8,89 +8,34 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::Content;
 
+/// Type, truth, reason and message.
+type Said = (&'static str, bool, &'static str, String);
+
 /// All conditions, with their times kept where the status did not change.
 pub(super) fn of(
     old: &[NamespaceCondition],
     content: &Content,
     now: Timestamp,
 ) -> Vec<NamespaceCondition> {
-    let discovered = (
-        "NamespaceDeletionDiscoveryFailure",
-        false,
-        "ResourcesDiscovered",
-        "All resources successfully discovered".to_owned(),
-    );
-    let parsed = (
-        "NamespaceDeletionGroupVersionParsingFailure",
-        false,
-        "ParsedGroupVersions",
-        "All legacy kube types successfully parsed".to_owned(),
-    );
-    let deleted = if content.failures.is_empty() {
-        let message = "All content successfully deleted, may be waiting on finalization".to_owned();
-        (
-            "NamespaceDeletionContentFailure",
-            false,
-            "ContentDeleted",
-            message,
-        )
-    } else {
-        let message = format!(
-            "Failed to delete all resource types, {} remaining: {}",
-            content.failures.len(),
-            content.failures.join(", ")
-        );
-        (
-            "NamespaceDeletionContentFailure",
-            true,
-            "ContentDeletionFailed",
-            message,
-        )
-    };
-    let remaining = if content.remaining.is_empty() {
-        (
-            "NamespaceContentRemaining",
-            false,
-            "ContentRemoved",
-            "All content successfully removed".to_owned(),
-        )
-    } else {
-        let message = format!(
-            "Some resources are remaining: {}",
-            list(&content.remaining, ". has", "resource instances")
-        );
-        (
-            "NamespaceContentRemaining",
-            true,
-            "SomeResourcesRemain",
-            message,
-        )
-    };
-    let finalizers = if content.finalizers.is_empty() {
-        let message = "All content-preserving finalizers finished".to_owned();
-        (
-            "NamespaceFinalizersRemaining",
-            false,
-            "ContentHasNoFinalizers",
-            message,
-        )
-    } else {
-        let message = format!(
-            "Some content in the namespace has finalizers remaining: {}",
-            list(&content.finalizers, " in", "resource instances")
-        );
-        (
-            "NamespaceFinalizersRemaining",
-            true,
-            "SomeFinalizersRemain",
-            message,
-        )
-    };
-    let ours = [discovered, parsed, deleted, remaining, finalizers];
+    let ours = [
+        // Kinds are built in: there is nothing to discover that could fail.
+        said(
+            "NamespaceDeletionDiscoveryFailure",
+            "ResourcesDiscovered",
+            "All resources successfully discovered",
+        ),
+        said(
+            "NamespaceDeletionGroupVersionParsingFailure",
+            "ParsedGroupVersions",
+            "All legacy kube types successfully parsed",
+        ),
+        failures(content),
+        remaining(content),
+        finalizers(content),
+    ];
     let foreign = old
         .iter()
-        .filter(|c| ours.iter().all(|(kind, ..)| c.type_ != *kind))
-        .cloned();
+        .filter(|c| ours.iter().all(|(kind, ..)| c.type_ != *kind));
     let mine = ours.iter().map(|(kind, truth, reason, message)| {
         let status = if *truth { "True" } else { "False" };
         let before = old.iter().find(|c| c.type_ == *kind && c.status == status);
@@ -103,7 +48,44 @@ pub(super) fn of(
                 .map_or(Some(Time(now)), |c| c.last_transition_time.clone()),
         }
     });
-    mine.chain(foreign).collect()
+    mine.chain(foreign.cloned()).collect()
+}
+
+/// A condition that is false, as all is well.
+fn said(kind: &'static str, reason: &'static str, message: &str) -> Said {
+    (kind, false, reason, message.to_owned())
+}
+
+fn failures(content: &Content) -> Said {
+    const KIND: &str = "NamespaceDeletionContentFailure";
+    if content.failures.is_empty() {
+        let message = "All content successfully deleted, may be waiting on finalization";
+        return said(KIND, "ContentDeleted", message);
+    }
+    let (count, list) = (content.failures.len(), content.failures.join(", "));
+    let message = format!("Failed to delete all resource types, {count} remaining: {list}");
+    (KIND, true, "ContentDeletionFailed", message)
+}
+
+fn remaining(content: &Content) -> Said {
+    const KIND: &str = "NamespaceContentRemaining";
+    if content.remaining.is_empty() {
+        return said(KIND, "ContentRemoved", "All content successfully removed");
+    }
+    let list = list(&content.remaining, ". has", "resource instances");
+    let message = format!("Some resources are remaining: {list}");
+    (KIND, true, "SomeResourcesRemain", message)
+}
+
+fn finalizers(content: &Content) -> Said {
+    const KIND: &str = "NamespaceFinalizersRemaining";
+    if content.finalizers.is_empty() {
+        let message = "All content-preserving finalizers finished";
+        return said(KIND, "ContentHasNoFinalizers", message);
+    }
+    let list = list(&content.finalizers, " in", "resource instances");
+    let message = format!("Some content in the namespace has finalizers remaining: {list}");
+    (KIND, true, "SomeFinalizersRemain", message)
 }
 
 fn list(counts: &BTreeMap<String, usize>, has: &str, what: &str) -> String {
