@@ -23,8 +23,12 @@ pub fn web(version: &str) -> Recipe {
     let script = "#!/bin/sh\nmkdir -p /tmp/www\necho \"$VERSION $(hostname)\" > /tmp/www/index.html\n\
                   trap 'sleep 3; exit 0' TERM\nhttpd -p 8080 -h /tmp/www\necho \"serving $VERSION\"\n\
                   while :; do sleep 1 & wait $!; done\n";
+    // Debian's busybox is linked statically against glibc, whose resolver cannot load its parts here: wget crashes. nslookup
+    // has a resolver of its own, and nc does without for addresses.
+    let fetch = "#!/bin/sh\ncase $1 in [0-9]*.*) ip=$1 ;; *) ip=$(nslookup -type=a $1 | awk '/^Address/ && !/:53$/ {print $NF}' | tail -n 1) ;; esac\n\
+                 printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc $ip 80 | tail -n 1\n";
     Recipe {
-        files: vec![("bin/web".to_owned(), script.to_owned())],
+        files: vec![("bin/web".to_owned(), script.to_owned()), ("bin/fetch".to_owned(), fetch.to_owned())],
         command: vec!["/bin/web".to_owned()],
         env: vec![format!("VERSION={version}")],
     }
@@ -66,7 +70,7 @@ fn layer(recipe: &Recipe) -> Result<Vec<u8>> {
     let listed = std::process::Command::new("busybox").arg("--list").output().context("busybox")?;
     let mut archive = tar::Builder::new(Vec::new());
     for dir in ["bin", "etc", "tmp", "root", "proc", "sys", "dev", "usr", "var"] {
-        let mut header = tar::Header::new_gnu();
+        let mut header = plain_header();
         header.set_entry_type(tar::EntryType::Directory);
         header.set_mode(if dir == "tmp" { 0o1777 } else { 0o755 });
         header.set_size(0);
@@ -74,7 +78,7 @@ fn layer(recipe: &Recipe) -> Result<Vec<u8>> {
     }
     append(&mut archive, "bin/busybox", &busybox, 0o755)?;
     for applet in String::from_utf8_lossy(&listed.stdout).lines().filter(|applet| *applet != "busybox") {
-        let mut header = tar::Header::new_gnu();
+        let mut header = plain_header();
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);
         header.set_mode(0o777);
@@ -88,11 +92,19 @@ fn layer(recipe: &Recipe) -> Result<Vec<u8>> {
     Ok(archive.into_inner()?)
 }
 
-fn append(archive: &mut tar::Builder<impl Write>, name: &str, bytes: &[u8], mode: u32) -> Result<()> {
+/// Owned by root, at the beginning of time, so that the same recipe gives the same image.
+fn plain_header() -> tar::Header {
     let mut header = tar::Header::new_gnu();
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header
+}
+
+fn append(archive: &mut tar::Builder<impl Write>, name: &str, bytes: &[u8], mode: u32) -> Result<()> {
+    let mut header = plain_header();
     header.set_size(bytes.len() as u64);
     header.set_mode(mode);
-    header.set_mtime(0);
     archive.append_data(&mut header, name, bytes)?;
     Ok(())
 }

@@ -77,9 +77,9 @@ fn reach(cluster: &Cluster, ip: &str, node_port: &str, pods: &[serde_json::Value
     step("every pod reaches the Service by address and by name");
     for pod in pods {
         let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-        for url in [format!("http://{ip}/"), "http://web/".to_owned(), "http://web.default.svc.cluster.local/".to_owned()] {
-            let out = cluster.kubectl(&["exec", name, "--", "wget", "-q", "-T", "5", "-O-", &url])?;
-            ensure!(out.starts_with("1 web-"), "{name} got {out:?} from {url}");
+        for target in [ip, "web", "web.default.svc.cluster.local"] {
+            let out = cluster.kubectl(&["exec", name, "--", "fetch", target])?;
+            ensure!(out.starts_with("1 web-"), "{name} got {out:?} from {target}");
         }
     }
     Ok(())

@@ -102,7 +102,7 @@ fn run() -> Result<()> {
     step("the demo answers through its name from a pod and through its node port from the host");
     let pod = kubectl(&["get", "pods", "-l", "app=demo", "-o", "jsonpath={.items[0].metadata.name}"])?;
     until("by name", Duration::from_secs(20), || {
-        let out = kubectl(&["exec", &pod, "--", "wget", "-q", "-T", "3", "-O-", "http://demo/"]).map_err(|e| e.to_string())?;
+        let out = kubectl(&["exec", &pod, "--", "fetch", "demo.default.svc.cluster.local"]).map_err(|e| e.to_string())?;
         if out.starts_with("1 demo-") { Ok(()) } else { Err(out) }
     })?;
     let url = format!("http://{ADDRESS}:30080/");

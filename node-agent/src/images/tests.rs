@@ -13,6 +13,9 @@ fn archive(dir: &Path, tag: &str, content: &str) -> PathBuf {
     let mut header = tar::Header::new_gnu();
     header.set_size(content.len() as u64);
     header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
     layer.append_data(&mut header, "file", content.as_bytes()).expect("layer");
     let layer = layer.into_inner().expect("layer");
     let diff_id = format!("sha256:{}", hex::encode(Sha256::digest(&layer)));
@@ -27,6 +30,9 @@ fn archive(dir: &Path, tag: &str, content: &str) -> PathBuf {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);
         header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         out.append_data(&mut header, name, bytes).expect("entry");
     }
     out.finish().expect("finish");

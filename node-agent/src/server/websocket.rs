@@ -11,7 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 
 use super::remote::{self, BACKLOG, Output, Remote, terminal_size};
 use crate::traits::StreamSession;
@@ -79,7 +80,9 @@ pub(super) async fn remote(socket: Socket, session: StreamSession) {
                 return;
             }
         }
-        let _ = sink.send(Message::Close(None)).await;
+        // Clients take a close without a code for a broken connection, and lose the exit status.
+        let normal = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+        let _ = sink.send(Message::Close(Some(normal))).await;
         let _ = sink.close().await;
     };
     let session = remote::run(session, Remote { stdin: stdin_receiver, resize: resize_receiver, output });

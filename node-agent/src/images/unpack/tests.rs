@@ -10,6 +10,9 @@ fn layer(entries: &[(&str, &[u8])]) -> (Vec<u8>, String) {
         header.as_gnu_mut().expect("gnu").name[..path.len()].copy_from_slice(path.as_bytes());
         header.set_size(content.len() as u64);
         header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         header.set_cksum();
         builder.append(&header, *content).expect("append");
     }
@@ -65,9 +68,15 @@ fn a_link_that_leads_out_is_not_followed() {
     let mut link = tar::Header::new_gnu();
     link.set_entry_type(tar::EntryType::Symlink);
     link.set_size(0);
+    link.set_uid(0);
+    link.set_gid(0);
+    link.set_mtime(0);
     builder.append_link(&mut link, "way", &outside).expect("link");
     let mut file = tar::Header::new_gnu();
     file.set_size(1);
+    file.set_uid(0);
+    file.set_gid(0);
+    file.set_mtime(0);
     file.set_mode(0o644);
     builder.append_data(&mut file, "way/file", &b"x"[..]).expect("file");
     let bytes = builder.into_inner().expect("finish");
