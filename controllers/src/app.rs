@@ -14,6 +14,7 @@ use corten_base::tasks::{TaskKind, spawn};
 use corten_client::Client;
 use corten_client::leader::{LeaderConfig, LeaderElector, Leadership};
 use corten_client::runner::Metrics;
+use tokio::task::JoinHandle;
 
 use crate::config::{Checked, Config};
 use caches::Caches;
@@ -100,7 +101,8 @@ impl Controllers {
         self.admin
             .with_registry(|registry| metrics.register(registry));
         let caches = Caches::start(&self.client, &shutdown);
-        let (synced, leadership) = (caches.clone(), self.elect(&shutdown));
+        let synced = caches.clone();
+        let (leadership, election) = self.elect(&shutdown);
         self.admin
             .readiness()
             .check("caches", move || synced.check());
@@ -115,21 +117,26 @@ impl Controllers {
         };
         let running = starter.all(&self.checked, self.root_ca.clone());
         futures::future::join_all(running).await;
+        if let Some(election) = election {
+            // It gives the lease back, so that the next holder need not wait for it to run out. A panic in it has
+            // already ended the process.
+            let _ = election.await;
+        }
         Ok(())
     }
 
     /// Takes part in the election, or leads at once when there are no rivals.
-    fn elect(&self, shutdown: &Shutdown) -> Leadership {
+    fn elect(&self, shutdown: &Shutdown) -> (Leadership, Option<JoinHandle<()>>) {
         if !self.checked.leader_elect {
-            return Leadership::always();
+            return (Leadership::always(), None);
         }
         let config = LeaderConfig::new(LEASE, &LeaderConfig::process_identity());
         let (elector, leadership) = LeaderElector::new(self.client.clone(), config);
-        spawn(
+        let election = spawn(
             "leader-election",
             TaskKind::Critical,
             elector.run(shutdown.clone()),
         );
-        leadership
+        (leadership, Some(election))
     }
 }

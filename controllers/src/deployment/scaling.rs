@@ -22,8 +22,7 @@ pub(super) fn scale(deployment: &Deployment, sets: &mut Sets, plan: &mut Plan) {
             .old
             .iter_mut()
             .chain(&mut sets.new)
-            .filter(|set| set.size > 0)
-            .next_back();
+            .rfind(|set| set.size > 0);
         match only {
             Some(set) => resize(deployment, set, wanted, plan),
             None => {
