@@ -121,67 +121,26 @@ impl Reviewer<'_> {
     }
 
     fn access(&self, kind: &str, user: &User, spec: &Value) -> Result<Value, Status> {
+        check_one_question(kind, spec)?;
         let resource = &spec["resourceAttributes"];
-        let other = &spec["nonResourceAttributes"];
-        let path = |field: &str| FieldPath::new("spec").child(field);
-        if !resource.is_null() && !other.is_null() {
-            let why = "cannot be specified in combination with resourceAttributes";
-            return Err(invalid(
-                kind,
-                &[FieldError::invalid(
-                    &path("nonResourceAttributes"),
-                    other.clone(),
-                    why,
-                )],
-            ));
-        }
-        if resource.is_null() && other.is_null() {
-            let why =
-                "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-            return Err(invalid(
-                kind,
-                &[FieldError::invalid(
-                    &path("resourceAttributes"),
-                    Value::Null,
-                    why,
-                )],
-            ));
-        }
-        let text =
-            |value: &'_ Value, field: &str| value[field].as_str().unwrap_or_default().to_owned();
-        let of = if resource.is_null() { other } else { resource };
-        let fields = [
-            "verb",
-            "group",
-            "version",
-            "resource",
-            "subresource",
-            "namespace",
-            "name",
-            "path",
-        ];
-        let [
-            verb,
-            group,
-            version,
-            name_of_resource,
-            subresource,
-            namespace,
-            name,
-            url,
-        ] = fields.map(|field| text(of, field));
+        let of = if resource.is_null() {
+            &spec["nonResourceAttributes"]
+        } else {
+            resource
+        };
+        let text = |field: &str| of[field].as_str().unwrap_or_default();
         let field_selector = selector(&of["fieldSelector"]);
         let label_selector = selector(&of["labelSelector"]);
         let decision = self.authorizer.authorize(&Attributes {
             user,
-            verb: &verb,
-            group: &group,
-            version: &version,
-            resource: &name_of_resource,
-            subresource: &subresource,
-            namespace: &namespace,
-            name: &name,
-            path: &url,
+            verb: text("verb"),
+            group: text("group"),
+            version: text("version"),
+            resource: text("resource"),
+            subresource: text("subresource"),
+            namespace: text("namespace"),
+            name: text("name"),
+            path: text("path"),
             is_resource_request: !resource.is_null(),
             field_selector: field_selector.as_deref(),
             label_selector: label_selector.as_deref(),
@@ -213,6 +172,32 @@ impl Reviewer<'_> {
             // The node authorizer has rights that no list of rules can express.
             "incomplete": user.node_name().is_some(),
         }))
+    }
+}
+
+/// A review asks about a resource or about a path, never both.
+fn check_one_question(kind: &str, spec: &Value) -> Result<(), Status> {
+    let path = |field: &str| FieldPath::new("spec").child(field);
+    let other = &spec["nonResourceAttributes"];
+    match (spec["resourceAttributes"].is_null(), other.is_null()) {
+        (false, false) => {
+            let why = "cannot be specified in combination with resourceAttributes";
+            let path = path("nonResourceAttributes");
+            Err(invalid(
+                kind,
+                &[FieldError::invalid(&path, other.clone(), why)],
+            ))
+        }
+        (true, true) => {
+            let why =
+                "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+            let path = path("resourceAttributes");
+            Err(invalid(
+                kind,
+                &[FieldError::invalid(&path, Value::Null, why)],
+            ))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -209,6 +209,7 @@ async fn what_the_server_is_and_offers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 async fn who_may_do_what() {
     let Some(cluster) = Cluster::start().await else {
         return;

@@ -41,7 +41,10 @@ pub enum CommandError {
 
 /// Runs a program with arguments and input; returns its standard output. Dropping the future kills the program.
 pub async fn run(program: &str, args: &[&str], input: &str) -> Result<String, CommandError> {
-    let failed = |source| CommandError::Run { program: program.to_owned(), source };
+    let failed = |source| CommandError::Run {
+        program: program.to_owned(),
+        source,
+    };
     let mut child = Command::new(program)
         .args(args)
         .stdin(Stdio::piped())
@@ -60,17 +63,24 @@ pub async fn run(program: &str, args: &[&str], input: &str) -> Result<String, Co
     };
     let output = tokio::time::timeout(TIMEOUT, work)
         .await
-        .map_err(|_| CommandError::Timeout { program: program.to_owned() })?
+        .map_err(|_| CommandError::Timeout {
+            program: program.to_owned(),
+        })?
         .map_err(failed)?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let mut message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     if message.len() > MESSAGE_BYTES_MAX {
-        let cut = (0..=MESSAGE_BYTES_MAX).rev().find(|i| message.is_char_boundary(*i));
+        let cut = (0..=MESSAGE_BYTES_MAX)
+            .rev()
+            .find(|i| message.is_char_boundary(*i));
         message.truncate(cut.unwrap_or(0));
     }
-    Err(CommandError::Failed { program: program.to_owned(), message })
+    Err(CommandError::Failed {
+        program: program.to_owned(),
+        message,
+    })
 }
 
 #[cfg(test)]
@@ -80,8 +90,13 @@ mod tests {
     #[tokio::test]
     async fn input_goes_in_and_output_comes_out() {
         assert_eq!(run("cat", &[], "hello").await.expect("cat"), "hello");
-        let error = run("sh", &["-c", "echo no >&2; exit 3"], "").await.expect_err("fails");
+        let error = run("sh", &["-c", "echo no >&2; exit 3"], "")
+            .await
+            .expect_err("fails");
         assert_eq!(error.to_string(), "sh failed: no");
-        assert!(matches!(run("no-such-program", &[], "").await, Err(CommandError::Run { .. })));
+        assert!(matches!(
+            run("no-such-program", &[], "").await,
+            Err(CommandError::Run { .. })
+        ));
     }
 }

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use corten_base::shutdown::Shutdown;
 use corten_client::cache::{Cache, CacheOptions, Change};
 use corten_client::client::{DeleteOptions, ListOptions};
 use corten_client::{Client, ClientConfig};
-use corten_base::shutdown::Shutdown;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use serde_json::json;
 
@@ -35,7 +35,10 @@ pub async fn run(config: &ClientConfig, options: &Options) -> Result<Vec<String>
     let client = Client::connect(config)?;
     let creates = creates(&client, options.creates).await?;
     let pods = pods(&client, options).await?;
-    Ok(vec![line("API create (ConfigMap)", creates), line("pod, bind to Running (image present)", pods)])
+    Ok(vec![
+        line("API create (ConfigMap)", creates),
+        line("pod, bind to Running (image present)", pods),
+    ])
 }
 
 async fn creates(client: &Client, count: u32) -> Result<Vec<Duration>> {
@@ -50,7 +53,13 @@ async fn creates(client: &Client, count: u32) -> Result<Vec<Duration>> {
         took.push(begin.elapsed());
     }
     for index in 0..count {
-        client.delete::<ConfigMap>("default", &format!("bench-{index}"), &DeleteOptions::default()).await?;
+        client
+            .delete::<ConfigMap>(
+                "default",
+                &format!("bench-{index}"),
+                &DeleteOptions::default(),
+            )
+            .await?;
     }
     Ok(took)
 }
@@ -65,13 +74,26 @@ async fn pods(client: &Client, options: &Options) -> Result<Vec<Duration>> {
     let mut took = Vec::new();
     for index in 0..options.pods {
         let name = format!("bench-{index}");
-        client.create(&pod(&name, &options.image)?).await.context("create")?;
+        client
+            .create(&pod(&name, &options.image)?)
+            .await
+            .context("create")?;
         loop {
-            let change = tokio::time::timeout(POD_TIMEOUT, changes.next()).await.context("the pod did not start in time")?;
-            let Some(change) = change else { bail!("the watch ended") };
-            let (Change::Added(pod) | Change::Updated { new: pod, .. }) = change else { continue };
+            let change = tokio::time::timeout(POD_TIMEOUT, changes.next())
+                .await
+                .context("the pod did not start in time")?;
+            let Some(change) = change else {
+                bail!("the watch ended")
+            };
+            let (Change::Added(pod) | Change::Updated { new: pod, .. }) = change else {
+                continue;
+            };
             let seen = pod.metadata.name.clone().unwrap_or_default();
-            if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) {
+            if pod
+                .spec
+                .as_ref()
+                .is_some_and(|spec| spec.node_name.is_some())
+            {
                 bound.entry(seen.clone()).or_insert_with(Instant::now);
             }
             let running = pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running");
@@ -82,7 +104,13 @@ async fn pods(client: &Client, options: &Options) -> Result<Vec<Duration>> {
         }
     }
     for index in 0..options.pods {
-        client.delete::<Pod>("default", &format!("bench-{index}"), &DeleteOptions::default().grace(0)).await?;
+        client
+            .delete::<Pod>(
+                "default",
+                &format!("bench-{index}"),
+                &DeleteOptions::default().grace(0),
+            )
+            .await?;
     }
     stop.trigger();
     Ok(took)
@@ -99,9 +127,23 @@ fn pod(name: &str, image: &str) -> Result<Pod> {
 fn line(what: &str, mut took: Vec<Duration>) -> String {
     took.sort_unstable();
     let at = |share: f64| -> f64 {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "an index of a short list")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "an index of a short list"
+        )]
         let index = ((took.len() as f64) * share) as usize;
-        took.get(index.min(took.len().saturating_sub(1))).copied().unwrap_or_default().as_secs_f64() * 1e3
+        took.get(index.min(took.len().saturating_sub(1)))
+            .copied()
+            .unwrap_or_default()
+            .as_secs_f64()
+            * 1e3
     };
-    format!("{what:<40} n={:<5} p50 {:>8.1} ms   p99 {:>8.1} ms", took.len(), at(0.5), at(0.99))
+    format!(
+        "{what:<40} n={:<5} p50 {:>8.1} ms   p99 {:>8.1} ms",
+        took.len(),
+        at(0.5),
+        at(0.99)
+    )
 }

@@ -100,13 +100,20 @@ enum ImageVerb {
     },
 }
 
-pub fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let run = || -> Result<()> {
         match cli.command {
             // Before a runtime exists: these only start and signal processes.
-            Verb::Up { paths, detach: true, node_ip } => up_detached(&paths, node_ip),
-            Verb::Down { paths, keep_containers } => down(&paths, !keep_containers),
+            Verb::Up {
+                paths,
+                detach: true,
+                node_ip,
+            } => up_detached(&paths, node_ip),
+            Verb::Down {
+                paths,
+                keep_containers,
+            } => down(&paths, !keep_containers),
             Verb::Kubeconfig { paths } => kubeconfig(&paths),
             Verb::Lab(lab) => lab::run(lab),
             other => tokio::runtime::Runtime::new()?.block_on(run_async(other, &cli.telemetry)),
@@ -142,7 +149,10 @@ async fn run_async(verb: Verb, telemetry: &TelemetryConfig) -> Result<()> {
         }
         Verb::Status { paths } => {
             match detach::running(&paths) {
-                Some(pid) => println!("running (pid {pid}), log in {}\n", paths.log_file().display()),
+                Some(pid) => println!(
+                    "running (pid {pid}), log in {}\n",
+                    paths.log_file().display()
+                ),
                 None => bail!("no cluster is running; start one with `corten up --detach`"),
             }
             print!("{}", status::report(&admin(&paths)).await?);
@@ -154,7 +164,10 @@ async fn run_async(verb: Verb, telemetry: &TelemetryConfig) -> Result<()> {
             }
             Ok(())
         }
-        Verb::Image { paths, command: ImageVerb::Import { file } } => {
+        Verb::Image {
+            paths,
+            command: ImageVerb::Import { file },
+        } => {
             host::require_root()?;
             let root = paths.data_dir.join("node").join("images");
             for image in corten_node_agent::images::import_archive(&root, &file).await? {
@@ -183,7 +196,12 @@ fn up_detached(paths: &Paths, node_ip: Option<Ipv4Addr>) -> Result<()> {
     }
     let _ = std::fs::remove_file(paths.ready_file()); // left by a process that was killed
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("up").arg("--data-dir").arg(&paths.data_dir).arg("--run-dir").arg(&paths.run_dir);
+    command
+        .arg("up")
+        .arg("--data-dir")
+        .arg(&paths.data_dir)
+        .arg("--run-dir")
+        .arg(&paths.run_dir);
     command.arg("--config-dir").arg(&paths.config_dir);
     if let Some(ip) = node_ip {
         command.arg("--node-ip").arg(ip.to_string());
@@ -199,7 +217,14 @@ fn up_detached(paths: &Paths, node_ip: Option<Ipv4Addr>) -> Result<()> {
 fn down(paths: &Paths, containers: bool) -> Result<()> {
     host::require_root()?;
     let was_running = detach::down(paths, containers)?;
-    println!("{}", if was_running { "the cluster has stopped" } else { "no cluster was running" });
+    println!(
+        "{}",
+        if was_running {
+            "the cluster has stopped"
+        } else {
+            "no cluster was running"
+        }
+    );
     Ok(())
 }
 

@@ -114,8 +114,11 @@ impl HostSettings {
     pub fn store(&self) -> corten_store::Config {
         let files = self.pki.tls(&format!("store-{}", self.name));
         let url = |ip: Ipv4Addr, port: u16| format!("https://{ip}:{port}");
-        let cluster: Vec<String> =
-            self.members.iter().map(|m| format!("{}={}", m.name, url(m.ip, ports::STORE_PEER))).collect();
+        let cluster: Vec<String> = self
+            .members
+            .iter()
+            .map(|m| format!("{}={}", m.name, url(m.ip, ports::STORE_PEER)))
+            .collect();
         corten_store::Config {
             name: self.name.clone(),
             data_dir: self.data_dir.join("store"),
@@ -139,8 +142,14 @@ impl HostSettings {
         corten_store::Config {
             name: self.name.clone(),
             data_dir: self.data_dir.join("store"),
-            listen_client_urls: vec![format!("unix://{}", self.run_dir.join("store.sock").display())],
-            listen_peer_urls: vec![format!("unix://{}", self.run_dir.join("store-peer.sock").display())],
+            listen_client_urls: vec![format!(
+                "unix://{}",
+                self.run_dir.join("store.sock").display()
+            )],
+            listen_peer_urls: vec![format!(
+                "unix://{}",
+                self.run_dir.join("store-peer.sock").display()
+            )],
             ..corten_store::Config::default()
         }
     }
@@ -150,7 +159,11 @@ impl HostSettings {
         let serving = self.pki.tls("apiserver");
         let store = self.pki.tls("apiserver-store-client");
         let agents = self.pki.tls("apiserver-node-client");
-        let endpoints = self.members.iter().map(|m| format!("https://{}:{}", m.ip, ports::STORE_CLIENT)).collect();
+        let endpoints = self
+            .members
+            .iter()
+            .map(|m| format!("https://{}:{}", m.ip, ports::STORE_CLIENT))
+            .collect();
         corten_apiserver::Config {
             bind_address: Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             secure_port: Some(ports::API),

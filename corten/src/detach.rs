@@ -23,10 +23,19 @@ pub fn spawn(mut command: Command, log: &Path) -> Result<i32> {
     if let Some(dir) = log.parent() {
         std::fs::create_dir_all(dir)?;
     }
-    let out = OpenOptions::new().create(true).append(true).open(log).with_context(|| format!("cannot open {}", log.display()))?;
+    let out = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(log)
+        .with_context(|| format!("cannot open {}", log.display()))?;
     let err = out.try_clone()?;
     // A process group of its own: Ctrl-C in the terminal must not reach it.
-    let child = command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0).spawn();
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(err)
+        .process_group(0)
+        .spawn();
     let child = child.with_context(|| format!("cannot start {:?}", command.get_program()))?;
     i32::try_from(child.id()).context("pid")
 }
@@ -37,9 +46,14 @@ pub fn is_alive(pid: i32) -> bool {
         return false;
     }
     // A child of ours that ended is reaped here, or it would look alive.
-    let _ = nix::sys::wait::waitpid(Pid::from_raw(pid), Some(nix::sys::wait::WaitPidFlag::WNOHANG));
+    let _ = nix::sys::wait::waitpid(
+        Pid::from_raw(pid),
+        Some(nix::sys::wait::WaitPidFlag::WNOHANG),
+    );
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next().map(str::to_owned));
+    let state = stat
+        .rsplit_once(')')
+        .and_then(|(_, rest)| rest.split_whitespace().next().map(str::to_owned));
     state.is_some_and(|state| state != "Z" && state != "X")
 }
 
@@ -65,7 +79,11 @@ pub fn wait_gone(pid: i32, timeout: Duration) -> Result<()> {
 
 /// The pid of a running `corten up`, if there is one.
 pub fn running(paths: &Paths) -> Option<i32> {
-    let pid = std::fs::read_to_string(paths.pid_file()).ok()?.trim().parse().ok()?;
+    let pid = std::fs::read_to_string(paths.pid_file())
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
     let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     (is_alive(pid) && String::from_utf8_lossy(&command).contains("corten")).then_some(pid)
 }
@@ -82,7 +100,11 @@ pub fn wait_ready(paths: &Paths, pid: i32, timeout: Duration) -> Result<String> 
             let text = std::fs::read_to_string(paths.log_file()).unwrap_or_default();
             let lines: Vec<&str> = text.lines().collect();
             let tail = lines[lines.len().saturating_sub(15)..].join("\n");
-            let what = if gone { "the cluster ended" } else { "the cluster is not ready in time" };
+            let what = if gone {
+                "the cluster ended"
+            } else {
+                "the cluster is not ready in time"
+            };
             bail!("{what}; the end of {}:\n{tail}", paths.log_file().display());
         }
         std::thread::sleep(POLL);
@@ -100,7 +122,11 @@ pub fn down(paths: &Paths, containers: bool) -> Result<bool> {
         stop_containers(&paths.cgroup_prefix())?;
         let quiet = |program: &str, args: &[&str]| {
             // Absent is the wanted state.
-            let _ = Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();
+            let _ = Command::new(program)
+                .args(args)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status();
         };
         for table in ["corten", "corten-hostports"] {
             quiet("nft", &["delete", "table", "ip", table]);
@@ -133,7 +159,14 @@ pub fn stop_containers(prefix: &str) -> Result<()> {
 fn cgroup_roots() -> Vec<std::path::PathBuf> {
     let base = Path::new("/sys/fs/cgroup");
     let mut roots = vec![base.to_owned()];
-    roots.extend(std::fs::read_dir(base).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| p.is_dir()));
+    roots.extend(
+        std::fs::read_dir(base)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|e| e.path())
+            .filter(|p| p.is_dir()),
+    );
     roots
 }
 

@@ -48,7 +48,9 @@ impl Paths {
             return "/corten".to_owned();
         }
         let bytes = self.data_dir.as_os_str().as_encoded_bytes();
-        let hash = bytes.iter().fold(5381_u32, |hash, byte| hash.wrapping_mul(33) ^ u32::from(*byte));
+        let hash = bytes.iter().fold(5381_u32, |hash, byte| {
+            hash.wrapping_mul(33) ^ u32::from(*byte)
+        });
         format!("/corten-{hash:08x}")
     }
 
@@ -75,7 +77,10 @@ pub fn settings(paths: &Paths, node_ip: Option<Ipv4Addr>) -> Result<HostSettings
     };
     let networks = Networks::default();
     let pki = Pki::ensure(&paths.config_dir.join("pki"))?;
-    let names = ServerNames { dns: vec![name.clone()], ips: vec![IpAddr::V4(ip)] };
+    let names = ServerNames {
+        dns: vec![name.clone()],
+        ips: vec![IpAddr::V4(ip)],
+    };
     pki.apiserver(&names, networks.kubernetes())?;
     pki.control_plane()?;
     pki.node(&name, &[IpAddr::V4(ip)])?;

@@ -42,12 +42,18 @@ impl Lab {
     pub fn create(dir: &Path, name: &str, shape: Shape, binary: &Path) -> Result<Self> {
         crate::host::require_root()?;
         if dir.join("plan.json").exists() {
-            bail!("there is a lab in {} already; delete it first", dir.display());
+            bail!(
+                "there is a lab in {} already; delete it first",
+                dir.display()
+            );
         }
         let plan = Plan::new(dir, name, shape)?;
         std::fs::create_dir_all(dir)?;
         std::fs::write(dir.join("plan.json"), serde_json::to_vec_pretty(&plan)?)?;
-        let lab = Self { plan, binary: binary.to_owned() };
+        let lab = Self {
+            plan,
+            binary: binary.to_owned(),
+        };
         net::create(&lab.plan)?;
         lab.write_files()?;
         Ok(lab)
@@ -55,8 +61,12 @@ impl Lab {
 
     /// Opens the lab in `dir`.
     pub fn open(dir: &Path, binary: &Path) -> Result<Self> {
-        let text = std::fs::read(dir.join("plan.json")).with_context(|| format!("there is no lab in {}", dir.display()))?;
-        Ok(Self { plan: serde_json::from_slice(&text)?, binary: binary.to_owned() })
+        let text = std::fs::read(dir.join("plan.json"))
+            .with_context(|| format!("there is no lab in {}", dir.display()))?;
+        Ok(Self {
+            plan: serde_json::from_slice(&text)?,
+            binary: binary.to_owned(),
+        })
     }
 
     /// What the lab consists of.
@@ -90,7 +100,10 @@ impl Lab {
                     Role::NodeAgent => toml::to_string(&settings.node_agent(&self.binary))?,
                     Role::Proxy => toml::to_string(&settings.proxy())?,
                 };
-                std::fs::write(dir.join("config").join(format!("{}.toml", role.name())), text)?;
+                std::fs::write(
+                    dir.join("config").join(format!("{}.toml", role.name())),
+                    text,
+                )?;
             }
         }
         Ok(())
@@ -101,7 +114,9 @@ impl Lab {
         for host in &self.plan.hosts {
             let dir = self.plan.host_dir(host).join("registries").join(registry);
             std::fs::create_dir_all(&dir)?;
-            let text = format!("server = \"{endpoint}\"\n[host.\"{endpoint}\"]\ncapabilities = [\"pull\", \"resolve\"]\n");
+            let text = format!(
+                "server = \"{endpoint}\"\n[host.\"{endpoint}\"]\ncapabilities = [\"pull\", \"resolve\"]\n"
+            );
             std::fs::write(dir.join("hosts.toml"), text)?;
         }
         Ok(())
@@ -110,7 +125,12 @@ impl Lab {
     /// Starts every role that does not run, stores first.
     pub fn start(&self) -> Result<()> {
         for role in Role::ALL {
-            for host in self.plan.hosts.iter().filter(|host| host.roles.contains(&role)) {
+            for host in self
+                .plan
+                .hosts
+                .iter()
+                .filter(|host| host.roles.contains(&role))
+            {
                 self.start_role(host, role)?;
             }
         }
@@ -120,7 +140,11 @@ impl Lab {
     /// Starts one role (or all) of a host, where it does not run.
     pub fn start_host(&self, host: &str, role: Option<Role>) -> Result<()> {
         let host = self.host(host)?;
-        for found in host.roles.iter().filter(|found| role.is_none_or(|role| role == **found)) {
+        for found in host
+            .roles
+            .iter()
+            .filter(|found| role.is_none_or(|role| role == **found))
+        {
             self.start_role(host, *found)?;
         }
         Ok(())
@@ -152,7 +176,12 @@ impl Lab {
     fn end(&self, host: &str, role: Option<Role>, signal: Signal) -> Result<()> {
         let host = self.host(host)?;
         let mut pids = Vec::new();
-        for found in host.roles.iter().rev().filter(|found| role.is_none_or(|role| role == **found)) {
+        for found in host
+            .roles
+            .iter()
+            .rev()
+            .filter(|found| role.is_none_or(|role| role == **found))
+        {
             if let Some(pid) = self.pid(host, *found) {
                 crate::detach::signal(pid, signal)?;
                 pids.push((*found, pid));
@@ -171,24 +200,45 @@ impl Lab {
     }
 
     fn pid(&self, host: &Host, role: Role) -> Option<i32> {
-        let pid = std::fs::read_to_string(self.pid_file(host, role)).ok()?.trim().parse().ok()?;
+        let pid = std::fs::read_to_string(self.pid_file(host, role))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()?;
         crate::detach::is_alive(pid).then_some(pid)
     }
 
     fn pid_file(&self, host: &Host, role: Role) -> PathBuf {
-        self.plan.host_dir(host).join("run").join(format!("{}.pid", role.name()))
+        self.plan
+            .host_dir(host)
+            .join("run")
+            .join(format!("{}.pid", role.name()))
     }
 
     /// Where a role logs.
     pub fn log_file(&self, host: &str, role: Role) -> Result<PathBuf> {
         let host = self.host(host)?;
-        Ok(self.plan.host_dir(host).join("log").join(format!("{}.log", role.name())))
+        Ok(self
+            .plan
+            .host_dir(host)
+            .join("log")
+            .join(format!("{}.log", role.name())))
     }
 
     fn host(&self, name: &str) -> Result<&Host> {
-        let known: Vec<&str> = self.plan.hosts.iter().map(|host| host.name.as_str()).collect();
+        let known: Vec<&str> = self
+            .plan
+            .hosts
+            .iter()
+            .map(|host| host.name.as_str())
+            .collect();
         let found = self.plan.hosts.iter().find(|host| host.name == name);
-        found.with_context(|| format!("there is no host {name}; the hosts are {}", known.join(", ")))
+        found.with_context(|| {
+            format!(
+                "there is no host {name}; the hosts are {}",
+                known.join(", ")
+            )
+        })
     }
 
     /// Cuts a host off from all others, in both directions; its own processes go on.
@@ -203,7 +253,10 @@ impl Lab {
 
     /// A command that runs on a host.
     pub fn on_host(&self, host: &str, program: &str) -> Result<Command> {
-        Ok(net::enter(&net::host_namespace(&self.plan, self.host(host)?), program))
+        Ok(net::enter(
+            &net::host_namespace(&self.plan, self.host(host)?),
+            program,
+        ))
     }
 
     /// A command that runs beside the hosts, where it reaches all of them.
@@ -215,7 +268,9 @@ impl Lab {
     pub fn kubectl(&self) -> Command {
         let program = std::env::var("CORTEN_KUBECTL").unwrap_or_else(|_| "kubectl".to_owned());
         let mut command = self.beside(&program);
-        command.env("KUBECONFIG", self.kubeconfig()).env("HOME", self.plan.dir.join("home"));
+        command
+            .env("KUBECONFIG", self.kubeconfig())
+            .env("HOME", self.plan.dir.join("home"));
         command.env("KUBECACHEDIR", self.plan.dir.join("home").join("cache"));
         command
     }
@@ -223,17 +278,33 @@ impl Lab {
     /// Waits until every node is Ready, as kubectl sees it.
     pub fn wait_ready(&self, timeout: Duration) -> Result<Duration> {
         let begin = Instant::now();
-        let nodes = self.plan.hosts.iter().filter(|host| host.roles.contains(&Role::NodeAgent)).count();
+        let nodes = self
+            .plan
+            .hosts
+            .iter()
+            .filter(|host| host.roles.contains(&Role::NodeAgent))
+            .count();
         loop {
             let path = "jsonpath={range .items[*]}{.status.conditions[?(@.type==\"Ready\")].status}{\" \"}{end}";
-            let out = self.kubectl().args(["get", "nodes", "-o", path, "--request-timeout=5s"]).output()?;
+            let out = self
+                .kubectl()
+                .args(["get", "nodes", "-o", path, "--request-timeout=5s"])
+                .output()?;
             let text = String::from_utf8_lossy(&out.stdout).into_owned();
-            if text.split_whitespace().filter(|status| *status == "True").count() == nodes {
+            if text
+                .split_whitespace()
+                .filter(|status| *status == "True")
+                .count()
+                == nodes
+            {
                 return Ok(begin.elapsed());
             }
             if begin.elapsed() > timeout {
                 let error = String::from_utf8_lossy(&out.stderr).into_owned();
-                bail!("the lab is not ready after {} s: nodes {text:?} {error}", timeout.as_secs());
+                bail!(
+                    "the lab is not ready after {} s: nodes {text:?} {error}",
+                    timeout.as_secs()
+                );
             }
             std::thread::sleep(Duration::from_millis(200));
         }
@@ -243,10 +314,16 @@ impl Lab {
     pub fn status(&self) -> String {
         let mut out = String::new();
         for host in &self.plan.hosts {
-            let cut = if net::is_cut(&self.plan, host) { " (cut off)" } else { "" };
+            let cut = if net::is_cut(&self.plan, host) {
+                " (cut off)"
+            } else {
+                ""
+            };
             out.push_str(&format!("{} {}{cut}\n", host.name, host.ip));
             for role in &host.roles {
-                let state = self.pid(host, *role).map_or_else(|| "stopped".to_owned(), |pid| format!("pid {pid}"));
+                let state = self
+                    .pid(host, *role)
+                    .map_or_else(|| "stopped".to_owned(), |pid| format!("pid {pid}"));
                 out.push_str(&format!("  {:<12} {state}\n", role.name()));
             }
         }
@@ -265,7 +342,9 @@ impl Lab {
             keep(self.kill_host(&host.name, None));
         }
         for host in &self.plan.hosts {
-            keep(crate::detach::stop_containers(&self.plan.cgroup_prefix(host)));
+            keep(crate::detach::stop_containers(
+                &self.plan.cgroup_prefix(host),
+            ));
         }
         keep(process::unmount_below(&self.plan.dir));
         keep(net::delete(&self.plan));

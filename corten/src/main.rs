@@ -1,5 +1,8 @@
 //! corten: starts clusters, and is the operator's tool. Flags and printing only; the work is in the library.
-#![expect(clippy::print_stdout, reason = "this is a command line: its output is for people and scripts")]
+#![expect(
+    clippy::print_stdout,
+    reason = "this is a command line: its output is for people and scripts"
+)]
 
 mod cli;
 

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use base64::Engine;
-use corten_base::pki::{Authority, CertRequest, Usage, signing_key_pair, write_private, write_public};
+use corten_base::pki::{
+    Authority, CertRequest, Usage, signing_key_pair, write_private, write_public,
+};
 use corten_base::tls::TlsFiles;
 use rand::RngCore;
 
@@ -32,7 +34,9 @@ impl Pki {
     /// Opens the folder, making the authority, the service-account key pair and the encryption key where they are missing.
     pub fn ensure(dir: &Path) -> Result<Self> {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let pki = Self { dir: dir.to_owned() };
+        let pki = Self {
+            dir: dir.to_owned(),
+        };
         if !pki.path("ca.crt").exists() {
             Authority::create("corten-ca")?.write(dir, CA)?;
         }
@@ -66,16 +70,28 @@ impl Pki {
 
     /// The API server's certificates: its own, its identity towards the store, its identity towards node agents.
     pub fn apiserver(&self, names: &ServerNames, service_ip: IpAddr) -> Result<()> {
-        let mut dns: Vec<String> = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
-            .map(str::to_owned)
-            .to_vec();
+        let mut dns: Vec<String> = [
+            "localhost",
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+        ]
+        .map(str::to_owned)
+        .to_vec();
         dns.push("kubernetes.default.svc.cluster.local".to_owned());
         dns.extend(names.dns.iter().cloned());
         let mut ips = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), service_ip];
         ips.extend(names.ips.iter().copied());
-        self.issue("apiserver", request("kube-apiserver", &[], Usage::Server, dns, ips))?;
+        self.issue(
+            "apiserver",
+            request("kube-apiserver", &[], Usage::Server, dns, ips),
+        )?;
         self.client("apiserver-store-client", "corten-apiserver", &[])?;
-        self.client("apiserver-node-client", "kube-apiserver-kubelet-client", &["system:masters"])
+        self.client(
+            "apiserver-node-client",
+            "kube-apiserver-kubelet-client",
+            &["system:masters"],
+        )
     }
 
     /// A store member's certificate, for clients and peers.
@@ -101,11 +117,17 @@ impl Pki {
         let mut all = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
         all.extend_from_slice(ips);
         let dns = vec![node.to_owned(), "localhost".to_owned()];
-        self.issue(&format!("node-{node}"), request(&user, &["system:nodes"], Usage::Both, dns, all))
+        self.issue(
+            &format!("node-{node}"),
+            request(&user, &["system:nodes"], Usage::Both, dns, all),
+        )
     }
 
     fn client(&self, file: &str, user: &str, groups: &[&str]) -> Result<()> {
-        self.issue(file, request(user, groups, Usage::Client, Vec::new(), Vec::new()))
+        self.issue(
+            file,
+            request(user, groups, Usage::Client, Vec::new(), Vec::new()),
+        )
     }
 
     /// Issues when the certificate is missing. Changed names need the file removed: the launcher says so in its runbook.
@@ -140,7 +162,8 @@ fn request(
 /// A kubeconfig that carries its credentials inside, so that one file is all a person needs.
 pub fn kubeconfig(pki: &Pki, server: &str, cluster: &str, user: &str) -> Result<String> {
     let encode = |path: &Path| -> Result<String> {
-        let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let bytes =
+            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(base64::engine::general_purpose::STANDARD.encode(bytes))
     };
     let files = pki.tls(user);

@@ -9,7 +9,19 @@ use corten_base::shutdown::Shutdown;
 use corten_client::Client;
 
 /// The roles, in the order in which they start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    clap::ValueEnum,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// Store member.
@@ -28,8 +40,14 @@ pub enum Role {
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Store, Self::Apiserver, Self::Scheduler, Self::Controllers, Self::NodeAgent, Self::Proxy];
+    pub const ALL: [Self; 6] = [
+        Self::Store,
+        Self::Apiserver,
+        Self::Scheduler,
+        Self::Controllers,
+        Self::NodeAgent,
+        Self::Proxy,
+    ];
 
     /// The role's name, as in flags, file names and `corten-<name>`.
     pub fn name(self) -> &'static str {
@@ -56,10 +74,14 @@ pub async fn run(role: Role, file: &Path, shutdown: Shutdown) -> Result<()> {
             server.run(shutdown).await?;
         }
         Role::Scheduler => {
-            corten_scheduler::Scheduler::build(load(Some(file))?, None)?.run(shutdown).await?;
+            corten_scheduler::Scheduler::build(load(Some(file))?, None)?
+                .run(shutdown)
+                .await?;
         }
         Role::Controllers => {
-            corten_controllers::Controllers::build(load(Some(file))?, None)?.run(shutdown).await?;
+            corten_controllers::Controllers::build(load(Some(file))?, None)?
+                .run(shutdown)
+                .await?;
         }
         Role::NodeAgent => {
             let config: corten_node_agent::Config = load(Some(file))?;
@@ -68,7 +90,9 @@ pub async fn run(role: Role, file: &Path, shutdown: Shutdown) -> Result<()> {
             agent.run(shutdown).await;
         }
         Role::Proxy => {
-            corten_proxy::Proxy::build(load(Some(file))?, None)?.run(shutdown).await?;
+            corten_proxy::Proxy::build(load(Some(file))?, None)?
+                .run(shutdown)
+                .await?;
         }
     }
     Ok(())

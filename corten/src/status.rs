@@ -14,22 +14,59 @@ pub async fn report(config: &ClientConfig) -> Result<String> {
     let client = Client::connect(config)?;
     let mut out = String::new();
     let nodes = client.list::<Node>(&ListOptions::default()).await?;
-    writeln!(out, "{:<24} {:<10} {:<16} {}", "NODE", "STATUS", "ADDRESS", "VERSION")?;
+    out.push_str(
+        "NODE                     STATUS     ADDRESS          VERSION
+",
+    );
     for node in &nodes.items {
         let status = node.status.clone().unwrap_or_default();
-        let address = status.addresses.iter().flatten().find(|a| a.type_ == "InternalIP").map(|a| a.address.clone());
-        let version = status.node_info.as_ref().map(|info| info.kubelet_version.clone()).unwrap_or_default();
+        let address = status
+            .addresses
+            .iter()
+            .flatten()
+            .find(|a| a.type_ == "InternalIP")
+            .map(|a| a.address.clone());
+        let version = status
+            .node_info
+            .as_ref()
+            .map(|info| info.kubelet_version.clone())
+            .unwrap_or_default();
         let ready = if is_ready(node) { "Ready" } else { "NotReady" };
         let name = node.metadata.name.as_deref().unwrap_or_default();
-        writeln!(out, "{name:<24} {ready:<10} {:<16} {version}", address.unwrap_or_default())?;
+        writeln!(
+            out,
+            "{name:<24} {ready:<10} {:<16} {version}",
+            address.unwrap_or_default()
+        )?;
     }
     let pods = client.list::<Pod>(&ListOptions::default()).await?;
-    let phase = |pod: &Pod| pod.status.as_ref().and_then(|s| s.phase.clone()).unwrap_or_default();
-    let running = pods.items.iter().filter(|pod| matches!(phase(pod).as_str(), "Running" | "Succeeded")).count();
-    writeln!(out, "\npods: {} of {} running or finished", running, pods.items.len())?;
-    for pod in pods.items.iter().filter(|pod| !matches!(phase(pod).as_str(), "Running" | "Succeeded")) {
+    let phase = |pod: &Pod| {
+        pod.status
+            .as_ref()
+            .and_then(|s| s.phase.clone())
+            .unwrap_or_default()
+    };
+    let running = pods
+        .items
+        .iter()
+        .filter(|pod| matches!(phase(pod).as_str(), "Running" | "Succeeded"))
+        .count();
+    writeln!(
+        out,
+        "\npods: {} of {} running or finished",
+        running,
+        pods.items.len()
+    )?;
+    for pod in pods
+        .items
+        .iter()
+        .filter(|pod| !matches!(phase(pod).as_str(), "Running" | "Succeeded"))
+    {
         let meta = &pod.metadata;
-        let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+        let (namespace, name) = (
+            meta.namespace.as_deref().unwrap_or_default(),
+            meta.name.as_deref().unwrap_or_default(),
+        );
         writeln!(out, "  {namespace}/{name}: {}{}", phase(pod), reason(pod))?;
     }
     Ok(out)
@@ -38,10 +75,25 @@ pub async fn report(config: &ClientConfig) -> Result<String> {
 /// Why the first waiting container of a pod waits, or why the pod is not placed.
 fn reason(pod: &Pod) -> String {
     let status = pod.status.clone().unwrap_or_default();
-    let waiting = status.container_statuses.iter().flatten().filter_map(|c| c.state.as_ref()?.waiting.clone()).next();
+    let waiting = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .filter_map(|c| c.state.as_ref()?.waiting.clone())
+        .next();
     if let Some(waiting) = waiting {
-        return format!(" ({}: {})", waiting.reason.unwrap_or_default(), waiting.message.unwrap_or_default());
+        return format!(
+            " ({}: {})",
+            waiting.reason.unwrap_or_default(),
+            waiting.message.unwrap_or_default()
+        );
     }
-    let unplaced = status.conditions.iter().flatten().find(|c| c.type_ == "PodScheduled" && c.status == "False");
-    unplaced.map(|c| format!(" ({})", c.message.clone().unwrap_or_default())).unwrap_or_default()
+    let unplaced = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|c| c.type_ == "PodScheduled" && c.status == "False");
+    unplaced
+        .map(|c| format!(" ({})", c.message.clone().unwrap_or_default()))
+        .unwrap_or_default()
 }

@@ -32,7 +32,8 @@ pub async fn run(settings: HostSettings, paths: &Paths, shutdown: Shutdown) -> R
     let begin = Instant::now();
     std::fs::create_dir_all(&settings.run_dir)?;
     let _ = std::fs::remove_file(paths.ready_file()); // left by a process that was killed
-    std::fs::write(paths.pid_file(), std::process::id().to_string()).context("cannot write the pid file")?;
+    std::fs::write(paths.pid_file(), std::process::id().to_string())
+        .context("cannot write the pid file")?;
     let server = format!("https://{}:{}", settings.ip, crate::cluster::ports::API);
     let config = kubeconfig(&settings.pki, &server, "corten", "admin")?;
     corten_base::pki::write_private(&paths.kubeconfig(), &config)?;
@@ -42,10 +43,16 @@ pub async fn run(settings: HostSettings, paths: &Paths, shutdown: Shutdown) -> R
         Ok(admin) => {
             let node = wait_ready(admin, &settings.name, &shutdown);
             if tokio::time::timeout(READY_TIMEOUT, node).await.is_err() {
-                tracing::error!(seconds = READY_TIMEOUT.as_secs(), "the node is not Ready; the log says why");
+                tracing::error!(
+                    seconds = READY_TIMEOUT.as_secs(),
+                    "the node is not Ready; the log says why"
+                );
             } else if !shutdown.is_triggered() {
                 let took = begin.elapsed();
-                tracing::info!(milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "cluster is ready");
+                tracing::info!(
+                    milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                    "cluster is ready"
+                );
                 std::fs::write(paths.ready_file(), took.as_millis().to_string())?;
             }
             shutdown.wait().await;
@@ -58,11 +65,21 @@ pub async fn run(settings: HostSettings, paths: &Paths, shutdown: Shutdown) -> R
     started.map(drop)
 }
 
-async fn start(settings: &HostSettings, running: &mut Vec<Running>, shutdown: &Shutdown) -> Result<Client> {
-    let store = corten_store::Store::build(settings.embedded_store()).await.context("store")?;
+async fn start(
+    settings: &HostSettings,
+    running: &mut Vec<Running>,
+    shutdown: &Shutdown,
+) -> Result<Client> {
+    let store = corten_store::Store::build(settings.embedded_store())
+        .await
+        .context("store")?;
     let channel = store.channel();
-    launch(running, "store", shutdown, |stop| async move { store.run(stop).await.map_err(Into::into) });
-    let server = corten_apiserver::Server::build_on(&settings.apiserver(), channel).await.context("apiserver")?;
+    launch(running, "store", shutdown, |stop| async move {
+        store.run(stop).await.map_err(Into::into)
+    });
+    let server = corten_apiserver::Server::build_on(&settings.apiserver(), channel)
+        .await
+        .context("apiserver")?;
     let as_user = |name: &str, groups: &[&str]| {
         let groups: Vec<String> = groups.iter().map(|group| (*group).to_owned()).collect();
         Client::from_channel(server.channel(User::authenticated(name, groups)))
@@ -73,21 +90,34 @@ async fn start(settings: &HostSettings, running: &mut Vec<Running>, shutdown: &S
     let controllers = as_user("system:kube-controller-manager", &[]);
     let node = as_user(&node_user, &["system:nodes"]);
     let proxy = as_user("system:kube-proxy", &[]);
-    launch(running, "apiserver", shutdown, |stop| async move { server.run(stop).await.map_err(Into::into) });
-    let scheduler =
-        corten_scheduler::Scheduler::build(settings.scheduler(true), Some(scheduler)).context("scheduler")?;
-    launch(running, "scheduler", shutdown, |stop| async move { scheduler.run(stop).await.map_err(Into::into) });
+    launch(running, "apiserver", shutdown, |stop| async move {
+        server.run(stop).await.map_err(Into::into)
+    });
+    let scheduler = corten_scheduler::Scheduler::build(settings.scheduler(true), Some(scheduler))
+        .context("scheduler")?;
+    launch(running, "scheduler", shutdown, |stop| async move {
+        scheduler.run(stop).await.map_err(Into::into)
+    });
     let controllers =
-        corten_controllers::Controllers::build(settings.controllers(true), Some(controllers)).context("controllers")?;
-    launch(running, "controllers", shutdown, |stop| async move { controllers.run(stop).await.map_err(Into::into) });
-    let agent = Box::pin(corten_node_agent::Agent::build(settings.node_agent("".as_ref()), node)).await;
+        corten_controllers::Controllers::build(settings.controllers(true), Some(controllers))
+            .context("controllers")?;
+    launch(running, "controllers", shutdown, |stop| async move {
+        controllers.run(stop).await.map_err(Into::into)
+    });
+    let agent = Box::pin(corten_node_agent::Agent::build(
+        settings.node_agent("".as_ref()),
+        node,
+    ))
+    .await;
     let agent = agent.context("node-agent")?;
     launch(running, "node-agent", shutdown, |stop| async move {
         agent.run(stop).await;
         Ok(())
     });
     let proxy = corten_proxy::Proxy::build(settings.proxy(), Some(proxy)).context("proxy")?;
-    launch(running, "proxy", shutdown, |stop| async move { proxy.run(stop).await.map_err(Into::into) });
+    launch(running, "proxy", shutdown, |stop| async move {
+        proxy.run(stop).await.map_err(Into::into)
+    });
     Ok(admin)
 }
 
@@ -135,6 +165,12 @@ async fn wait_ready(admin: &Client, node: &str, shutdown: &Shutdown) {
 
 /// Whether the node's Ready condition is true.
 pub fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
+    let conditions = node
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|c| c.type_ == "Ready" && c.status == "True")
 }

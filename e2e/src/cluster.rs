@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -37,10 +37,17 @@ impl Cluster {
         let ip = lab.plan().beside().to_string();
         let registry = Registry::start(&dir, &ip, move |program| beside_lab.beside(program))?;
         lab.add_registry(crate::registry::NAME, &registry.url())?;
-        let cluster = Self { lab: Some(lab), registry, dir };
+        let cluster = Self {
+            lab: Some(lab),
+            registry,
+            dir,
+        };
         cluster.lab().start()?;
         let took = cluster.lab().wait_ready(READY)?;
-        step(&format!("{members} members and {nodes} nodes are ready after {:.1} s", took.as_secs_f64()));
+        step(&format!(
+            "{members} members and {nodes} nodes are ready after {:.1} s",
+            took.as_secs_f64()
+        ));
         Ok(cluster)
     }
 
@@ -56,13 +63,18 @@ impl Cluster {
 
     /// Builds an image and puts it into the registry as `registry.test/<tag>`.
     pub fn push(&self, recipe: &crate::image::Recipe, tag: &str) -> Result<()> {
-        self.registry.push(recipe, tag, &self.dir, |program| self.lab().beside(program))
+        self.registry
+            .push(recipe, tag, &self.dir, |program| self.lab().beside(program))
     }
 
     /// kubectl; its output whatever came of it.
     pub fn kubectl_output(&self, args: &[&str], input: &str) -> Result<Output> {
         let mut command = self.lab().kubectl();
-        command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().context("cannot run kubectl")?;
         if let Some(mut stdin) = child.stdin.take() {
             // kubectl may end without reading.
@@ -81,7 +93,12 @@ impl Cluster {
         let out = self.kubectl_output(args, input)?;
         if !out.status.success() {
             let error = String::from_utf8_lossy(&out.stderr).into_owned();
-            bail!("kubectl {}: {}{}", args.join(" "), String::from_utf8_lossy(&out.stdout), error);
+            bail!(
+                "kubectl {}: {}{}",
+                args.join(" "),
+                String::from_utf8_lossy(&out.stdout),
+                error
+            );
         }
         Ok(String::from_utf8_lossy(&out.stdout).into_owned())
     }
@@ -90,14 +107,20 @@ impl Cluster {
     pub fn kubectl_fails(&self, args: &[&str], input: &str) -> Result<String> {
         let out = self.kubectl_output(args, input)?;
         if out.status.success() {
-            bail!("kubectl {} was expected to fail: {}", args.join(" "), String::from_utf8_lossy(&out.stdout));
+            bail!(
+                "kubectl {} was expected to fail: {}",
+                args.join(" "),
+                String::from_utf8_lossy(&out.stdout)
+            );
         }
         Ok(String::from_utf8_lossy(&out.stderr).into_owned())
     }
 
     /// An object as JSON.
     pub fn get(&self, kind: &str, name: &str) -> Result<Value> {
-        Ok(serde_json::from_str(&self.kubectl(&["get", kind, name, "-o", "json"])?)?)
+        Ok(serde_json::from_str(
+            &self.kubectl(&["get", kind, name, "-o", "json"])?,
+        )?)
     }
 
     /// The items of a list as JSON.
@@ -115,38 +138,68 @@ impl Cluster {
     /// Waits for a Deployment's rollout.
     pub fn rolled_out(&self, deployment: &str, limit: Duration) -> Result<()> {
         let limit = format!("--timeout={}s", limit.as_secs());
-        self.kubectl(&["rollout", "status", deployment, &limit]).map(drop)
+        self.kubectl(&["rollout", "status", deployment, &limit])
+            .map(drop)
     }
 
     /// What a URL answers from a host.
     pub fn curl(&self, host: &str, url: &str) -> Result<String> {
-        let out = self.lab().on_host(host, "curl")?.args(["-fsS", "-m", "3", url]).output()?;
+        let out = self
+            .lab()
+            .on_host(host, "curl")?
+            .args(["-fsS", "-m", "3", url])
+            .output()?;
         if !out.status.success() {
-            bail!("curl {url} on {host}: {}", String::from_utf8_lossy(&out.stderr).trim());
+            bail!(
+                "curl {url} on {host}: {}",
+                String::from_utf8_lossy(&out.stderr).trim()
+            );
         }
         Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned())
     }
 
     /// Waits until a URL answers from a host.
     pub fn answers(&self, host: &str, url: &str, limit: Duration) -> Result<String> {
-        until(&format!("{url} answers on {host}"), limit, || self.curl(host, url).map_err(|e| e.to_string()))
+        until(&format!("{url} answers on {host}"), limit, || {
+            self.curl(host, url).map_err(|e| e.to_string())
+        })
     }
 
     /// What a person would look at when a test fails.
     fn describe_failure(&self) {
         for args in [
-            &["get", "nodes,pods,deployments,replicasets,services,endpointslices", "-A", "-o", "wide"][..],
-            &["get", "events", "-A", "--sort-by=.metadata.creationTimestamp"][..],
+            &[
+                "get",
+                "nodes,pods,deployments,replicasets,services,endpointslices",
+                "-A",
+                "-o",
+                "wide",
+            ][..],
+            &[
+                "get",
+                "events",
+                "-A",
+                "--sort-by=.metadata.creationTimestamp",
+            ][..],
         ] {
             if let Ok(out) = self.kubectl_output(args, "") {
-                eprintln!("--- kubectl {}\n{}", args.join(" "), String::from_utf8_lossy(&out.stdout));
+                eprintln!(
+                    "--- kubectl {}\n{}",
+                    args.join(" "),
+                    String::from_utf8_lossy(&out.stdout)
+                );
             }
         }
         for host in &self.lab().plan().hosts {
             for role in &host.roles {
-                let Ok(path) = self.lab().log_file(&host.name, *role) else { continue };
+                let Ok(path) = self.lab().log_file(&host.name, *role) else {
+                    continue;
+                };
                 let text = std::fs::read_to_string(path).unwrap_or_default();
-                let bad: Vec<&str> = text.lines().filter(|l| l.contains("ERROR") || l.contains("panicked")).collect();
+                let bad: Vec<&str> = text
+                    .lines()
+                    .filter(|l| l.contains("ERROR") || l.contains("panicked"))
+                    .collect();
                 for line in &bad[bad.len().saturating_sub(10)..] {
                     eprintln!("{} {}: {line}", host.name, role.name());
                 }
@@ -173,7 +226,10 @@ impl Drop for Cluster {
 }
 
 /// Says what the test is at.
-#[expect(clippy::print_stderr, reason = "a test's progress is for whoever waits for it")]
+#[expect(
+    clippy::print_stderr,
+    reason = "a test's progress is for whoever waits for it"
+)]
 pub fn step(what: &str) {
     eprintln!("== {what}");
 }
@@ -181,6 +237,10 @@ pub fn step(what: &str) {
 /// The `corten` executable that was built beside this test.
 pub fn binary() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
-    let found = own.ancestors().skip(1).map(|dir| dir.join("corten")).find(|path| path.is_file());
+    let found = own
+        .ancestors()
+        .skip(1)
+        .map(|dir| dir.join("corten"))
+        .find(|path| path.is_file());
     found.context("the corten binary is not built; run `cargo build -p corten` first")
 }

@@ -28,7 +28,10 @@ pub fn web(version: &str) -> Recipe {
     let fetch = "#!/bin/sh\ncase $1 in [0-9]*.*) ip=$1 ;; *) ip=$(nslookup -type=a $1 | awk '/^Address/ && !/:53$/ {print $NF}' | tail -n 1) ;; esac\n\
                  printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc $ip 80 | tail -n 1\n";
     Recipe {
-        files: vec![("bin/web".to_owned(), script.to_owned()), ("bin/fetch".to_owned(), fetch.to_owned())],
+        files: vec![
+            ("bin/web".to_owned(), script.to_owned()),
+            ("bin/fetch".to_owned(), fetch.to_owned()),
+        ],
         command: vec!["/bin/web".to_owned()],
         env: vec![format!("VERSION={version}")],
     }
@@ -67,9 +70,14 @@ pub fn build(recipe: &Recipe, tag: &str, dir: &Path) -> Result<PathBuf> {
 fn layer(recipe: &Recipe) -> Result<Vec<u8>> {
     let busybox = std::fs::read("/bin/busybox").or_else(|_| std::fs::read("/usr/bin/busybox"));
     let busybox = busybox.context("busybox is missing; install busybox-static")?;
-    let listed = std::process::Command::new("busybox").arg("--list").output().context("busybox")?;
+    let listed = std::process::Command::new("busybox")
+        .arg("--list")
+        .output()
+        .context("busybox")?;
     let mut archive = tar::Builder::new(Vec::new());
-    for dir in ["bin", "etc", "tmp", "root", "proc", "sys", "dev", "usr", "var"] {
+    for dir in [
+        "bin", "etc", "tmp", "root", "proc", "sys", "dev", "usr", "var",
+    ] {
         let mut header = plain_header();
         header.set_entry_type(tar::EntryType::Directory);
         header.set_mode(if dir == "tmp" { 0o1777 } else { 0o755 });
@@ -77,15 +85,28 @@ fn layer(recipe: &Recipe) -> Result<Vec<u8>> {
         archive.append_data(&mut header, format!("{dir}/"), std::io::empty())?;
     }
     append(&mut archive, "bin/busybox", &busybox, 0o755)?;
-    for applet in String::from_utf8_lossy(&listed.stdout).lines().filter(|applet| *applet != "busybox") {
+    for applet in String::from_utf8_lossy(&listed.stdout)
+        .lines()
+        .filter(|applet| *applet != "busybox")
+    {
         let mut header = plain_header();
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);
         header.set_mode(0o777);
         archive.append_link(&mut header, format!("bin/{applet}"), "busybox")?;
     }
-    append(&mut archive, "etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n", 0o644)?;
-    append(&mut archive, "etc/group", b"root:x:0:\nuser:x:1000:\n", 0o644)?;
+    append(
+        &mut archive,
+        "etc/passwd",
+        b"root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n",
+        0o644,
+    )?;
+    append(
+        &mut archive,
+        "etc/group",
+        b"root:x:0:\nuser:x:1000:\n",
+        0o644,
+    )?;
     for (path, content) in &recipe.files {
         append(&mut archive, path, content.as_bytes(), 0o755)?;
     }
@@ -101,7 +122,12 @@ fn plain_header() -> tar::Header {
     header
 }
 
-fn append(archive: &mut tar::Builder<impl Write>, name: &str, bytes: &[u8], mode: u32) -> Result<()> {
+fn append(
+    archive: &mut tar::Builder<impl Write>,
+    name: &str,
+    bytes: &[u8],
+    mode: u32,
+) -> Result<()> {
     let mut header = plain_header();
     header.set_size(bytes.len() as u64);
     header.set_mode(mode);

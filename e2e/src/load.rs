@@ -30,7 +30,12 @@ impl Load {
             log = dir.join("load.errors").display(),
             out = results.display()
         );
-        let child = shell.arg("-c").arg(script).stdin(Stdio::null()).spawn().context("cannot start the load")?;
+        let child = shell
+            .arg("-c")
+            .arg(script)
+            .stdin(Stdio::null())
+            .spawn()
+            .context("cannot start the load")?;
         Ok(Self { child, results })
     }
 

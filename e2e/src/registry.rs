@@ -33,13 +33,25 @@ impl Registry {
         std::fs::write(&file, config)?;
         let log = std::fs::File::create(root.join("log"))?;
         let mut command = beside("docker-registry");
-        command.arg("serve").arg(&file).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command
+            .arg("serve")
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
         let child = command.spawn().context("docker-registry is missing")?;
         let registry = Self { child, address };
         let url = format!("http://{}/v2/", registry.address);
         until("the registry answers", Duration::from_secs(10), || {
-            let status = beside("curl").args(["-fsS", "-o", "/dev/null", &url]).stderr(Stdio::null()).status();
-            if status.is_ok_and(|status| status.success()) { Ok(()) } else { Err("no answer".to_owned()) }
+            let status = beside("curl")
+                .args(["-fsS", "-o", "/dev/null", &url])
+                .stderr(Stdio::null())
+                .status();
+            if status.is_ok_and(|status| status.success()) {
+                Ok(())
+            } else {
+                Err("no answer".to_owned())
+            }
         })?;
         Ok(registry)
     }
@@ -50,16 +62,30 @@ impl Registry {
     }
 
     /// Builds an image and pushes it as `NAME/<tag>`.
-    pub fn push(&self, recipe: &Recipe, tag: &str, dir: &Path, beside: impl Fn(&str) -> Command) -> Result<()> {
+    pub fn push(
+        &self,
+        recipe: &Recipe,
+        tag: &str,
+        dir: &Path,
+        beside: impl Fn(&str) -> Command,
+    ) -> Result<()> {
         let archive = build(recipe, &format!("{NAME}/{tag}"), &dir.join("images"))?;
         let out = beside("skopeo")
-            .args(["copy", "--quiet", "--dest-tls-verify=false", "--insecure-policy"])
+            .args([
+                "copy",
+                "--quiet",
+                "--dest-tls-verify=false",
+                "--insecure-policy",
+            ])
             .arg(format!("docker-archive:{}", archive.display()))
             .arg(format!("docker://{}/{tag}", self.address))
             .output()
             .context("skopeo is missing")?;
         if !out.status.success() {
-            bail!("cannot push {tag}: {}", String::from_utf8_lossy(&out.stderr));
+            bail!(
+                "cannot push {tag}: {}",
+                String::from_utf8_lossy(&out.stderr)
+            );
         }
         Ok(())
     }

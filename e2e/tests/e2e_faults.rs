@@ -24,9 +24,16 @@ fn no_acknowledged_write_is_lost_and_a_cut_host_is_replaced_and_converges() {
 fn leader(cluster: &Cluster) -> Result<String> {
     for host in &cluster.lab().plan().hosts {
         let url = format!("http://{}:2381/metrics", host.ip);
-        let out = cluster.lab().beside("curl").args(["-fsS", "-m", "2", &url]).output()?;
+        let out = cluster
+            .lab()
+            .beside("curl")
+            .args(["-fsS", "-m", "2", &url])
+            .output()?;
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
-        if text.lines().any(|line| line.starts_with("etcd_server_is_leader") && line.ends_with(" 1")) {
+        if text
+            .lines()
+            .any(|line| line.starts_with("etcd_server_is_leader") && line.ends_with(" 1"))
+        {
             return Ok(host.name.clone());
         }
     }
@@ -50,7 +57,13 @@ fn writer(cluster: &Cluster, server: &str) -> Result<(std::process::Child, std::
         pki = pki.display(),
         out = out.display(),
     );
-    let child = cluster.lab().beside("bash").arg("-c").arg(script).spawn().context("cannot start the writer")?;
+    let child = cluster
+        .lab()
+        .beside("bash")
+        .arg("-c")
+        .arg(script)
+        .spawn()
+        .context("cannot start the writer")?;
     Ok((child, out))
 }
 
@@ -74,16 +87,38 @@ fn writes(file: &std::path::Path) -> Vec<Write> {
 }
 
 fn kill_the_leader(cluster: &Cluster) -> Result<()> {
-    let leader = until("a leader is known", Duration::from_secs(20), || leader(cluster).map_err(|e| e.to_string()))?;
-    step(&format!("kill -9 of the store's leader {leader} in a stream of writes"));
-    let other = cluster.lab().plan().hosts.iter().find(|h| h.name != leader).context("another host")?;
+    let leader = until("a leader is known", Duration::from_secs(20), || {
+        leader(cluster).map_err(|e| e.to_string())
+    })?;
+    step(&format!(
+        "kill -9 of the store's leader {leader} in a stream of writes"
+    ));
+    let other = cluster
+        .lab()
+        .plan()
+        .hosts
+        .iter()
+        .find(|h| h.name != leader)
+        .context("another host")?;
     let (mut child, file) = writer(cluster, &other.ip.to_string())?;
-    until("writes flow", Duration::from_secs(20), || if writes(&file).len() > 50 { Ok(()) } else { Err("few".into()) })?;
+    until("writes flow", Duration::from_secs(20), || {
+        if writes(&file).len() > 50 {
+            Ok(())
+        } else {
+            Err("few".into())
+        }
+    })?;
     cluster.lab().kill_host(&leader, Some(Role::Store))?;
-    let killed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos();
+    let killed = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)?
+        .as_nanos();
     let resumed = until("writes resume", Duration::from_secs(30), || {
-        let after = writes(&file).into_iter().find(|w| w.at_nanos > killed + 50_000_000);
-        after.map(|w| w.at_nanos).ok_or_else(|| "no write since".to_owned())
+        let after = writes(&file)
+            .into_iter()
+            .find(|w| w.at_nanos > killed + 50_000_000);
+        after
+            .map(|w| w.at_nanos)
+            .ok_or_else(|| "no write since".to_owned())
     })?;
     let took = Duration::from_nanos(u64::try_from(resumed - killed)?);
     step(&format!("writes resumed after {} ms", took.as_millis()));
@@ -93,12 +128,26 @@ fn kill_the_leader(cluster: &Cluster) -> Result<()> {
     child.wait()?;
     let acknowledged = writes(&file);
     let names = cluster.kubectl(&["get", "configmaps", "-o", "name"])?;
-    let present: BTreeSet<&str> = names.lines().filter_map(|line| line.strip_prefix("configmap/")).collect();
-    let lost: Vec<&str> = acknowledged.iter().map(|w| w.name.as_str()).filter(|name| !present.contains(name)).collect();
+    let present: BTreeSet<&str> = names
+        .lines()
+        .filter_map(|line| line.strip_prefix("configmap/"))
+        .collect();
+    let lost: Vec<&str> = acknowledged
+        .iter()
+        .map(|w| w.name.as_str())
+        .filter(|name| !present.contains(name))
+        .collect();
     let revisions: BTreeSet<u64> = acknowledged.iter().map(|w| w.revision).collect();
-    step(&format!("{} writes acknowledged, {} lost", acknowledged.len(), lost.len()));
+    step(&format!(
+        "{} writes acknowledged, {} lost",
+        acknowledged.len(),
+        lost.len()
+    ));
     ensure!(lost.is_empty(), "lost: {lost:?}");
-    ensure!(revisions.len() == acknowledged.len(), "a revision was used twice");
+    ensure!(
+        revisions.len() == acknowledged.len(),
+        "a revision was used twice"
+    );
     ensure!(took <= RESUME, "writes resumed after {took:?}");
     Ok(())
 }
@@ -128,34 +177,68 @@ fn cut_a_host(cluster: &Cluster) -> Result<()> {
     let begin = Instant::now();
     cluster.lab().cut("h3")?;
     // kubectl talks to the first host's API server.
-    until("the node is not ready and its pods are replaced", Duration::from_secs(150), || {
-        let node = cluster.get("node", "h3").map_err(|e| e.to_string())?;
-        let ready = node["status"]["conditions"].as_array().into_iter().flatten().find(|c| c["type"] == "Ready");
-        let status = ready.map(|c| c["status"].clone()).unwrap_or_default();
-        if status == "True" {
-            return Err("h3 is Ready still".to_owned());
-        }
-        let pods = cluster.list("pods", "app=web").map_err(|e| e.to_string())?;
-        let good = pods.iter().filter(|p| {
-            p["spec"]["nodeName"] != "h3" && p["metadata"]["deletionTimestamp"].is_null() && p["status"]["phase"] == "Running"
-        });
-        let good = good.count();
-        if good == 3 { Ok(()) } else { Err(format!("{good} of 3 pods run elsewhere")) }
-    })?;
-    step(&format!("replaced {:.0} s after the cut", begin.elapsed().as_secs_f64()));
+    until(
+        "the node is not ready and its pods are replaced",
+        Duration::from_secs(150),
+        || {
+            let node = cluster.get("node", "h3").map_err(|e| e.to_string())?;
+            let ready = node["status"]["conditions"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .find(|c| c["type"] == "Ready");
+            let status = ready.map(|c| c["status"].clone()).unwrap_or_default();
+            if status == "True" {
+                return Err("h3 is Ready still".to_owned());
+            }
+            let pods = cluster.list("pods", "app=web").map_err(|e| e.to_string())?;
+            let good = pods.iter().filter(|p| {
+                p["spec"]["nodeName"] != "h3"
+                    && p["metadata"]["deletionTimestamp"].is_null()
+                    && p["status"]["phase"] == "Running"
+            });
+            let good = good.count();
+            if good == 3 {
+                Ok(())
+            } else {
+                Err(format!("{good} of 3 pods run elsewhere"))
+            }
+        },
+    )?;
+    step(&format!(
+        "replaced {:.0} s after the cut",
+        begin.elapsed().as_secs_f64()
+    ));
     cluster.kubectl(&["create", "configmap", "during-the-cut"])?;
     step("healed, it converges");
     cluster.lab().heal("h3")?;
     cluster.lab().wait_ready(Duration::from_secs(90))?;
-    until("old pods are gone and the member has caught up", Duration::from_secs(90), || {
-        let pods = cluster.list("pods", "app=web").map_err(|e| e.to_string())?;
-        if pods.len() != 3 {
-            return Err(format!("{} pods", pods.len()));
-        }
-        // The healed host's own API server, on its own member, must know what happened meanwhile.
-        let h3 = cluster.lab().plan().hosts.iter().find(|h| h.name == "h3").map(|h| h.ip.to_string()).unwrap_or_default();
-        let server = format!("--server=https://{h3}:6443");
-        let out = cluster.kubectl(&[&server, "get", "configmap", "during-the-cut", "-o", "name"]).map_err(|e| e.to_string())?;
-        if out.trim() == "configmap/during-the-cut" { Ok(()) } else { Err(out) }
-    })
+    until(
+        "old pods are gone and the member has caught up",
+        Duration::from_secs(90),
+        || {
+            let pods = cluster.list("pods", "app=web").map_err(|e| e.to_string())?;
+            if pods.len() != 3 {
+                return Err(format!("{} pods", pods.len()));
+            }
+            // The healed host's own API server, on its own member, must know what happened meanwhile.
+            let h3 = cluster
+                .lab()
+                .plan()
+                .hosts
+                .iter()
+                .find(|h| h.name == "h3")
+                .map(|h| h.ip.to_string())
+                .unwrap_or_default();
+            let server = format!("--server=https://{h3}:6443");
+            let out = cluster
+                .kubectl(&[&server, "get", "configmap", "during-the-cut", "-o", "name"])
+                .map_err(|e| e.to_string())?;
+            if out.trim() == "configmap/during-the-cut" {
+                Ok(())
+            } else {
+                Err(out)
+            }
+        },
+    )
 }

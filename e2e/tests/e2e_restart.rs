@@ -15,7 +15,10 @@ fn ticker() -> Recipe {
     let tick = "#!/bin/sh\nwhile :; do date +%s%N; sleep 0.1; done\n";
     let serve = "#!/bin/sh\ntrap 'exit 0' TERM\nnc -ll -p 9000 -e /bin/tick &\nwait\n";
     Recipe {
-        files: vec![("bin/tick".to_owned(), tick.to_owned()), ("bin/serve".to_owned(), serve.to_owned())],
+        files: vec![
+            ("bin/tick".to_owned(), tick.to_owned()),
+            ("bin/serve".to_owned(), serve.to_owned()),
+        ],
         command: vec!["/bin/serve".to_owned()],
         env: Vec::new(),
     }
@@ -66,7 +69,10 @@ fn containers(cluster: &Cluster) -> Result<Vec<String>> {
             let status = &pod["status"]["containerStatuses"][0];
             seen.push(format!(
                 "{} {} {} {}",
-                pod["metadata"]["name"], status["containerID"], status["state"]["running"]["startedAt"], status["restartCount"]
+                pod["metadata"]["name"],
+                status["containerID"],
+                status["state"]["running"]["startedAt"],
+                status["restartCount"]
             ));
         }
     }
@@ -94,15 +100,24 @@ fn pids(cluster: &Cluster) -> Vec<String> {
     found
 }
 
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 fn run(cluster: &Cluster) -> Result<()> {
     cluster.push(&ticker(), "ticker:1")?;
     cluster.push(&web("1"), "web:1")?;
     cluster.apply(MANIFEST)?;
     cluster.rolled_out("deployment/web", Duration::from_secs(120))?;
-    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/ticker", "--timeout=60s"])?;
+    cluster.kubectl(&[
+        "wait",
+        "--for=condition=Ready",
+        "pod/ticker",
+        "--timeout=60s",
+    ])?;
     let before = (containers(cluster)?, pids(cluster));
     ensure!(before.1.len() == 5, "five main processes: {:?}", before.1);
-    let ip = cluster.get("service", "ticker")?["spec"]["clusterIP"].as_str().unwrap_or_default().to_owned();
+    let ip = cluster.get("service", "ticker")?["spec"]["clusterIP"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     let lines = cluster.dir().join("ticks");
     let out = std::fs::File::create(&lines)?;
     let mut connection = cluster
@@ -113,8 +128,19 @@ fn run(cluster: &Cluster) -> Result<()> {
         .stdout(out)
         .spawn()
         .context("cannot connect")?;
-    let count = || std::fs::read_to_string(&lines).unwrap_or_default().lines().count();
-    until("ticks flow", Duration::from_secs(20), || if count() > 5 { Ok(()) } else { Err(format!("{} ticks", count())) })?;
+    let count = || {
+        std::fs::read_to_string(&lines)
+            .unwrap_or_default()
+            .lines()
+            .count()
+    };
+    until("ticks flow", Duration::from_secs(20), || {
+        if count() > 5 {
+            Ok(())
+        } else {
+            Err(format!("{} ticks", count()))
+        }
+    })?;
     step("kill -9 of every agent and proxy");
     for host in ["h1", "h2"] {
         cluster.lab().kill_host(host, Some(Role::NodeAgent))?;
@@ -122,7 +148,12 @@ fn run(cluster: &Cluster) -> Result<()> {
     }
     let at_kill = count();
     std::thread::sleep(Duration::from_secs(3));
-    ensure!(count() > at_kill + 15, "the connection flows without agent and proxy: {} then {}", at_kill, count());
+    ensure!(
+        count() > at_kill + 15,
+        "the connection flows without agent and proxy: {} then {}",
+        at_kill,
+        count()
+    );
     ensure!(pids(cluster) == before.1, "containers keep their pids");
     step("restarted, the agent adopts everything");
     for host in ["h1", "h2"] {
@@ -130,15 +161,35 @@ fn run(cluster: &Cluster) -> Result<()> {
     }
     cluster.lab().wait_ready(Duration::from_secs(60))?;
     std::thread::sleep(Duration::from_secs(6)); // three rounds of probes by the new agent
-    ensure!(containers(cluster)? == before.0, "the API shows the same containers");
-    ensure!(pids(cluster) == before.1, "containers keep their pids after adoption");
+    let after = containers(cluster)?;
+    ensure!(
+        after == before.0,
+        "the API shows the same containers:\n{:#?}\n{after:#?}",
+        before.0
+    );
+    ensure!(
+        pids(cluster) == before.1,
+        "containers keep their pids after adoption"
+    );
     let after = count();
-    until("ticks still flow", Duration::from_secs(5), || if count() > after + 10 { Ok(()) } else { Err("stalled".into()) })?;
-    ensure!(connection.try_wait()?.is_none(), "it is the same connection");
+    until("ticks still flow", Duration::from_secs(5), || {
+        if count() > after + 10 {
+            Ok(())
+        } else {
+            Err("stalled".into())
+        }
+    })?;
+    ensure!(
+        connection.try_wait()?.is_none(),
+        "it is the same connection"
+    );
     connection.kill()?;
     connection.wait()?;
     let out = cluster.kubectl(&["exec", "ticker", "--", "echo", "alive"])?;
-    ensure!(out.trim() == "alive", "exec into an adopted container: {out:?}");
+    ensure!(
+        out.trim() == "alive",
+        "exec into an adopted container: {out:?}"
+    );
     cluster.kubectl(&["delete", "pod", "ticker", "--timeout=30s"])?;
     Ok(())
 }

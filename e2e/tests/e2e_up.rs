@@ -33,17 +33,25 @@ impl Machine {
         if let Ok(corten) = binary() {
             let _ = command(&corten, &["down"]).output();
         }
-        let _ = Command::new("ip").args(["netns", "delete", NAMESPACE]).output();
-        let _ = sh(&format!("awk '{{print $2}}' /proc/self/mounts | grep '^{DIR}' | sort -r | xargs -r umount -l; rm -rf {DIR}"));
+        let _ = Command::new("ip")
+            .args(["netns", "delete", NAMESPACE])
+            .output();
+        let _ = sh(&format!(
+            "awk '{{print $2}}' /proc/self/mounts | grep '^{DIR}' | sort -r | xargs -r umount -l; rm -rf {DIR}"
+        ));
     }
 }
 
 impl Drop for Machine {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = std::fs::read_to_string(Path::new(DIR).join("data/corten.log")).unwrap_or_default();
+            let log =
+                std::fs::read_to_string(Path::new(DIR).join("data/corten.log")).unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();
-            eprintln!("--- corten.log\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+            eprintln!(
+                "--- corten.log\n{}",
+                lines[lines.len().saturating_sub(60)..].join("\n")
+            );
         }
         Self::remove();
     }
@@ -56,20 +64,31 @@ fn sh(script: &str) -> Result<String> {
 fn output(command: &mut Command) -> Result<String> {
     let out = command.output().with_context(|| format!("{command:?}"))?;
     if !out.status.success() {
-        bail!("{command:?}: {}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        bail!(
+            "{command:?}: {}{}",
+            String::from_utf8_lossy(&out.stdout),
+            String::from_utf8_lossy(&out.stderr)
+        );
     }
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
 fn inside(program: &str) -> Command {
     let mut command = Command::new("nsenter");
-    command.arg(format!("--net=/run/netns/{NAMESPACE}")).arg(program);
+    command
+        .arg(format!("--net=/run/netns/{NAMESPACE}"))
+        .arg(program);
     command
 }
 
 fn command(corten: &Path, args: &[&str]) -> Command {
     let mut command = inside(&corten.to_string_lossy());
-    command.args(args).args(["--data-dir", &format!("{DIR}/data"), "--run-dir", &format!("{DIR}/run")]);
+    command.args(args).args([
+        "--data-dir",
+        &format!("{DIR}/data"),
+        "--run-dir",
+        &format!("{DIR}/run"),
+    ]);
     command.args(["--config-dir", &format!("{DIR}/config")]);
     command
 }
@@ -77,7 +96,12 @@ fn command(corten: &Path, args: &[&str]) -> Command {
 fn kubectl(args: &[&str]) -> Result<String> {
     let program = std::env::var("CORTEN_KUBECTL").unwrap_or_else(|_| "kubectl".to_owned());
     let config = format!("{DIR}/config/admin.kubeconfig");
-    output(inside(&program).env("KUBECONFIG", config).env("HOME", format!("{DIR}/home")).args(args))
+    output(
+        inside(&program)
+            .env("KUBECONFIG", config)
+            .env("HOME", format!("{DIR}/home"))
+            .args(args),
+    )
 }
 
 #[test]
@@ -100,14 +124,34 @@ fn run() -> Result<()> {
     output(&mut command(&corten, &["apply", "-f", &manifest]))?;
     kubectl(&["rollout", "status", "deployment/demo", "--timeout=90s"])?;
     step("the demo answers through its name from a pod and through its node port from the host");
-    let pod = kubectl(&["get", "pods", "-l", "app=demo", "-o", "jsonpath={.items[0].metadata.name}"])?;
+    let pod = kubectl(&[
+        "get",
+        "pods",
+        "-l",
+        "app=demo",
+        "-o",
+        "jsonpath={.items[0].metadata.name}",
+    ])?;
     until("by name", Duration::from_secs(20), || {
-        let out = kubectl(&["exec", &pod, "--", "fetch", "demo.default.svc.cluster.local"]).map_err(|e| e.to_string())?;
-        if out.starts_with("1 demo-") { Ok(()) } else { Err(out) }
+        let out = kubectl(&[
+            "exec",
+            &pod,
+            "--",
+            "fetch",
+            "demo.default.svc.cluster.local",
+        ])
+        .map_err(|e| e.to_string())?;
+        if out.starts_with("1 demo-") {
+            Ok(())
+        } else {
+            Err(out)
+        }
     })?;
     let url = format!("http://{ADDRESS}:30080/");
     until("by node port", Duration::from_secs(20), || {
-        output(inside("curl").args(["-fsS", "-m", "3", &url])).map(drop).map_err(|e| e.to_string())
+        output(inside("curl").args(["-fsS", "-m", "3", &url]))
+            .map(drop)
+            .map_err(|e| e.to_string())
     })?;
     crash(&corten)
 }
@@ -116,11 +160,20 @@ fn crash(corten: &Path) -> Result<()> {
     step("a crash leaves the containers running, the next start adopts them");
     let running = "jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[0].containerID} {.status.containerStatuses[0].restartCount}{\"\\n\"}{end}";
     let before = kubectl(&["get", "pods", "-o", running])?;
-    let pid: i32 = std::fs::read_to_string(format!("{DIR}/run/corten.pid"))?.trim().parse()?;
+    let pid: i32 = std::fs::read_to_string(format!("{DIR}/run/corten.pid"))?
+        .trim()
+        .parse()?;
     sh(&format!("kill -9 {pid}"))?;
-    until("it is gone", Duration::from_secs(10), || if corten::detach::is_alive(pid) { Err("alive".into()) } else { Ok(()) })?;
+    until("it is gone", Duration::from_secs(10), || {
+        if corten::detach::is_alive(pid) {
+            Err("alive".into())
+        } else {
+            Ok(())
+        }
+    })?;
     let url = format!("http://{ADDRESS}:30080/");
-    output(inside("curl").args(["-fsS", "-m", "3", &url])).context("the demo answers without the process")?;
+    output(inside("curl").args(["-fsS", "-m", "3", &url]))
+        .context("the demo answers without the process")?;
     output(command(corten, &["up", "--detach"]).args(["--node-ip", ADDRESS]))?;
     kubectl(&["rollout", "status", "deployment/demo", "--timeout=60s"])?;
     let after = kubectl(&["get", "pods", "-o", running])?;

@@ -28,7 +28,8 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::traits::{
-    EnsuredImage, ImageError, ImageRecord, ImageRequest, ImageService, PullOutcome, PullPolicy, PullProgress,
+    EnsuredImage, ImageError, ImageRecord, ImageRequest, ImageService, PullOutcome, PullPolicy,
+    PullProgress,
 };
 
 pub use archive::ImportError;
@@ -71,7 +72,8 @@ impl Images {
     pub async fn import(&self, archive: PathBuf) -> Result<Vec<ImageRecord>, ImportError> {
         let store = Arc::clone(&self.store);
         let work = tokio::task::spawn_blocking(move || archive::import(&store, &archive));
-        work.await.map_err(|error| ImportError::Content(error.to_string()))?
+        work.await
+            .map_err(|error| ImportError::Content(error.to_string()))?
     }
 
     fn flight(&self, key: &str) -> Arc<tokio::sync::Mutex<()>> {
@@ -82,17 +84,23 @@ impl Images {
 }
 
 /// Imports an archive into the store at `root` from beside a running agent, which finds it when it is asked for it.
-pub async fn import_archive(root: &std::path::Path, archive: &std::path::Path) -> Result<Vec<ImageRecord>, ImportError> {
+pub async fn import_archive(
+    root: &std::path::Path,
+    archive: &std::path::Path,
+) -> Result<Vec<ImageRecord>, ImportError> {
     let (root, archive) = (root.to_owned(), archive.to_owned());
-    let work = tokio::task::spawn_blocking(move || archive::import(&Store::attach(&root)?, &archive));
-    work.await.map_err(|error| ImportError::Content(error.to_string()))?
+    let work =
+        tokio::task::spawn_blocking(move || archive::import(&Store::attach(&root)?, &archive));
+    work.await
+        .map_err(|error| ImportError::Content(error.to_string()))?
 }
 
 /// Parses a reference as written in a pod: Docker Hub and `latest` are understood.
 fn parse(image: &str) -> Result<Reference, ImageError> {
-    image
-        .parse()
-        .map_err(|error| ImageError::InvalidName { image: image.to_owned(), cause: format!("{error}") })
+    image.parse().map_err(|error| ImageError::InvalidName {
+        image: image.to_owned(),
+        cause: format!("{error}"),
+    })
 }
 
 #[async_trait]
@@ -107,10 +115,15 @@ impl ImageService for Images {
         if request.policy != PullPolicy::Always
             && let Some(record) = self.store.find(&name)
         {
-            return Ok(EnsuredImage { record, pulled: None });
+            return Ok(EnsuredImage {
+                record,
+                pulled: None,
+            });
         }
         if request.policy == PullPolicy::Never {
-            return Err(ImageError::NeverPull { image: request.image.clone() });
+            return Err(ImageError::NeverPull {
+                image: request.image.clone(),
+            });
         }
         let asked = Instant::now();
         if let Some(progress) = &progress {
@@ -122,24 +135,43 @@ impl ImageService for Images {
         if request.policy == PullPolicy::IfNotPresent
             && let Some(record) = self.store.find(&name)
         {
-            return Ok(EnsuredImage { record, pulled: None }); // the pull before ours brought it
+            return Ok(EnsuredImage {
+                record,
+                pulled: None,
+            }); // the pull before ours brought it
         }
-        let slot = self.slots.acquire().await.map_err(|e| ImageError::Store { cause: e.to_string() })?;
+        let slot = self.slots.acquire().await.map_err(|e| ImageError::Store {
+            cause: e.to_string(),
+        })?;
         let began = Instant::now();
         let auth = auth::Credentials::from_secrets(&request.secrets);
-        let puller = pull::Puller { store: &self.store, registries: &self.registries, auth: &auth, progress };
+        let puller = pull::Puller {
+            store: &self.store,
+            registries: &self.registries,
+            auth: &auth,
+            progress,
+        };
         let (record, bytes) = puller.pull(&request.image, &reference).await?;
         drop(slot);
         drop(guard);
-        let pulled = PullOutcome { took: began.elapsed(), took_with_waiting: asked.elapsed(), bytes };
-        Ok(EnsuredImage { record, pulled: Some(pulled) })
+        let pulled = PullOutcome {
+            took: began.elapsed(),
+            took_with_waiting: asked.elapsed(),
+            bytes,
+        };
+        Ok(EnsuredImage {
+            record,
+            pulled: Some(pulled),
+        })
     }
 
     async fn find(&self, reference: &str) -> Result<Option<ImageRecord>, ImageError> {
         if let Some(record) = self.store.find(reference) {
             return Ok(Some(record));
         }
-        Ok(parse(reference).ok().and_then(|reference| self.store.find(&reference.whole())))
+        Ok(parse(reference)
+            .ok()
+            .and_then(|reference| self.store.find(&reference.whole())))
     }
 
     async fn list(&self) -> Result<Vec<ImageRecord>, ImageError> {
@@ -148,13 +180,21 @@ impl ImageService for Images {
 
     async fn remove(&self, reference: &str) -> Result<(), ImageError> {
         let store = Arc::clone(&self.store);
-        let name = parse(reference).map(|r| r.whole()).unwrap_or_else(|_| reference.to_owned());
+        let name = parse(reference)
+            .map(|r| r.whole())
+            .unwrap_or_else(|_| reference.to_owned());
         let reference = reference.to_owned();
         let work = tokio::task::spawn_blocking(move || {
-            let name = if store.find(&reference).is_some() { reference } else { name };
+            let name = if store.find(&reference).is_some() {
+                reference
+            } else {
+                name
+            };
             store.remove(&name)
         });
-        work.await.map_err(|e| ImageError::Store { cause: e.to_string() })?
+        work.await.map_err(|e| ImageError::Store {
+            cause: e.to_string(),
+        })?
     }
 }
 

@@ -18,6 +18,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use corten_base::command::run;
@@ -47,22 +48,49 @@ pub struct NetworkConfig {
 /// Bridge, veth and routes on this host.
 pub struct BridgeNetwork {
     config: NetworkConfig,
-    /// None until the Node has a pod CIDR.
+    /// None until the Node has a pod CIDR, or had one when an earlier process ran.
     pool: Mutex<Option<Arc<Pool>>>,
+    /// Whether the bridge was seen to by this process: before that sandboxes are recognised, but none is made.
+    configured: AtomicBool,
     host_ports: tokio::sync::Mutex<HashMap<String, Vec<HostPort>>>,
 }
 
 impl BridgeNetwork {
-    /// A network that is not ready until [`PodNetwork::configure`] was called.
+    /// A network that is not ready until [`PodNetwork::configure`] was called. Sandboxes of an earlier process are
+    /// recognised at once: a restarted agent must not take them for broken while the API is away.
     pub fn new(config: NetworkConfig) -> Self {
-        Self { config, pool: Mutex::new(None), host_ports: tokio::sync::Mutex::new(HashMap::new()) }
+        let known = std::fs::read_to_string(config.state_dir.join(CIDR_FILE)).ok();
+        let pool = known
+            .and_then(|text| text.trim().parse().ok())
+            .and_then(|cidr| {
+                let opened = Pool::open(&config.state_dir.join(LEASES), cidr);
+                opened
+                    .inspect_err(|error| tracing::warn!(%error, "cannot read the address leases"))
+                    .ok()
+            });
+        Self {
+            config,
+            pool: Mutex::new(pool.map(Arc::new)),
+            configured: AtomicBool::new(false),
+            host_ports: tokio::sync::Mutex::new(HashMap::new()),
+        }
     }
 
     fn pool(&self) -> Result<Arc<Pool>, NetworkError> {
-        self.pool.lock().clone().ok_or_else(|| NetworkError { cause: NOT_READY.to_owned() })
+        self.pool.lock().clone().ok_or_else(|| NetworkError {
+            cause: NOT_READY.to_owned(),
+        })
     }
 
-    async fn set_host_ports(&self, sandbox: &str, ports: Vec<HostPort>) -> Result<(), NetworkError> {
+    fn is_configured(&self) -> bool {
+        self.configured.load(Ordering::Acquire)
+    }
+
+    async fn set_host_ports(
+        &self,
+        sandbox: &str,
+        ports: Vec<HostPort>,
+    ) -> Result<(), NetworkError> {
         let mut all = self.host_ports.lock().await;
         let unchanged = match all.get(sandbox) {
             Some(held) => *held == ports,
@@ -84,16 +112,22 @@ impl BridgeNetwork {
     /// Host ports of sandboxes that an earlier process made, before the first is asked for.
     async fn restore(&self, pool: &Pool) -> Result<(), NetworkError> {
         for lease in pool.leases() {
-            self.set_host_ports(&lease.sandbox, lease.host_ports).await?;
+            self.set_host_ports(&lease.sandbox, lease.host_ports)
+                .await?;
         }
         Ok(())
     }
 }
 
+/// Where the leases are, and the CIDR that they are of.
+const LEASES: &str = "leases";
+const CIDR_FILE: &str = "cidr";
 const NOT_READY: &str = "the Node has no pod CIDR yet";
 
 fn failed(error: impl std::fmt::Display) -> NetworkError {
-    NetworkError { cause: error.to_string() }
+    NetworkError {
+        cause: error.to_string(),
+    }
 }
 
 #[async_trait]
@@ -103,24 +137,43 @@ impl PodNetwork for BridgeNetwork {
             IpNet::V4(net) => Some(*net),
             IpNet::V6(_) => None,
         });
-        let Some(cidr) = first else { return Err(failed("the Node has no IPv4 pod CIDR")) };
-        if self.pool.lock().as_ref().is_some_and(|pool| pool.cidr() == cidr) {
+        let Some(cidr) = first else {
+            return Err(failed("the Node has no IPv4 pod CIDR"));
+        };
+        let known = self.pool.lock().clone().filter(|pool| pool.cidr() == cidr);
+        if known.is_some() && self.is_configured() {
             return Ok(());
         }
-        let pool = Arc::new(Pool::open(&self.config.state_dir, cidr).map_err(failed)?);
-        links::ensure_bridge(&self.config.bridge, pool.gateway(), cidr, self.config.mtu).await.map_err(failed)?;
+        let pool = match known {
+            Some(pool) => pool,
+            None => {
+                Arc::new(Pool::open(&self.config.state_dir.join(LEASES), cidr).map_err(failed)?)
+            }
+        };
+        std::fs::write(self.config.state_dir.join(CIDR_FILE), cidr.to_string()).map_err(failed)?;
+        links::ensure_bridge(&self.config.bridge, pool.gateway(), cidr, self.config.mtu)
+            .await
+            .map_err(failed)?;
         links::forwarding();
         self.restore(&pool).await?;
         *self.pool.lock() = Some(pool);
+        self.configured.store(true, Ordering::Release);
         tracing::info!(%cidr, bridge = %self.config.bridge, "pod network is ready");
         Ok(())
     }
 
     fn ready(&self) -> Result<(), String> {
-        if self.pool.lock().is_some() { Ok(()) } else { Err(NOT_READY.to_owned()) }
+        if self.is_configured() {
+            Ok(())
+        } else {
+            Err(NOT_READY.to_owned())
+        }
     }
 
     async fn setup(&self, request: &NetworkRequest) -> Result<PodIps, NetworkError> {
+        if !self.is_configured() {
+            return Err(failed(NOT_READY));
+        }
         let pool = self.pool()?;
         let lease = Lease {
             sandbox: request.sandbox_id.clone(),
@@ -129,7 +182,8 @@ impl PodNetwork for BridgeNetwork {
         };
         let ip = pool.acquire(lease).map_err(failed)?;
         let ports = host_ports(&request.pod, ip);
-        pool.update(&request.sandbox_id, ports.clone()).map_err(failed)?;
+        pool.update(&request.sandbox_id, ports.clone())
+            .map_err(failed)?;
         let wiring = links::Wiring {
             bridge: &self.config.bridge,
             netns: &request.netns,
@@ -148,7 +202,9 @@ impl PodNetwork for BridgeNetwork {
 
     async fn check(&self, request: &NetworkRequest) -> Result<PodIps, NetworkError> {
         let pool = self.pool()?;
-        let lease = pool.find(&request.sandbox_id).ok_or_else(|| failed("no address was handed out to this sandbox"))?;
+        let lease = pool
+            .find(&request.sandbox_id)
+            .ok_or_else(|| failed("no address was handed out to this sandbox"))?;
         if !links::exists(&links::veth_name(&request.sandbox_id)).await {
             return Err(failed("the sandbox has lost its interface"));
         }
@@ -157,7 +213,9 @@ impl PodNetwork for BridgeNetwork {
 
     async fn teardown(&self, sandbox_id: &str, _netns: Option<&Path>) -> Result<(), NetworkError> {
         self.set_host_ports(sandbox_id, Vec::new()).await?;
-        links::remove(&links::veth_name(sandbox_id)).await.map_err(failed)?;
+        links::remove(&links::veth_name(sandbox_id))
+            .await
+            .map_err(failed)?;
         let pool = self.pool.lock().clone();
         match pool {
             Some(pool) => pool.release(sandbox_id).map_err(failed),

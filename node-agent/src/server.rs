@@ -56,7 +56,12 @@ impl AgentServer {
         access: Arc<dyn PodAccess>,
         admin: AdminServer,
     ) -> std::io::Result<Self> {
-        Ok(Self { access, admin, listener: TcpListener::bind(addr).await?, tls })
+        Ok(Self {
+            access,
+            admin,
+            listener: TcpListener::bind(addr).await?,
+            tls,
+        })
     }
 
     /// The bound address.
@@ -92,8 +97,9 @@ async fn serve(stream: TlsStream<TcpStream>, router: route::Router) {
         let router = router.clone();
         async move { Ok::<_, Infallible>(router.answer(request).await) }
     });
-    let served =
-        auto::Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+    let served = auto::Builder::new(TokioExecutor::new())
+        .serve_connection_with_upgrades(TokioIo::new(stream), service)
+        .await;
     if let Err(error) = served {
         tracing::debug!(%error, "connection ended");
     }
@@ -101,9 +107,12 @@ async fn serve(stream: TlsStream<TcpStream>, router: route::Router) {
 
 fn is_allowed(stream: &TlsStream<TcpStream>) -> bool {
     let certificates = stream.get_ref().1.peer_certificates();
-    let Some(leaf) = certificates.and_then(|chain| chain.first()) else { return false };
+    let Some(leaf) = certificates.and_then(|chain| chain.first()) else {
+        return false;
+    };
     peer_identity(leaf).is_ok_and(|identity| {
-        identity.common_name == ALLOWED_USER || identity.organizations.iter().any(|o| o == ALLOWED_GROUP)
+        identity.common_name == ALLOWED_USER
+            || identity.organizations.iter().any(|o| o == ALLOWED_GROUP)
     })
 }
 

@@ -21,7 +21,9 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use crate::traits::{ObjectSource, PodRef, PreparedVolume, VolumeError, VolumeRequest, VolumeService};
+use crate::traits::{
+    ObjectSource, PodRef, PreparedVolume, VolumeError, VolumeRequest, VolumeService,
+};
 
 use content::Payload;
 use tokens::Tokens;
@@ -35,39 +37,78 @@ pub struct Volumes {
 impl Volumes {
     /// Volumes whose content comes from `source`.
     pub fn new(source: Arc<dyn ObjectSource>) -> Self {
-        Self { source, tokens: Tokens::default() }
+        Self {
+            source,
+            tokens: Tokens::default(),
+        }
     }
 
-    async fn prepare(&self, request: &VolumeRequest, volume: &Volume) -> Result<PreparedVolume, String> {
+    async fn prepare(
+        &self,
+        request: &VolumeRequest,
+        volume: &Volume,
+    ) -> Result<PreparedVolume, String> {
         let dir = directory(&request.pod_dir, &volume.name);
         if let Some(host) = &volume.host_path {
             return host_path::prepare(host);
         }
         if let Some(empty) = &volume.empty_dir {
             let memory = empty.medium.as_deref() == Some("Memory");
-            let limit = empty.size_limit.as_ref().and_then(|q| crate::spec::quantity::whole(&q.0));
-            if memory { ensure_tmpfs(&dir, limit)? } else { make(&dir)? }
+            let limit = empty
+                .size_limit
+                .as_ref()
+                .and_then(|q| crate::spec::quantity::whole(&q.0));
+            if memory {
+                ensure_tmpfs(&dir, limit)?
+            } else {
+                make(&dir)?
+            }
             // Any user of the pod may write, as upstream has it.
             set_mode(&dir, 0o777)?;
             own(&dir, fs_group(&request.pod))?;
-            return Ok(PreparedVolume { host_path: dir, read_only: false, is_file: false });
+            return Ok(PreparedVolume {
+                host_path: dir,
+                read_only: false,
+                is_file: false,
+            });
         }
         let Some(payload) = self.content(request, volume).await? else {
-            return Err(format!("volume type {:?} is not supported by this version of Corten", kind_of(volume)));
+            return Err(format!(
+                "volume type {:?} is not supported by this version of Corten",
+                kind_of(volume)
+            ));
         };
         self.write(&dir, &request.pod, &payload).await?;
-        Ok(PreparedVolume { host_path: dir, read_only: true, is_file: false })
+        Ok(PreparedVolume {
+            host_path: dir,
+            read_only: true,
+            is_file: false,
+        })
     }
 
     /// The files of an API-backed volume; `None` when it is not one.
-    async fn content(&self, request: &VolumeRequest, volume: &Volume) -> Result<Option<Payload>, String> {
-        content::Reader { source: &*self.source, tokens: &self.tokens, request }.read(volume).await
+    async fn content(
+        &self,
+        request: &VolumeRequest,
+        volume: &Volume,
+    ) -> Result<Option<Payload>, String> {
+        content::Reader {
+            source: &*self.source,
+            tokens: &self.tokens,
+            request,
+        }
+        .read(volume)
+        .await
     }
 
     async fn write(&self, dir: &Path, pod: &Pod, payload: &Payload) -> Result<(), String> {
         let (dir, payload, group) = (dir.to_owned(), payload.clone(), fs_group(pod));
         let work = tokio::task::spawn_blocking(move || {
-            if payload.sensitive { ensure_tmpfs(&dir, None)? } else { make(&dir)? }
+            if payload.sensitive {
+                ensure_tmpfs(&dir, None)?
+            } else {
+                make(&dir)?
+            }
             atomic::write(&dir, &payload.files, group)
                 .map_err(|error| format!("cannot write the files of {}: {error}", dir.display()))
         });
@@ -77,13 +118,19 @@ impl Volumes {
 
 #[async_trait]
 impl VolumeService for Volumes {
-    async fn setup(&self, request: &VolumeRequest) -> Result<BTreeMap<String, PreparedVolume>, VolumeError> {
+    async fn setup(
+        &self,
+        request: &VolumeRequest,
+    ) -> Result<BTreeMap<String, PreparedVolume>, VolumeError> {
         let mut prepared = BTreeMap::new();
         for volume in volumes(&request.pod) {
             let made = self
                 .prepare(request, volume)
                 .await
-                .map_err(|cause| VolumeError { volume: volume.name.clone(), cause })?;
+                .map_err(|cause| VolumeError {
+                    volume: volume.name.clone(),
+                    cause,
+                })?;
             prepared.insert(volume.name.clone(), made);
         }
         Ok(prepared)
@@ -93,11 +140,21 @@ impl VolumeService for Volumes {
         for volume in volumes(&request.pod) {
             let refreshed = async {
                 match self.content(request, volume).await? {
-                    Some(payload) => self.write(&directory(&request.pod_dir, &volume.name), &request.pod, &payload).await,
+                    Some(payload) => {
+                        self.write(
+                            &directory(&request.pod_dir, &volume.name),
+                            &request.pod,
+                            &payload,
+                        )
+                        .await
+                    }
                     None => Ok(()),
                 }
             };
-            refreshed.await.map_err(|cause: String| VolumeError { volume: volume.name.clone(), cause })?;
+            refreshed.await.map_err(|cause: String| VolumeError {
+                volume: volume.name.clone(),
+                cause,
+            })?;
         }
         Ok(())
     }
@@ -106,13 +163,21 @@ impl VolumeService for Volumes {
         self.tokens.forget(&pod.uid);
         let root = pod_dir.join("volumes");
         let work = tokio::task::spawn_blocking(move || remove_all(&root));
-        let done = work.await.map_err(|error| error.to_string()).and_then(|done| done);
-        done.map_err(|cause| VolumeError { volume: "*".to_owned(), cause })
+        let done = work
+            .await
+            .map_err(|error| error.to_string())
+            .and_then(|done| done);
+        done.map_err(|cause| VolumeError {
+            volume: "*".to_owned(),
+            cause,
+        })
     }
 }
 
 fn volumes(pod: &Pod) -> impl Iterator<Item = &Volume> {
-    pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten())
+    pod.spec
+        .iter()
+        .flat_map(|spec| spec.volumes.iter().flatten())
 }
 
 fn directory(pod_dir: &Path, volume: &str) -> PathBuf {
@@ -127,7 +192,11 @@ fn fs_group(pod: &Pod) -> Option<u32> {
 /// The name of the source that a volume has, as its JSON calls it.
 fn kind_of(volume: &Volume) -> String {
     let json = serde_json::to_value(volume).unwrap_or_default();
-    let mut keys = json.as_object().into_iter().flat_map(|map| map.keys()).filter(|key| *key != "name");
+    let mut keys = json
+        .as_object()
+        .into_iter()
+        .flat_map(|map| map.keys())
+        .filter(|key| *key != "name");
     keys.next().cloned().unwrap_or_else(|| "none".to_owned())
 }
 
@@ -137,13 +206,15 @@ fn make(dir: &Path) -> Result<(), String> {
 
 fn set_mode(path: &Path, mode: u32) -> Result<(), String> {
     let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
-    std::fs::set_permissions(path, permissions).map_err(|error| format!("cannot set the mode of {}: {error}", path.display()))
+    std::fs::set_permissions(path, permissions)
+        .map_err(|error| format!("cannot set the mode of {}: {error}", path.display()))
 }
 
 /// Gives a directory to the pod's group, with the bit that makes new files the group's too.
 fn own(dir: &Path, group: Option<u32>) -> Result<(), String> {
     let Some(group) = group else { return Ok(()) };
-    std::os::unix::fs::chown(dir, None, Some(group)).map_err(|error| format!("cannot give {} to group {group}: {error}", dir.display()))?;
+    std::os::unix::fs::chown(dir, None, Some(group))
+        .map_err(|error| format!("cannot give {} to group {group}: {error}", dir.display()))?;
     set_mode(dir, 0o2777)
 }
 
@@ -158,8 +229,14 @@ fn ensure_tmpfs(dir: &Path, limit: Option<i64>) -> Result<(), String> {
         options.push_str(&format!(",size={bytes}"));
     }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount(Some("tmpfs"), dir, Some("tmpfs"), flags, Some(options.as_str()))
-        .map_err(|error| format!("cannot mount tmpfs at {}: {error}", dir.display()))
+    mount(
+        Some("tmpfs"),
+        dir,
+        Some("tmpfs"),
+        flags,
+        Some(options.as_str()),
+    )
+    .map_err(|error| format!("cannot mount tmpfs at {}: {error}", dir.display()))
 }
 
 fn is_mount_point(dir: &Path) -> bool {
@@ -181,10 +258,12 @@ fn remove_all(root: &Path) -> Result<(), String> {
     for entry in entries.flatten() {
         let path = entry.path();
         while is_mount_point(&path) {
-            umount2(&path, MntFlags::MNT_DETACH).map_err(|error| format!("cannot unmount {}: {error}", path.display()))?;
+            umount2(&path, MntFlags::MNT_DETACH)
+                .map_err(|error| format!("cannot unmount {}: {error}", path.display()))?;
         }
     }
-    std::fs::remove_dir_all(root).map_err(|error| format!("cannot remove {}: {error}", root.display()))
+    std::fs::remove_dir_all(root)
+        .map_err(|error| format!("cannot remove {}: {error}", root.display()))
 }
 
 #[cfg(test)]

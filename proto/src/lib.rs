@@ -5,17 +5,35 @@
 /// The etcd v3 API.
 pub mod etcd {
     /// Keys, values and events.
-    #[allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all, reason = "generated code")]
+    #[allow(
+        missing_docs,
+        clippy::all,
+        clippy::pedantic,
+        rustdoc::all,
+        reason = "generated code"
+    )]
     pub mod mvccpb {
         include!("generated/mvccpb.rs");
     }
     /// Users, roles and permissions.
-    #[allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all, reason = "generated code")]
+    #[allow(
+        missing_docs,
+        clippy::all,
+        clippy::pedantic,
+        rustdoc::all,
+        reason = "generated code"
+    )]
     pub mod authpb {
         include!("generated/authpb.rs");
     }
     /// Requests, responses and services.
-    #[allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all, reason = "generated code")]
+    #[allow(
+        missing_docs,
+        clippy::all,
+        clippy::pedantic,
+        rustdoc::all,
+        reason = "generated code"
+    )]
     pub mod etcdserverpb {
         include!("generated/etcdserverpb.rs");
     }
@@ -26,7 +44,13 @@ pub mod corten {
     /// The API that components speak to the API server.
     pub mod api {
         /// Version 1.
-        #[allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all, reason = "generated code")]
+        #[allow(
+            missing_docs,
+            clippy::all,
+            clippy::pedantic,
+            rustdoc::all,
+            reason = "generated code"
+        )]
         pub mod v1 {
             include!("generated/corten.api.v1.rs");
         }
@@ -34,7 +58,13 @@ pub mod corten {
     /// The store's log commands and peer protocol.
     pub mod store {
         /// Version 1.
-        #[allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all, reason = "generated code")]
+        #[allow(
+            missing_docs,
+            clippy::all,
+            clippy::pedantic,
+            rustdoc::all,
+            reason = "generated code"
+        )]
         pub mod v1 {
             include!("generated/corten.store.v1.rs");
         }

@@ -14,7 +14,9 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::dns::{self, BY_ADDRESS, BY_CLUSTER_IP, Upstreams, Zone, addresses_of, cluster_ip_of, system_resolvers};
+use crate::dns::{
+    self, BY_ADDRESS, BY_CLUSTER_IP, Upstreams, Zone, addresses_of, cluster_ip_of, system_resolvers,
+};
 use crate::host;
 use crate::ruleset::Scope;
 use crate::sync::{BY_SERVICE, Sync, service_of};
@@ -60,7 +62,10 @@ impl Proxy {
             faults.push("node_name is missing (--node-name)".to_owned());
         }
         if config.domain().parse::<Name>().is_err() {
-            faults.push(format!("cluster_domain {:?} is not a domain name", config.domain()));
+            faults.push(format!(
+                "cluster_domain {:?} is not a domain name",
+                config.domain()
+            ));
         }
         if !faults.is_empty() {
             return Err(ConfigError::Invalid(faults).into());
@@ -69,7 +74,12 @@ impl Proxy {
             Some(client) => client,
             None => Client::connect(&config.client)?,
         };
-        Ok(Self { config, client, node, admin: AdminServer::new("corten-proxy") })
+        Ok(Self {
+            config,
+            client,
+            node,
+            admin: AdminServer::new("corten-proxy"),
+        })
     }
 
     /// The process's admin face, to register more on it.
@@ -84,27 +94,50 @@ impl Proxy {
         host::dns_address(config.dns_ip()).await?;
         host::service_route(config.services(), config.node_ip).await?;
         if let Some(addr) = config.healthz_bind_address {
-            let bind = |source| StartError::Bind { what: "health", addr, source };
-            self.admin.serve(addr, None, shutdown.clone()).await.map_err(bind)?;
+            let bind = |source| StartError::Bind {
+                what: "health",
+                addr,
+                source,
+            };
+            self.admin
+                .serve(addr, None, shutdown.clone())
+                .await
+                .map_err(bind)?;
         }
-        let services =
-            Cache::<Service>::start(&self.client, CacheOptions::all().index(BY_CLUSTER_IP, cluster_ip_of), &shutdown);
-        let options = CacheOptions::all().index(BY_SERVICE, service_of).index(BY_ADDRESS, addresses_of);
+        let services = Cache::<Service>::start(
+            &self.client,
+            CacheOptions::all().index(BY_CLUSTER_IP, cluster_ip_of),
+            &shutdown,
+        );
+        let options = CacheOptions::all()
+            .index(BY_SERVICE, service_of)
+            .index(BY_ADDRESS, addresses_of);
         let slices = Cache::<EndpointSlice>::start(&self.client, options, &shutdown);
         self.start_dns(&services, &slices, &shutdown).await?;
         let (synced, seen) = watch::channel(false);
         self.admin.readiness().check("rules", move || {
-            if *seen.borrow() { Ok(()) } else { Err("the kernel does not hold the current Services yet".to_owned()) }
+            if *seen.borrow() {
+                Ok(())
+            } else {
+                Err("the kernel does not hold the current Services yet".to_owned())
+            }
         });
         let sync = Sync {
             table: config.table().to_owned(),
             node: self.node.clone(),
-            scope: Scope { pod_cidr: config.pods(), node_local: [config.dns_ip()].into() },
+            scope: Scope {
+                pod_cidr: config.pods(),
+                node_local: [config.dns_ip()].into(),
+            },
             services,
             slices,
             synced,
         };
-        let done = spawn("service-rules", TaskKind::Critical, sync.run(shutdown.clone()));
+        let done = spawn(
+            "service-rules",
+            TaskKind::Critical,
+            sync.run(shutdown.clone()),
+        );
         shutdown.wait().await;
         // A panic in it has already ended the process.
         let _ = done.await;
@@ -136,6 +169,10 @@ impl Proxy {
         let addr = SocketAddr::new(ip, 53);
         dns::serve(addr, zone, Upstreams(upstreams), shutdown.clone())
             .await
-            .map_err(|source| StartError::Bind { what: "cluster DNS", addr, source })
+            .map_err(|source| StartError::Bind {
+                what: "cluster DNS",
+                addr,
+                source,
+            })
     }
 }

@@ -8,7 +8,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 /// The proxy's configuration. Every field is a flag and a key of the file.
-#[derive(Clone, Debug, Serialize, Deserialize, Args)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, Args)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// How to reach the API server.
@@ -43,23 +43,6 @@ pub struct Config {
     pub table: Option<String>,
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            client: ClientConfig::default(),
-            node_name: None,
-            node_ip: None,
-            cluster_cidr: None,
-            service_cidr: None,
-            cluster_dns: None,
-            cluster_domain: None,
-            upstream_dns: Vec::new(),
-            healthz_bind_address: None,
-            table: None,
-        }
-    }
-}
-
 impl Config {
     /// This configuration with whatever `flags` set put over it.
     #[must_use]
@@ -68,7 +51,16 @@ impl Config {
         macro_rules! take {
             ($($field:ident),*) => { $( if flags.$field.is_some() { self.$field.clone_from(&flags.$field); } )* };
         }
-        take!(node_name, node_ip, cluster_cidr, service_cidr, cluster_dns, cluster_domain, healthz_bind_address, table);
+        take!(
+            node_name,
+            node_ip,
+            cluster_cidr,
+            service_cidr,
+            cluster_dns,
+            cluster_domain,
+            healthz_bind_address,
+            table
+        );
         if !flags.upstream_dns.is_empty() {
             self.upstream_dns.clone_from(&flags.upstream_dns);
         }

@@ -8,7 +8,6 @@ use corten_base::command::{CommandError, run};
 use ipnet::Ipv4Net;
 use serde_json::Value;
 
-
 /// Why the host could not be prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
@@ -40,13 +39,23 @@ pub fn sysctls() {
 
 /// Puts the cluster DNS address on `lo`.
 pub async fn dns_address(ip: Ipv4Addr) -> Result<(), HostError> {
-    run("ip", &["address", "replace", &format!("{ip}/32"), "dev", "lo"], "").await?;
+    run(
+        "ip",
+        &["address", "replace", &format!("{ip}/32"), "dev", "lo"],
+        "",
+    )
+    .await?;
     Ok(())
 }
 
 /// Takes the cluster DNS address away again.
 pub async fn remove_dns_address(ip: Ipv4Addr) -> Result<(), HostError> {
-    run("ip", &["address", "delete", &format!("{ip}/32"), "dev", "lo"], "").await?;
+    run(
+        "ip",
+        &["address", "delete", &format!("{ip}/32"), "dev", "lo"],
+        "",
+    )
+    .await?;
     Ok(())
 }
 
@@ -54,28 +63,48 @@ pub async fn remove_dns_address(ip: Ipv4Addr) -> Result<(), HostError> {
 /// carries the node's address. The packet never takes it, since its destination is rewritten first.
 pub async fn service_route(services: Ipv4Net, node_ip: Option<IpAddr>) -> Result<(), HostError> {
     let defaults = run("ip", &["-4", "-json", "route", "show", "default"], "").await?;
-    if json(&defaults)?.as_array().is_some_and(|routes| !routes.is_empty()) {
+    if json(&defaults)?
+        .as_array()
+        .is_some_and(|routes| !routes.is_empty())
+    {
         return Ok(());
     }
-    let Some(IpAddr::V4(node_ip)) = node_ip else { return Ok(()) };
+    let Some(IpAddr::V4(node_ip)) = node_ip else {
+        return Ok(());
+    };
     let addresses = json(&run("ip", &["-4", "-json", "address", "show"], "").await?)?;
-    let Some(device) = device_of(&addresses, node_ip) else { return Ok(()) };
+    let Some(device) = device_of(&addresses, node_ip) else {
+        return Ok(());
+    };
     let (net, source) = (services.to_string(), node_ip.to_string());
-    run("ip", &["route", "replace", &net, "dev", &device, "src", &source], "").await?;
+    run(
+        "ip",
+        &["route", "replace", &net, "dev", &device, "src", &source],
+        "",
+    )
+    .await?;
     Ok(())
 }
 
 /// iproute2 prints nothing at all instead of an empty list.
 fn json(text: &str) -> Result<Value, serde_json::Error> {
-    if text.trim().is_empty() { Ok(Value::Array(Vec::new())) } else { serde_json::from_str(text) }
+    if text.trim().is_empty() {
+        Ok(Value::Array(Vec::new()))
+    } else {
+        serde_json::from_str(text)
+    }
 }
 
 fn device_of(addresses: &Value, ip: Ipv4Addr) -> Option<String> {
     let wanted = ip.to_string();
     let carries = |link: &&Value| {
-        link["addr_info"].as_array().is_some_and(|infos| infos.iter().any(|info| info["local"] == wanted.as_str()))
+        link["addr_info"]
+            .as_array()
+            .is_some_and(|infos| infos.iter().any(|info| info["local"] == wanted.as_str()))
     };
-    addresses.as_array()?.iter().find(carries)?["ifname"].as_str().map(str::to_owned)
+    addresses.as_array()?.iter().find(carries)?["ifname"]
+        .as_str()
+        .map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -88,7 +117,10 @@ mod tests {
             {"ifname": "lo", "addr_info": [{"local": "127.0.0.1"}]},
             {"ifname": "u0", "addr_info": [{"local": "192.168.77.1"}]},
         ]);
-        assert_eq!(device_of(&links, Ipv4Addr::new(192, 168, 77, 1)).as_deref(), Some("u0"));
+        assert_eq!(
+            device_of(&links, Ipv4Addr::new(192, 168, 77, 1)).as_deref(),
+            Some("u0")
+        );
         assert_eq!(device_of(&links, Ipv4Addr::new(192, 168, 77, 2)), None);
     }
 }

@@ -38,6 +38,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let file: Config = corten_base::config::load(args.config.as_deref())?;
     let shutdown = Shutdown::new();
     shutdown.on_signals()?;
-    Proxy::build(file.overridden_by(&args.flags), None)?.run(shutdown).await?;
+    Proxy::build(file.overridden_by(&args.flags), None)?
+        .run(shutdown)
+        .await?;
     Ok(())
 }

@@ -113,7 +113,11 @@ impl ServicePort {
     }
 
     fn select(&self, local_only: bool) -> Vec<Endpoint> {
-        self.endpoints.iter().filter(|e| e.local || !local_only).copied().collect()
+        self.endpoints
+            .iter()
+            .filter(|e| e.local || !local_only)
+            .copied()
+            .collect()
     }
 }
 
@@ -121,8 +125,14 @@ impl ServicePort {
 pub type Model = BTreeMap<PortName, ServicePort>;
 
 /// The ports of one Service. Nothing for headless, ExternalName and not yet allocated ones.
-pub fn service_ports(service: &Service, slices: &[&EndpointSlice], node: &str) -> Vec<(PortName, ServicePort)> {
-    let Some(spec) = &service.spec else { return Vec::new() };
+pub fn service_ports(
+    service: &Service,
+    slices: &[&EndpointSlice],
+    node: &str,
+) -> Vec<(PortName, ServicePort)> {
+    let Some(spec) = &service.spec else {
+        return Vec::new();
+    };
     if spec.type_.as_deref() == Some("ExternalName") {
         return Vec::new();
     }
@@ -131,8 +141,13 @@ pub fn service_ports(service: &Service, slices: &[&EndpointSlice], node: &str) -
     };
     let external_ips = external_ips(service);
     let affinity = (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| {
-        let configured = spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref()?.timeout_seconds);
-        configured.and_then(|s| u32::try_from(s).ok()).unwrap_or(AFFINITY_DEFAULT_SECONDS)
+        let configured = spec
+            .session_affinity_config
+            .as_ref()
+            .and_then(|c| c.client_ip.as_ref()?.timeout_seconds);
+        configured
+            .and_then(|s| u32::try_from(s).ok())
+            .unwrap_or(AFFINITY_DEFAULT_SECONDS)
     });
     let local = |policy: &Option<String>| policy.as_deref() == Some("Local");
     let make = |port: &ApiPort| {
@@ -146,11 +161,19 @@ pub fn service_ports(service: &Service, slices: &[&EndpointSlice], node: &str) -
             cluster_ip,
             port: u16::try_from(port.port).ok()?,
             external_ips: external_ips.clone(),
-            node_port: port.node_port.and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0),
+            node_port: port
+                .node_port
+                .and_then(|p| u16::try_from(p).ok())
+                .filter(|p| *p != 0),
             affinity_seconds: affinity,
             external_local: local(&spec.external_traffic_policy),
             internal_local: local(&spec.internal_traffic_policy),
-            source_ranges: spec.load_balancer_source_ranges.iter().flatten().filter_map(|r| r.parse().ok()).collect(),
+            source_ranges: spec
+                .load_balancer_source_ranges
+                .iter()
+                .flatten()
+                .filter_map(|r| r.parse().ok())
+                .collect(),
             endpoints: endpoints(slices, &name.port, node),
         };
         Some((name, made))
@@ -162,14 +185,20 @@ pub fn service_ports(service: &Service, slices: &[&EndpointSlice], node: &str) -
 const AFFINITY_DEFAULT_SECONDS: u32 = 10_800;
 
 fn external_ips(service: &Service) -> Vec<Ipv4Addr> {
-    let listed = service.spec.iter().flat_map(|s| s.external_ips.iter().flatten());
+    let listed = service
+        .spec
+        .iter()
+        .flat_map(|s| s.external_ips.iter().flatten());
     let balanced = service
         .status
         .iter()
         .filter_map(|s| s.load_balancer.as_ref()?.ingress.as_ref())
         .flatten()
         .filter_map(|ingress| ingress.ip.as_ref());
-    let mut ips: Vec<Ipv4Addr> = listed.chain(balanced).filter_map(|ip| ip.parse().ok()).collect();
+    let mut ips: Vec<Ipv4Addr> = listed
+        .chain(balanced)
+        .filter_map(|ip| ip.parse().ok())
+        .collect();
     ips.sort_unstable();
     ips.dedup();
     ips
@@ -178,11 +207,23 @@ fn external_ips(service: &Service) -> Vec<Ipv4Addr> {
 fn endpoints(slices: &[&EndpointSlice], port_name: &str, node: &str) -> Vec<Endpoint> {
     let (mut ready, mut serving) = (Vec::new(), Vec::new());
     for slice in slices.iter().filter(|slice| slice.address_type == "IPv4") {
-        let found = slice.ports.iter().flatten().find(|p| p.name.as_deref().unwrap_or_default() == port_name);
-        let Some(port) = found.and_then(|p| u16::try_from(p.port?).ok()) else { continue };
+        let found = slice
+            .ports
+            .iter()
+            .flatten()
+            .find(|p| p.name.as_deref().unwrap_or_default() == port_name);
+        let Some(port) = found.and_then(|p| u16::try_from(p.port?).ok()) else {
+            continue;
+        };
         for endpoint in &slice.endpoints {
-            let Some(ip) = endpoint.addresses.first().and_then(|a| a.parse().ok()) else { continue };
-            let made = Endpoint { ip, port, local: endpoint.node_name.as_deref() == Some(node) };
+            let Some(ip) = endpoint.addresses.first().and_then(|a| a.parse().ok()) else {
+                continue;
+            };
+            let made = Endpoint {
+                ip,
+                port,
+                local: endpoint.node_name.as_deref() == Some(node),
+            };
             match usability(endpoint) {
                 Usability::Ready => ready.push(made),
                 Usability::ServingWhileTerminating => serving.push(made),
@@ -204,7 +245,9 @@ enum Usability {
 
 /// KEP-1672: a terminating endpoint that still serves is used while no other is ready.
 fn usability(endpoint: &ApiEndpoint) -> Usability {
-    let Some(conditions) = &endpoint.conditions else { return Usability::Ready };
+    let Some(conditions) = &endpoint.conditions else {
+        return Usability::Ready;
+    };
     if conditions.ready.unwrap_or(true) {
         Usability::Ready
     } else if conditions.serving.unwrap_or(false) && conditions.terminating.unwrap_or(false) {
@@ -239,12 +282,18 @@ mod tests {
     #[test]
     fn ready_endpoints_win_over_terminating_ones() {
         let terminating = json!({"addresses": ["10.244.0.3"], "conditions": {"ready": false, "serving": true, "terminating": true}});
-        let ready = json!({"addresses": ["10.244.1.2"], "nodeName": "n1", "conditions": {"ready": true}});
+        let ready =
+            json!({"addresses": ["10.244.1.2"], "nodeName": "n1", "conditions": {"ready": true}});
         let broken = json!({"addresses": ["10.244.1.9"], "conditions": {"ready": false}});
         let both = slice(json!([terminating, ready, broken]));
         let ports = service_ports(&service(), &[&both], "n1");
         assert_eq!(ports.len(), 1);
-        let ips: Vec<_> = ports[0].1.endpoints.iter().map(|e| (e.ip.to_string(), e.local)).collect();
+        let ips: Vec<_> = ports[0]
+            .1
+            .endpoints
+            .iter()
+            .map(|e| (e.ip.to_string(), e.local))
+            .collect();
         assert_eq!(ips, [("10.244.1.2".to_owned(), true)]);
         let only = slice(json!([terminating, broken]));
         let ports = service_ports(&service(), &[&only], "n1");

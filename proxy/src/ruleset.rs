@@ -84,7 +84,10 @@ fn add_port(rules: &mut Ruleset, name: &PortName, port: &ServicePort, scope: &Sc
 
 fn add_external(rules: &mut Ruleset, id: &str, port: &ServicePort) {
     let external = port.external();
-    let keys = port.external_ips.iter().map(|ip| (*ip, port.protocol, port.port));
+    let keys = port
+        .external_ips
+        .iter()
+        .map(|ip| (*ip, port.protocol, port.port));
     let node_key = port.node_port.map(|node_port| (port.protocol, node_port));
     if external.is_empty() {
         rules.closed.extend(keys);
@@ -93,14 +96,20 @@ fn add_external(rules: &mut Ruleset, id: &str, port: &ServicePort) {
     }
     let chain = format!("ext-{id}");
     // With policy Local the client's address is kept, and the answer leaves by this node anyway.
-    let opening = if port.external_local { Vec::new() } else { vec!["jump mark-masquerade".to_owned()] };
+    let opening = if port.external_local {
+        Vec::new()
+    } else {
+        vec!["jump mark-masquerade".to_owned()]
+    };
     let body = balance(rules, id, port, &external, opening);
     rules.chains.insert(chain.clone(), body);
     if let Some(key) = node_key {
         rules.nodeports.insert(key, chain.clone());
     }
     let guarded = guard(rules, id, port, chain);
-    rules.services.extend(keys.map(|key| (key, guarded.clone())));
+    rules
+        .services
+        .extend(keys.map(|key| (key, guarded.clone())));
 }
 
 /// Load-balancer addresses may be limited to source ranges.
@@ -110,13 +119,22 @@ fn guard(rules: &mut Ruleset, id: &str, port: &ServicePort, chain: String) -> St
     }
     let ranges: Vec<String> = port.source_ranges.iter().map(ToString::to_string).collect();
     let guarded = format!("lb-{id}");
-    let body = vec![format!("ip saddr {{ {} }} goto {chain}", ranges.join(", ")), "meta mark set meta mark or 0x8000".to_owned()];
+    let body = vec![
+        format!("ip saddr {{ {} }} goto {chain}", ranges.join(", ")),
+        "meta mark set meta mark or 0x8000".to_owned(),
+    ];
     rules.chains.insert(guarded.clone(), body);
     guarded
 }
 
 /// The rules that choose an endpoint, and the endpoints' own chains.
-fn balance(rules: &mut Ruleset, id: &str, port: &ServicePort, endpoints: &[Endpoint], opening: Vec<String>) -> Vec<String> {
+fn balance(
+    rules: &mut Ruleset,
+    id: &str,
+    port: &ServicePort,
+    endpoints: &[Endpoint],
+    opening: Vec<String>,
+) -> Vec<String> {
     let mut body = opening;
     let mut targets = Vec::with_capacity(endpoints.len());
     for endpoint in endpoints {
@@ -128,15 +146,26 @@ fn balance(rules: &mut Ruleset, id: &str, port: &ServicePort, endpoints: &[Endpo
             body.push(format!("ip saddr @{set} goto {chain}"));
             rules.affinity.insert(set, seconds);
         }
-        rule.push(format!("meta l4proto {} dnat to {}:{}", port.protocol, endpoint.ip, endpoint.port));
+        rule.push(format!(
+            "meta l4proto {} dnat to {}:{}",
+            port.protocol, endpoint.ip, endpoint.port
+        ));
         rules.chains.insert(chain.clone(), rule);
         targets.push(chain);
     }
     match targets.as_slice() {
         [only] => body.push(format!("goto {only}")),
         many => {
-            let arms: Vec<String> = many.iter().enumerate().map(|(i, chain)| format!("{i} : goto {chain}")).collect();
-            body.push(format!("numgen random mod {} vmap {{ {} }}", many.len(), arms.join(", ")));
+            let arms: Vec<String> = many
+                .iter()
+                .enumerate()
+                .map(|(i, chain)| format!("{i} : goto {chain}"))
+                .collect();
+            body.push(format!(
+                "numgen random mod {} vmap {{ {} }}",
+                many.len(),
+                arms.join(", ")
+            ));
         }
     }
     body

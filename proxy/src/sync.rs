@@ -28,8 +28,14 @@ const REBUILD: Duration = Duration::from_secs(15 * 60);
 /// The key of [`BY_SERVICE`].
 pub fn service_of(slice: &EndpointSlice) -> Vec<String> {
     let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
-    let label = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME_LABEL));
-    label.map(|service| vec![format!("{namespace}/{service}")]).unwrap_or_default()
+    let label = slice
+        .metadata
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get(SERVICE_NAME_LABEL));
+    label
+        .map(|service| vec![format!("{namespace}/{service}")])
+        .unwrap_or_default()
 }
 
 /// The task that owns the table.
@@ -64,7 +70,15 @@ impl Sync {
             () = async { self.services.wait_synced().await; self.slices.wait_synced().await } => {}
         }
         let (mut services, mut slices) = (self.services.subscribe(), self.slices.subscribe());
-        let mut state = State { dirty: self.services.list().iter().map(|s| ObjectName::of(&**s)).collect(), ..State::default() };
+        let mut state = State {
+            dirty: self
+                .services
+                .list()
+                .iter()
+                .map(|s| ObjectName::of(&**s))
+                .collect(),
+            ..State::default()
+        };
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
         let mut rebuild = tokio::time::interval_at(tokio::time::Instant::now() + REBUILD, REBUILD);
         loop {
@@ -113,14 +127,21 @@ impl Sync {
             self.synced.send_replace(false);
             return false;
         }
-        let before = state.applied.replace((state.model.clone(), wanted)).map(|(model, _)| model);
+        let before = state
+            .applied
+            .replace((state.model.clone(), wanted))
+            .map(|(model, _)| model);
         conntrack::delete(&conntrack::stale(&before.unwrap_or_default(), &state.model)).await;
         self.synced.send_replace(true);
         true
     }
 
     fn update(&self, model: &mut Model, name: &ObjectName) {
-        let first = PortName { namespace: name.namespace.clone(), service: name.name.clone(), port: String::new() };
+        let first = PortName {
+            namespace: name.namespace.clone(),
+            service: name.name.clone(),
+            port: String::new(),
+        };
         let old: Vec<PortName> = model
             .range(first..)
             .map(|(port, _)| port)
@@ -130,10 +151,16 @@ impl Sync {
         for port in old {
             model.remove(&port);
         }
-        let Some(service) = self.services.get_named(name) else { return };
-        let slices = self.slices.by_index(BY_SERVICE, &format!("{}/{}", name.namespace, name.name));
+        let Some(service) = self.services.get_named(name) else {
+            return;
+        };
+        let slices = self
+            .slices
+            .by_index(BY_SERVICE, &format!("{}/{}", name.namespace, name.name));
         let slices: Vec<&EndpointSlice> = slices.iter().map(|slice| &**slice).collect();
-        let ports: BTreeMap<_, _> = service_ports(&service, &slices, &self.node).into_iter().collect();
+        let ports: BTreeMap<_, _> = service_ports(&service, &slices, &self.node)
+            .into_iter()
+            .collect();
         model.extend(ports);
     }
 }
@@ -143,18 +170,29 @@ fn named(service: &Service) -> Vec<ObjectName> {
 }
 
 fn owner(slice: &EndpointSlice) -> Vec<ObjectName> {
-    let split = |key: String| key.split_once('/').map(|(ns, name)| ObjectName::new(ns, name));
+    let split = |key: String| {
+        key.split_once('/')
+            .map(|(ns, name)| ObjectName::new(ns, name))
+    };
     service_of(slice).into_iter().filter_map(split).collect()
 }
 
-fn note<T: Cached>(dirty: &mut BTreeSet<ObjectName>, change: &Change<T>, names: fn(&T) -> Vec<ObjectName>) {
+fn note<T: Cached>(
+    dirty: &mut BTreeSet<ObjectName>,
+    change: &Change<T>,
+    names: fn(&T) -> Vec<ObjectName>,
+) {
     dirty.extend(names(change.object()));
     if let Some(old) = change.old() {
         dirty.extend(names(old));
     }
 }
 
-fn drain<T: Cached>(dirty: &mut BTreeSet<ObjectName>, changes: &mut Changes<T>, names: fn(&T) -> Vec<ObjectName>) {
+fn drain<T: Cached>(
+    dirty: &mut BTreeSet<ObjectName>,
+    changes: &mut Changes<T>,
+    names: fn(&T) -> Vec<ObjectName>,
+) {
     while let Some(change) = changes.try_next() {
         note(dirty, &change, names);
     }

@@ -1,6 +1,11 @@
 //! The etcd services over a store in memory, through real gRPC in one process.
 //! Not the semantics in depth; those are tested in the core. Here: streams, headers, errors, backups.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of a test: their panic is its failure"
+)]
+
 use std::sync::Arc;
 use std::time::Duration;
 

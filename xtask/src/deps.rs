@@ -6,12 +6,27 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub(crate) struct Args {}
 
 /// Licences that ask for no more than a notice (MPL-2.0: changes to its own files stay open, which we make none of).
 const LICENCES: &[&str] = &[
-    "MIT", "MIT-0", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib", "0BSD",
-    "BSL-1.0", "CC0-1.0", "CDLA-Permissive-2.0", "MPL-2.0", "MPL-2.0+", "OpenSSL", "Unicode-3.0", "Unlicense",
+    "MIT",
+    "MIT-0",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Zlib",
+    "0BSD",
+    "BSL-1.0",
+    "CC0-1.0",
+    "CDLA-Permissive-2.0",
+    "MPL-2.0",
+    "MPL-2.0+",
+    "OpenSSL",
+    "Unicode-3.0",
+    "Unlicense",
 ];
 /// Never linked: one TLS stack and one crypto provider is enough, and these are not it.
 const BANNED: &[&str] = &["openssl-sys", "openssl", "native-tls", "ring", "serde_yaml"];
@@ -20,7 +35,7 @@ const PACKAGES_MAX: usize = 430;
 /// Names that come in more than one version; each is a debt.
 const DUPLICATES_MAX: usize = 25;
 
-pub fn run(_args: &Args) -> Result<()> {
+pub(crate) fn run(_args: &Args) -> Result<()> {
     let faults = check()?;
     if faults.is_empty() {
         return Ok(());
@@ -31,7 +46,14 @@ pub fn run(_args: &Args) -> Result<()> {
 fn check() -> Result<Vec<String>> {
     // `cargo tree` and not `cargo metadata`: the latter lists optional packages that no feature turns on.
     let out = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()))
-        .args(["tree", "--workspace", "--locked", "--prefix=none", "--edges=normal,build,dev", "--format={p}|{l}"])
+        .args([
+            "tree",
+            "--workspace",
+            "--locked",
+            "--prefix=none",
+            "--edges=normal,build,dev",
+            "--format={p}|{l}",
+        ])
         .args(["--target=x86_64-unknown-linux-gnu"])
         .current_dir(crate::tidy::root())
         .output()
@@ -41,13 +63,19 @@ fn check() -> Result<Vec<String>> {
     }
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     // A package that was shown before is marked with (*).
-    let lines: BTreeSet<&str> = text.lines().filter(|line| !line.trim().is_empty() && !line.contains("(*)")).collect();
+    let lines: BTreeSet<&str> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty() && !line.contains("(*)"))
+        .collect();
     let mut faults = Vec::new();
     let mut versions: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for line in &lines {
         let (package, licence) = line.split_once('|').unwrap_or((line, "none"));
         let mut words = package.split(' ');
-        let (name, version) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let (name, version) = (
+            words.next().unwrap_or_default(),
+            words.next().unwrap_or_default(),
+        );
         versions.entry(name).or_default().insert(version);
         if BANNED.contains(&name) {
             faults.push(format!("{name} is banned"));
@@ -59,10 +87,14 @@ fn check() -> Result<Vec<String>> {
     let packages: usize = versions.values().map(BTreeSet::len).sum();
     let duplicates = versions.values().filter(|found| found.len() > 1).count();
     if packages > PACKAGES_MAX {
-        faults.push(format!("{packages} packages, at most {PACKAGES_MAX} are borne"));
+        faults.push(format!(
+            "{packages} packages, at most {PACKAGES_MAX} are borne"
+        ));
     }
     if duplicates > DUPLICATES_MAX {
-        faults.push(format!("{duplicates} names come in several versions, at most {DUPLICATES_MAX} are borne"));
+        faults.push(format!(
+            "{duplicates} names come in several versions, at most {DUPLICATES_MAX} are borne"
+        ));
     }
     Ok(faults)
 }
@@ -70,7 +102,10 @@ fn check() -> Result<Vec<String>> {
 /// One allowed alternative is enough; every part of a conjunction must be allowed.
 fn is_allowed(expression: &str) -> bool {
     let plain = expression.replace(['(', ')'], " ").replace('/', " OR ");
-    plain.split(" AND ").all(|part| part.split(" OR ").any(|licence| LICENCES.contains(&licence.trim())))
+    plain.split(" AND ").all(|part| {
+        part.split(" OR ")
+            .any(|licence| LICENCES.contains(&licence.trim()))
+    })
 }
 
 #[cfg(test)]
@@ -81,6 +116,8 @@ mod tests {
     fn licences_combine() {
         assert!(is_allowed("MIT OR Apache-2.0") && is_allowed("MIT/Apache-2.0"));
         assert!(is_allowed("(MIT OR GPL-3.0) AND Unicode-3.0"));
-        assert!(!is_allowed("GPL-3.0-only") && !is_allowed("MIT AND GPL-3.0") && !is_allowed("none"));
+        assert!(
+            !is_allowed("GPL-3.0-only") && !is_allowed("MIT AND GPL-3.0") && !is_allowed("none")
+        );
     }
 }

@@ -2,20 +2,20 @@
 //! decision record first and a line here second. The manifests are held to it, the code cannot go around it.
 
 /// One crate with what it may use, in production and in tests.
-pub struct Edges {
+pub(crate) struct Edges {
     /// Package name.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Allowed `[dependencies]` and `[build-dependencies]` among our own crates.
-    pub normal: &'static [&'static str],
+    pub(crate) normal: &'static [&'static str],
     /// Further ones allowed in `[dev-dependencies]`.
-    pub dev: &'static [&'static str],
+    pub(crate) dev: &'static [&'static str],
 }
 
 const COMPONENT: &[&str] = &["corten-base", "corten-proto", "corten-api", "corten-client"];
 const COMPONENT_TESTS: &[&str] = &["corten-apiserver", "corten-store"];
 
 /// Every crate of the workspace, bottom up.
-pub const TABLE: &[Edges] = &[
+pub(crate) const TABLE: &[Edges] = &[
     Edges {
         name: "corten-base",
         normal: &[],

@@ -15,9 +15,9 @@ const LINES_MAX: usize = 800;
 const INLINE_TEST_LINES_MAX: usize = 200;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub(crate) struct Args {}
 
-pub fn run(_args: &Args) -> Result<()> {
+pub(crate) fn run(_args: &Args) -> Result<()> {
     let root = root();
     let faults = check(&root)?;
     if faults.is_empty() {
@@ -31,7 +31,7 @@ pub fn run(_args: &Args) -> Result<()> {
 }
 
 /// The folder of the workspace.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .map(Path::to_owned)

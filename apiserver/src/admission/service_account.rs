@@ -88,7 +88,7 @@ fn mount_token(pod: &mut Value) {
         .clone()
         .unwrap_or_else(|| format!("kube-api-access-{}", suffix()));
     for list in ["initContainers", "containers"] {
-        let Some(containers) = pod["spec"][list].as_array_mut() else {
+        let Some(containers) = pod["spec"].get_mut(list).and_then(Value::as_array_mut) else {
             continue;
         };
         for container in containers.iter_mut().filter_map(Value::as_object_mut) {

@@ -244,65 +244,72 @@ fn node_live() -> std::sync::Arc<Live> {
     )])
 }
 
+/// Whose question, which, and whether it is allowed.
+const NODE_QUESTIONS: &[(&str, &str, bool)] = &[
+    ("n1", "get secrets a/pull", true),
+    ("n1", "get secrets a/env", true),
+    ("n1", "watch secrets a/vol", true),
+    ("n1", "list secrets a/", false),
+    ("n1", "update secrets a/vol", false),
+    ("n1", "get secrets b/vol", false),
+    ("n1", "get configmaps a/all", true),
+    ("n1", "list configmaps a/kube-root-ca.crt", true),
+    ("n1", "get persistentvolumeclaims a/data", true),
+    ("n1", "create serviceaccounts/token a/sa", true),
+    ("n1", "create serviceaccounts/token a/other", false),
+    ("n1", "get pods a/p", true),
+    ("n1", "list pods / spec.nodeName=n1", true),
+    ("n1", "watch pods / spec.nodeName=n2", false),
+    ("n1", "list pods", false),
+    ("n1", "patch pods/status a/p", true),
+    ("n1", "update pods a/p", false),
+    ("n1", "create pods/eviction a/p", true),
+    ("n1", "get nodes /n1", true),
+    ("n1", "get nodes /n2", false),
+    ("n1", "list nodes", false),
+    ("n1", "patch nodes/status /n1", true),
+    ("n1", "delete nodes /n1", false),
+    (
+        "n1",
+        "update leases.coordination.k8s.io kube-node-lease/n1",
+        true,
+    ),
+    (
+        "n1",
+        "create leases.coordination.k8s.io kube-node-lease/",
+        true,
+    ),
+    (
+        "n1",
+        "update leases.coordination.k8s.io kube-node-lease/n2",
+        false,
+    ),
+    (
+        "n1",
+        "update leases.coordination.k8s.io kube-system/n1",
+        false,
+    ),
+    ("n1", "create events a/", true),
+    ("n1", "list services", true),
+    ("n1", "create tokenreviews.authentication.k8s.io", true),
+    ("n1", "list deployments.apps", false),
+    ("n2", "get secrets a/vol", false),
+    ("n2", "get pods a/p", false),
+    ("fake", "get secrets a/vol", false),
+];
+
 #[test]
 fn node_authorizer() {
     let live = node_live();
     let n1 = User::authenticated("system:node:n1", ["system:nodes"]);
     let n2 = User::authenticated("system:node:n2", ["system:nodes"]);
     let fake = User::authenticated("system:node:n1", Vec::<String>::new());
-    let rows: &[(&User, &str, bool)] = &[
-        (&n1, "get secrets a/pull", true),
-        (&n1, "get secrets a/env", true),
-        (&n1, "watch secrets a/vol", true),
-        (&n1, "list secrets a/", false),
-        (&n1, "update secrets a/vol", false),
-        (&n1, "get secrets b/vol", false),
-        (&n1, "get configmaps a/all", true),
-        (&n1, "list configmaps a/kube-root-ca.crt", true),
-        (&n1, "get persistentvolumeclaims a/data", true),
-        (&n1, "create serviceaccounts/token a/sa", true),
-        (&n1, "create serviceaccounts/token a/other", false),
-        (&n1, "get pods a/p", true),
-        (&n1, "list pods / spec.nodeName=n1", true),
-        (&n1, "watch pods / spec.nodeName=n2", false),
-        (&n1, "list pods", false),
-        (&n1, "patch pods/status a/p", true),
-        (&n1, "update pods a/p", false),
-        (&n1, "create pods/eviction a/p", true),
-        (&n1, "get nodes /n1", true),
-        (&n1, "get nodes /n2", false),
-        (&n1, "list nodes", false),
-        (&n1, "patch nodes/status /n1", true),
-        (&n1, "delete nodes /n1", false),
-        (
-            &n1,
-            "update leases.coordination.k8s.io kube-node-lease/n1",
-            true,
-        ),
-        (
-            &n1,
-            "create leases.coordination.k8s.io kube-node-lease/",
-            true,
-        ),
-        (
-            &n1,
-            "update leases.coordination.k8s.io kube-node-lease/n2",
-            false,
-        ),
-        (
-            &n1,
-            "update leases.coordination.k8s.io kube-system/n1",
-            false,
-        ),
-        (&n1, "create events a/", true),
-        (&n1, "list services", true),
-        (&n1, "create tokenreviews.authentication.k8s.io", true),
-        (&n1, "list deployments.apps", false),
-        (&n2, "get secrets a/vol", false),
-        (&n2, "get pods a/p", false),
-        (&fake, "get secrets a/vol", false),
-    ];
-    for (user, line, expected) in rows {
+    for (name, line, expected) in NODE_QUESTIONS {
+        let user = [("n1", &n1), ("n2", &n2), ("fake", &fake)]
+            .iter()
+            .find(|(known, _)| known == name)
+            .expect("a known user")
+            .1;
         assert_eq!(
             allowed(&live, user, line),
             *expected,
@@ -323,83 +330,80 @@ fn node_authorizer() {
     );
 }
 
-#[test]
-fn node_restriction() {
-    use restriction::{Operation, Write, check};
-    let n1 = User::authenticated("system:node:n1", ["system:nodes"]);
-    let base = Write {
-        user: &n1,
-        operation: Operation::Update,
+fn write_of(user: &User) -> restriction::Write<'_> {
+    restriction::Write {
+        user,
+        operation: restriction::Operation::Update,
         group: "",
         resource: "nodes",
         subresource: "",
         name: "n1",
         old: None,
         new: None,
-    };
-    let old =
-        json!({"metadata": {"name": "n1", "labels": {"kubernetes.io/hostname": "n1"}}, "spec": {}});
-    let labelled = |key: &str| json!({"metadata": {"name": "n1", "labels": {"kubernetes.io/hostname": "n1", key: "x"}}, "spec": {}});
+    }
+}
+
+#[test]
+fn agents_change_their_own_node_within_limits() {
+    let n1 = User::authenticated("system:node:n1", ["system:nodes"]);
+    let base = write_of(&n1);
+    let old = json!({"metadata": {"name": "n1", "labels": {"a": "b"}}, "spec": {}});
+    let labelled =
+        |key: &str| json!({"metadata": {"name": "n1", "labels": {"a": "b", key: "x"}}, "spec": {}});
     let update = |new: &Value| {
-        check(&Write {
+        let write = restriction::Write {
             old: Some(&old),
             new: Some(new),
             ..base
-        })
+        };
+        restriction::check(&write)
     };
     assert_eq!(update(&labelled("example.com/a")), Ok(()));
     assert_eq!(update(&labelled("topology.kubernetes.io/zone")), Ok(()));
+    let refused = "node \"n1\" is not allowed to modify labels: node-restriction.kubernetes.io/a";
     assert_eq!(
         update(&labelled("node-restriction.kubernetes.io/a")),
-        Err(
-            "node \"n1\" is not allowed to modify labels: node-restriction.kubernetes.io/a"
-                .to_owned()
-        )
+        Err(refused.to_owned())
     );
     assert!(update(&labelled("node-role.kubernetes.io/control-plane")).is_err());
     assert!(update(&json!({"metadata": old["metadata"], "spec": {"taints": []}})).is_err());
-    assert!(check(&Write { name: "n2", ..base }).is_err());
-
-    let mine = json!({"spec": {"nodeName": "n1"}});
-    let other = json!({"spec": {"nodeName": "n2"}});
-    let pod = Write {
-        resource: "pods",
-        name: "p",
-        ..base
-    };
-    assert!(
-        check(&Write {
-            subresource: "status",
-            old: Some(&mine),
-            new: Some(&mine),
-            ..pod
-        })
-        .is_ok()
-    );
-    assert!(
-        check(&Write {
-            subresource: "status",
-            old: Some(&other),
-            new: Some(&other),
-            ..pod
-        })
-        .is_err()
-    );
-    assert!(
-        check(&Write {
-            operation: Operation::Create,
-            new: Some(&mine),
-            ..pod
-        })
-        .is_err(),
-        "not a mirror pod"
-    );
+    assert!(restriction::check(&restriction::Write { name: "n2", ..base }).is_err());
     let admin = User::authenticated("admin", ["system:masters"]);
     assert!(
-        check(&Write {
+        restriction::check(&restriction::Write {
             user: &admin,
             ..base
         })
         .is_ok()
     );
+}
+
+#[test]
+fn agents_change_their_own_pods_only() {
+    let n1 = User::authenticated("system:node:n1", ["system:nodes"]);
+    let pod = restriction::Write {
+        resource: "pods",
+        name: "p",
+        ..write_of(&n1)
+    };
+    let status = |node: &str| {
+        let object = json!({"spec": {"nodeName": node}});
+        let (old, new) = (Some(&object), Some(&object));
+        restriction::check(&restriction::Write {
+            subresource: "status",
+            old,
+            new,
+            ..pod
+        })
+        .is_ok()
+    };
+    assert!(status("n1") && !status("n2"));
+    let plain = json!({"spec": {"nodeName": "n1"}});
+    let operation = restriction::Operation::Create;
+    let created = restriction::check(&restriction::Write {
+        operation,
+        new: Some(&plain),
+        ..pod
+    });
+    assert!(created.is_err(), "not a mirror pod");
 }

@@ -104,6 +104,102 @@ async fn defaults() -> Arc<Live> {
     live
 }
 
+/// User, verb, group, resource, subresource, whether it is allowed in the namespace `ns`.
+type Right = (
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    bool,
+);
+
+const DEFAULT_RIGHTS: &[Right] = &[
+    ("vera", "list", "", "pods", "", true),
+    ("vera", "get", "", "secrets", "", false),
+    ("vera", "create", "", "pods", "", false),
+    ("ed", "list", "", "pods", "", true),
+    ("ed", "create", "", "pods", "exec", true),
+    ("ed", "get", "", "secrets", "", true),
+    (
+        "ed",
+        "create",
+        "rbac.authorization.k8s.io",
+        "roles",
+        "",
+        false,
+    ),
+    (
+        "ada",
+        "create",
+        "rbac.authorization.k8s.io",
+        "roles",
+        "",
+        true,
+    ),
+    ("ada", "update", "apps", "deployments", "scale", true),
+    ("nobody", "list", "", "pods", "", false),
+    (
+        "nobody",
+        "create",
+        "authorization.k8s.io",
+        "selfsubjectaccessreviews",
+        "",
+        true,
+    ),
+    (
+        "system:kube-scheduler",
+        "create",
+        "",
+        "pods",
+        "binding",
+        true,
+    ),
+    (
+        "system:kube-scheduler",
+        "update",
+        "coordination.k8s.io",
+        "leases",
+        "",
+        true,
+    ),
+    ("system:kube-scheduler", "get", "", "secrets", "", false),
+    (
+        "system:kube-controller-manager",
+        "create",
+        "apps",
+        "replicasets",
+        "",
+        true,
+    ),
+    (
+        "system:kube-controller-manager",
+        "delete",
+        "",
+        "namespaces",
+        "",
+        true,
+    ),
+    (
+        "system:kube-controller-manager",
+        "create",
+        "rbac.authorization.k8s.io",
+        "clusterroles",
+        "",
+        false,
+    ),
+    (
+        "system:kube-proxy",
+        "watch",
+        "discovery.k8s.io",
+        "endpointslices",
+        "",
+        true,
+    ),
+    ("system:kube-proxy", "watch", "", "pods", "", true),
+    ("system:kube-proxy", "get", "", "secrets", "", false),
+];
+
 #[tokio::test]
 async fn what_the_default_roles_allow() {
     let live = defaults().await;
@@ -118,92 +214,7 @@ async fn what_the_default_roles_allow() {
         );
     }
     let user = |name: &str| User::authenticated(name, Vec::<String>::new());
-    let rows = [
-        ("vera", "list", "", "pods", "", true),
-        ("vera", "get", "", "secrets", "", false),
-        ("vera", "create", "", "pods", "", false),
-        ("ed", "list", "", "pods", "", true),
-        ("ed", "create", "", "pods", "exec", true),
-        ("ed", "get", "", "secrets", "", true),
-        (
-            "ed",
-            "create",
-            "rbac.authorization.k8s.io",
-            "roles",
-            "",
-            false,
-        ),
-        (
-            "ada",
-            "create",
-            "rbac.authorization.k8s.io",
-            "roles",
-            "",
-            true,
-        ),
-        ("ada", "update", "apps", "deployments", "scale", true),
-        ("nobody", "list", "", "pods", "", false),
-        (
-            "nobody",
-            "create",
-            "authorization.k8s.io",
-            "selfsubjectaccessreviews",
-            "",
-            true,
-        ),
-        (
-            "system:kube-scheduler",
-            "create",
-            "",
-            "pods",
-            "binding",
-            true,
-        ),
-        (
-            "system:kube-scheduler",
-            "update",
-            "coordination.k8s.io",
-            "leases",
-            "",
-            true,
-        ),
-        ("system:kube-scheduler", "get", "", "secrets", "", false),
-        (
-            "system:kube-controller-manager",
-            "create",
-            "apps",
-            "replicasets",
-            "",
-            true,
-        ),
-        (
-            "system:kube-controller-manager",
-            "delete",
-            "",
-            "namespaces",
-            "",
-            true,
-        ),
-        (
-            "system:kube-controller-manager",
-            "create",
-            "rbac.authorization.k8s.io",
-            "clusterroles",
-            "",
-            false,
-        ),
-        (
-            "system:kube-proxy",
-            "watch",
-            "discovery.k8s.io",
-            "endpointslices",
-            "",
-            true,
-        ),
-        ("system:kube-proxy", "watch", "", "pods", "", true),
-        ("system:kube-proxy", "get", "", "secrets", "", false),
-    ];
-    for (name, verb, group, resource, subresource, expected) in rows {
+    for &(name, verb, group, resource, subresource, expected) in DEFAULT_RIGHTS {
         let user = user(name);
         let question = Attributes::resource(&user, verb, group, resource)
             .in_namespace("ns")

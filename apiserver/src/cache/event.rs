@@ -21,6 +21,9 @@ pub enum EventType {
     Deleted,
 }
 
+/// What an event was sent as, and its bytes.
+type Encoded = ((EventType, u64), Bytes);
+
 impl EventType {
     /// The word on the wire.
     pub fn as_str(self) -> &'static str {
@@ -42,7 +45,7 @@ pub struct Event {
     pub old: Option<Arc<Item>>,
     /// When it was observed; decides how long it is remembered.
     pub(super) seen: Instant,
-    encodings: Mutex<SmallVec<[((EventType, u64), Bytes); 1]>>,
+    encodings: Mutex<SmallVec<[Encoded; 1]>>,
 }
 
 impl Event {

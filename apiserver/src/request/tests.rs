@@ -9,149 +9,150 @@ fn resolve(method: &str, uri: &str) -> RequestInfo {
 /// verb, group, version, namespace, resource, subresource, name
 type Row = (&'static str, &'static str, [&'static str; 7]);
 
+const RESOURCE_REQUESTS: &[Row] = &[
+    (
+        "GET",
+        "/api/v1/namespaces",
+        ["list", "", "v1", "", "namespaces", "", ""],
+    ),
+    (
+        "GET",
+        "/api/v1/namespaces/other",
+        ["get", "", "v1", "other", "namespaces", "", "other"],
+    ),
+    (
+        "PUT",
+        "/api/v1/namespaces/a/finalize",
+        ["update", "", "v1", "a", "namespaces", "finalize", "a"],
+    ),
+    (
+        "PATCH",
+        "/api/v1/namespaces/a/status",
+        ["patch", "", "v1", "a", "namespaces", "status", "a"],
+    ),
+    (
+        "GET",
+        "/api/v1/namespaces/other/pods",
+        ["list", "", "v1", "other", "pods", "", ""],
+    ),
+    (
+        "GET",
+        "/api/v1/namespaces/other/pods/foo",
+        ["get", "", "v1", "other", "pods", "", "foo"],
+    ),
+    (
+        "HEAD",
+        "/api/v1/namespaces/other/pods/foo",
+        ["get", "", "v1", "other", "pods", "", "foo"],
+    ),
+    (
+        "GET",
+        "/api/v1/pods",
+        ["list", "", "v1", "", "pods", "", ""],
+    ),
+    (
+        "POST",
+        "/api/v1/pods",
+        ["create", "", "v1", "", "pods", "", ""],
+    ),
+    (
+        "DELETE",
+        "/api/v1/namespaces/o/pods",
+        ["deletecollection", "", "v1", "o", "pods", "", ""],
+    ),
+    (
+        "DELETE",
+        "/api/v1/namespaces/o/pods/f",
+        ["delete", "", "v1", "o", "pods", "", "f"],
+    ),
+    (
+        "POST",
+        "/api/v1/namespaces/o/pods/f/eviction",
+        ["create", "", "v1", "o", "pods", "eviction", "f"],
+    ),
+    (
+        "GET",
+        "/api/v1/watch/pods",
+        ["watch", "", "v1", "", "pods", "", ""],
+    ),
+    (
+        "GET",
+        "/api/v1/watch/namespaces/o/pods",
+        ["watch", "", "v1", "o", "pods", "", ""],
+    ),
+    (
+        "GET",
+        "/api/v1/watch/namespaces/o/pods/x",
+        ["watch", "", "v1", "o", "pods", "", "x"],
+    ),
+    (
+        "GET",
+        "/api/v1/watch",
+        ["list", "", "v1", "", "watch", "", ""],
+    ),
+    (
+        "GET",
+        "/api/v1/pods?watch=true",
+        ["watch", "", "v1", "", "pods", "", ""],
+    ),
+    (
+        "GET",
+        "/api/v1/pods?watch=1",
+        ["watch", "", "v1", "", "pods", "", ""],
+    ),
+    (
+        "GET",
+        "/api/v1/pods?watch=false",
+        ["list", "", "v1", "", "pods", "", ""],
+    ),
+    (
+        "GET",
+        "/api/v1/namespaces/o/pods/f?watch=true",
+        ["get", "", "v1", "o", "pods", "", "f"],
+    ),
+    (
+        "GET",
+        "/api/v1/namespaces/o/pods?fieldSelector=metadata.name%3Dfoo",
+        ["list", "", "v1", "o", "pods", "", "foo"],
+    ),
+    (
+        "GET",
+        "/apis/apps/v1/namespaces/o/deployments/d/scale",
+        ["get", "apps", "v1", "o", "deployments", "scale", "d"],
+    ),
+    (
+        "GET",
+        "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode",
+        [
+            "get",
+            "rbac.authorization.k8s.io",
+            "v1",
+            "",
+            "clusterroles",
+            "",
+            "system:node",
+        ],
+    ),
+    (
+        "GET",
+        "/api/v1/namespaces/o/pods/f/log?follow=1",
+        ["get", "", "v1", "o", "pods", "log", "f"],
+    ),
+    (
+        "GET",
+        "/api/v1/nodes/n/proxy/a/b",
+        ["get", "", "v1", "", "nodes", "proxy", "n"],
+    ),
+    (
+        "GET",
+        "/api/v1/proxy/nodes/n/a",
+        ["proxy", "", "v1", "", "nodes", "", "n"],
+    ),
+];
+
 #[test]
 fn resource_requests() {
-    let rows: &[Row] = &[
-        (
-            "GET",
-            "/api/v1/namespaces",
-            ["list", "", "v1", "", "namespaces", "", ""],
-        ),
-        (
-            "GET",
-            "/api/v1/namespaces/other",
-            ["get", "", "v1", "other", "namespaces", "", "other"],
-        ),
-        (
-            "PUT",
-            "/api/v1/namespaces/a/finalize",
-            ["update", "", "v1", "a", "namespaces", "finalize", "a"],
-        ),
-        (
-            "PATCH",
-            "/api/v1/namespaces/a/status",
-            ["patch", "", "v1", "a", "namespaces", "status", "a"],
-        ),
-        (
-            "GET",
-            "/api/v1/namespaces/other/pods",
-            ["list", "", "v1", "other", "pods", "", ""],
-        ),
-        (
-            "GET",
-            "/api/v1/namespaces/other/pods/foo",
-            ["get", "", "v1", "other", "pods", "", "foo"],
-        ),
-        (
-            "HEAD",
-            "/api/v1/namespaces/other/pods/foo",
-            ["get", "", "v1", "other", "pods", "", "foo"],
-        ),
-        (
-            "GET",
-            "/api/v1/pods",
-            ["list", "", "v1", "", "pods", "", ""],
-        ),
-        (
-            "POST",
-            "/api/v1/pods",
-            ["create", "", "v1", "", "pods", "", ""],
-        ),
-        (
-            "DELETE",
-            "/api/v1/namespaces/o/pods",
-            ["deletecollection", "", "v1", "o", "pods", "", ""],
-        ),
-        (
-            "DELETE",
-            "/api/v1/namespaces/o/pods/f",
-            ["delete", "", "v1", "o", "pods", "", "f"],
-        ),
-        (
-            "POST",
-            "/api/v1/namespaces/o/pods/f/eviction",
-            ["create", "", "v1", "o", "pods", "eviction", "f"],
-        ),
-        (
-            "GET",
-            "/api/v1/watch/pods",
-            ["watch", "", "v1", "", "pods", "", ""],
-        ),
-        (
-            "GET",
-            "/api/v1/watch/namespaces/o/pods",
-            ["watch", "", "v1", "o", "pods", "", ""],
-        ),
-        (
-            "GET",
-            "/api/v1/watch/namespaces/o/pods/x",
-            ["watch", "", "v1", "o", "pods", "", "x"],
-        ),
-        (
-            "GET",
-            "/api/v1/watch",
-            ["list", "", "v1", "", "watch", "", ""],
-        ),
-        (
-            "GET",
-            "/api/v1/pods?watch=true",
-            ["watch", "", "v1", "", "pods", "", ""],
-        ),
-        (
-            "GET",
-            "/api/v1/pods?watch=1",
-            ["watch", "", "v1", "", "pods", "", ""],
-        ),
-        (
-            "GET",
-            "/api/v1/pods?watch=false",
-            ["list", "", "v1", "", "pods", "", ""],
-        ),
-        (
-            "GET",
-            "/api/v1/namespaces/o/pods/f?watch=true",
-            ["get", "", "v1", "o", "pods", "", "f"],
-        ),
-        (
-            "GET",
-            "/api/v1/namespaces/o/pods?fieldSelector=metadata.name%3Dfoo",
-            ["list", "", "v1", "o", "pods", "", "foo"],
-        ),
-        (
-            "GET",
-            "/apis/apps/v1/namespaces/o/deployments/d/scale",
-            ["get", "apps", "v1", "o", "deployments", "scale", "d"],
-        ),
-        (
-            "GET",
-            "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode",
-            [
-                "get",
-                "rbac.authorization.k8s.io",
-                "v1",
-                "",
-                "clusterroles",
-                "",
-                "system:node",
-            ],
-        ),
-        (
-            "GET",
-            "/api/v1/namespaces/o/pods/f/log?follow=1",
-            ["get", "", "v1", "o", "pods", "log", "f"],
-        ),
-        (
-            "GET",
-            "/api/v1/nodes/n/proxy/a/b",
-            ["get", "", "v1", "", "nodes", "proxy", "n"],
-        ),
-        (
-            "GET",
-            "/api/v1/proxy/nodes/n/a",
-            ["proxy", "", "v1", "", "nodes", "", "n"],
-        ),
-    ];
-    for (method, uri, expected) in rows {
+    for (method, uri, expected) in RESOURCE_REQUESTS {
         let info = resolve(method, uri);
         let got = [
             &info.verb,

@@ -112,6 +112,7 @@ async fn the_usual_round_over_http() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 async fn bad_requests_get_the_code_that_upstream_gives() {
     let api = TestApi::start().await;
     let json = &[("content-type", "application/json")][..];

@@ -31,17 +31,7 @@ impl Tokens {
     ) -> Result<Value, Status> {
         let accounts = GroupResource::new("", "serviceaccounts");
         self.check_names(namespace, name, &mut request)?;
-        let write = restriction::Write {
-            user,
-            operation: restriction::Operation::Create,
-            group: "",
-            resource: "serviceaccounts",
-            subresource: "token",
-            name,
-            old: None,
-            new: Some(&request),
-        };
-        restriction::check(&write).map_err(|why| Status::forbidden(Some(&accounts), name, &why))?;
+        check_node(user, name, &request)?;
         let account = self
             .objects
             .get(Resource::core("serviceaccounts"), namespace, name)
@@ -218,4 +208,20 @@ impl Tokens {
         }
         Ok(())
     }
+}
+
+/// What NodeRestriction says about the request.
+fn check_node(user: &User, name: &str, request: &Value) -> Result<(), Status> {
+    let write = restriction::Write {
+        user,
+        operation: restriction::Operation::Create,
+        group: "",
+        resource: "serviceaccounts",
+        subresource: "token",
+        name,
+        old: None,
+        new: Some(request),
+    };
+    let accounts = GroupResource::new("", "serviceaccounts");
+    restriction::check(&write).map_err(|why| Status::forbidden(Some(&accounts), name, &why))
 }

@@ -11,7 +11,7 @@ use corten::roles::Role;
 
 /// Without a verb: make the lab if it is not there, and start what does not run.
 #[derive(Debug, Args)]
-pub struct Lab {
+pub(crate) struct Lab {
     #[command(flatten)]
     shape: Shape,
     /// Name of the lab; several can stand side by side.
@@ -91,25 +91,35 @@ enum Verb {
 /// Elections, registrations and images: a lab on two cores takes a few seconds, a loaded one more.
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
 
-pub fn run(args: Lab) -> Result<()> {
+pub(crate) fn run(args: Lab) -> Result<()> {
     let dir = args.dir.join(&args.name);
     let binary = super::binary()?;
     let open = || Cluster::open(&dir, &binary);
     match args.verb {
         None => start(&args.name, &dir, args.shape),
-        Some(Verb::Start { host: None, shape, .. }) => start(&args.name, &dir, shape),
-        Some(Verb::Start { host: Some(host), role, .. }) => open()?.start_host(&host, role),
+        Some(Verb::Start {
+            host: None, shape, ..
+        }) => start(&args.name, &dir, shape),
+        Some(Verb::Start {
+            host: Some(host),
+            role,
+            ..
+        }) => open()?.start_host(&host, role),
         Some(Verb::Stop(which)) => open()?.stop_host(&which.host, which.role),
         Some(Verb::Kill(which)) => open()?.kill_host(&which.host, which.role),
         Some(Verb::Cut { host }) => open()?.cut(&host),
         Some(Verb::Heal { host }) => open()?.heal(&host),
-        Some(Verb::Logs { host, role, follow }) => detach::tail(&open()?.log_file(&host, role)?, follow, std::io::stdout()),
+        Some(Verb::Logs { host, role, follow }) => {
+            detach::tail(&open()?.log_file(&host, role)?, follow, std::io::stdout())
+        }
         Some(Verb::Status) => {
             print!("{}", open()?.status());
             Ok(())
         }
         Some(Verb::Kubectl { args }) => pass(open()?.kubectl().args(args)),
-        Some(Verb::Exec { host, command }) => pass(open()?.on_host(&host, &command[0])?.args(&command[1..])),
+        Some(Verb::Exec { host, command }) => {
+            pass(open()?.on_host(&host, &command[0])?.args(&command[1..]))
+        }
         Some(Verb::Delete) => open()?.delete(),
     }
 }
@@ -123,7 +133,11 @@ fn start(name: &str, dir: &std::path::Path, shape: Shape) -> Result<()> {
     };
     lab.start()?;
     let took = lab.wait_ready(READY_TIMEOUT)?;
-    println!("{} nodes are ready after {:.1} s", lab.plan().hosts.len(), took.as_secs_f64());
+    println!(
+        "{} nodes are ready after {:.1} s",
+        lab.plan().hosts.len(),
+        took.as_secs_f64()
+    );
     print!("{}", lab.status());
     println!("try: corten lab kubectl get nodes -o wide");
     Ok(())

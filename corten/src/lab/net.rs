@@ -17,7 +17,9 @@ pub(super) fn host_namespace(plan: &Plan, host: &Host) -> String {
 /// A command inside a namespace. `nsenter` and not `ip netns exec`: that one would hide the cgroups behind a fresh /sys.
 pub(super) fn enter(namespace: &str, program: &str) -> Command {
     let mut command = Command::new("nsenter");
-    command.arg(format!("--net=/run/netns/{namespace}")).arg(program);
+    command
+        .arg(format!("--net=/run/netns/{namespace}"))
+        .arg(program);
     command
 }
 
@@ -25,14 +27,20 @@ pub(super) fn create(plan: &Plan) -> Result<()> {
     let underlay = underlay_namespace(plan);
     run("ip", &["netns", "add", &underlay], "")?;
     let address = format!("{}/24", plan.beside());
-    inside(&underlay, &["ip", "-batch", "-"], &format!(
-        "link set lo up\nlink add br0 type bridge\naddress add {address} dev br0\nlink set br0 up\n"
-    ))?;
+    inside(
+        &underlay,
+        &["ip", "-batch", "-"],
+        &format!(
+            "link set lo up\nlink add br0 type bridge\naddress add {address} dev br0\nlink set br0 up\n"
+        ),
+    )?;
     inside(&underlay, &["nft", "-f", "-"], CUT_TABLE)?;
     for host in &plan.hosts {
         let (namespace, port) = (host_namespace(plan, host), port(host));
         run("ip", &["netns", "add", &namespace], "")?;
-        let link = format!("link add {port} type veth peer name u0 netns {namespace}\nlink set {port} master br0 up\n");
+        let link = format!(
+            "link add {port} type veth peer name u0 netns {namespace}\nlink set {port} master br0 up\n"
+        );
         inside(&underlay, &["ip", "-batch", "-"], &link)?;
         // A default route, as hosts have one; nothing is behind it.
         let within = format!(
@@ -74,7 +82,11 @@ pub(super) fn cut(plan: &Plan, host: &Host) -> Result<()> {
 }
 
 pub(super) fn heal(plan: &Plan, host: &Host) -> Result<()> {
-    if is_cut(plan, host) { change(plan, host, "delete") } else { Ok(()) }
+    if is_cut(plan, host) {
+        change(plan, host, "delete")
+    } else {
+        Ok(())
+    }
 }
 
 fn change(plan: &Plan, host: &Host, verb: &str) -> Result<()> {
@@ -83,16 +95,27 @@ fn change(plan: &Plan, host: &Host, verb: &str) -> Result<()> {
 }
 
 pub(super) fn is_cut(plan: &Plan, host: &Host) -> bool {
-    let listed = inside(&underlay_namespace(plan), &["nft", "list", "set", "bridge", "cut", "ports"], "");
+    let listed = inside(
+        &underlay_namespace(plan),
+        &["nft", "list", "set", "bridge", "cut", "ports"],
+        "",
+    );
     listed.is_ok_and(|text| text.contains(&format!("\"{}\"", port(host))))
 }
 
 /// Removes the namespaces, and with them everything in them. Absent ones are fine.
 pub(super) fn delete(plan: &Plan) -> Result<()> {
     let existing = run("ip", &["netns", "list"], "")?;
-    let ours = plan.hosts.iter().map(|host| host_namespace(plan, host)).chain([underlay_namespace(plan)]);
+    let ours = plan
+        .hosts
+        .iter()
+        .map(|host| host_namespace(plan, host))
+        .chain([underlay_namespace(plan)]);
     for namespace in ours {
-        if existing.lines().any(|line| line.split_whitespace().next() == Some(&namespace)) {
+        if existing
+            .lines()
+            .any(|line| line.split_whitespace().next() == Some(&namespace))
+        {
             run("ip", &["netns", "delete", &namespace], "")?;
         }
     }
@@ -121,7 +144,11 @@ fn run(program: &str, args: &[&str], input: &str) -> Result<String> {
     }
     let out = child.wait_with_output()?;
     if !out.status.success() {
-        bail!("{program} {}: {}", args.join(" "), String::from_utf8_lossy(&out.stderr).trim());
+        bail!(
+            "{program} {}: {}",
+            args.join(" "),
+            String::from_utf8_lossy(&out.stderr).trim()
+        );
     }
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }

@@ -61,25 +61,44 @@ impl Plan {
         if shape.nodes == 0 || count > HOSTS_MAX {
             bail!("a lab has 1 to {HOSTS_MAX} nodes");
         }
-        let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let plain = name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
         if name.is_empty() || name.len() > NAME_BYTES_MAX || !plain {
             bail!("a lab's name is 1 to {NAME_BYTES_MAX} lower-case letters and digits");
         }
         // Labs beside each other get networks of their own; 192.168.100 to .227.
-        let hash = name.bytes().fold(7_u8, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte));
+        let hash = name
+            .bytes()
+            .fold(7_u8, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte));
         let subnet = [192, 168, 100 + hash % 128];
         let host = |index: u8| {
             let mut roles = Vec::new();
             if index <= shape.members {
-                roles.extend([Role::Store, Role::Apiserver, Role::Scheduler, Role::Controllers]);
+                roles.extend([
+                    Role::Store,
+                    Role::Apiserver,
+                    Role::Scheduler,
+                    Role::Controllers,
+                ]);
             }
             if index <= shape.nodes {
                 roles.extend([Role::NodeAgent, Role::Proxy]);
             }
-            Host { name: format!("h{index}"), index, ip: Ipv4Addr::new(subnet[0], subnet[1], subnet[2], index), roles }
+            Host {
+                name: format!("h{index}"),
+                index,
+                ip: Ipv4Addr::new(subnet[0], subnet[1], subnet[2], index),
+                roles,
+            }
         };
         let dir = std::path::absolute(dir)?;
-        Ok(Self { name: name.to_owned(), dir, subnet, hosts: (1..=count).map(host).collect() })
+        Ok(Self {
+            name: name.to_owned(),
+            dir,
+            subnet,
+            hosts: (1..=count).map(host).collect(),
+        })
     }
 
     /// A host's folder.
@@ -99,7 +118,10 @@ impl Plan {
 
     pub(super) fn pki(&self) -> Result<Pki> {
         let pki = Pki::ensure(&self.dir.join("pki"))?;
-        let masters = self.hosts.iter().filter(|host| host.roles.contains(&Role::Apiserver));
+        let masters = self
+            .hosts
+            .iter()
+            .filter(|host| host.roles.contains(&Role::Apiserver));
         let names = ServerNames {
             dns: self.hosts.iter().map(|host| host.name.clone()).collect(),
             ips: masters.map(|host| IpAddr::V4(host.ip)).collect(),
@@ -120,7 +142,10 @@ impl Plan {
         // The API server on the same host first: a host that is cut off keeps talking to its own.
         let own = with(Role::Apiserver).filter(|h| h.name == host.name);
         let others = with(Role::Apiserver).filter(|h| h.name != host.name);
-        let servers = own.chain(others).map(|h| format!("https://{}:{}", h.ip, ports::API)).collect();
+        let servers = own
+            .chain(others)
+            .map(|h| format!("https://{}:{}", h.ip, ports::API))
+            .collect();
         Ok(HostSettings {
             name: host.name.clone(),
             ip: host.ip,
@@ -132,7 +157,12 @@ impl Plan {
             registries: Some(dir.join("registries")),
             networks: Networks::default(),
             servers,
-            members: with(Role::Store).map(|h| Member { name: h.name.clone(), ip: h.ip }).collect(),
+            members: with(Role::Store)
+                .map(|h| Member {
+                    name: h.name.clone(),
+                    ip: h.ip,
+                })
+                .collect(),
         })
     }
 }
@@ -143,13 +173,24 @@ mod tests {
 
     #[test]
     fn roles_are_spread_and_sizes_checked() {
-        let shape = Shape { members: 3, nodes: 4 };
+        let shape = Shape {
+            members: 3,
+            nodes: 4,
+        };
         let plan = Plan::new(Path::new("/x"), "lab", shape).expect("fits");
         assert_eq!(plan.hosts.len(), 4);
         assert_eq!(plan.hosts[3].roles, [Role::NodeAgent, Role::Proxy]);
         assert_eq!(plan.hosts[0].roles.len(), 6);
-        for (members, nodes, name) in [(2, 3, "lab"), (3, 0, "lab"), (3, 3, "a-b"), (3, 3, "much-too-long")] {
-            assert!(Plan::new(Path::new("/x"), name, Shape { members, nodes }).is_err(), "{members} {nodes} {name}");
+        for (members, nodes, name) in [
+            (2, 3, "lab"),
+            (3, 0, "lab"),
+            (3, 3, "a-b"),
+            (3, 3, "much-too-long"),
+        ] {
+            assert!(
+                Plan::new(Path::new("/x"), name, Shape { members, nodes }).is_err(),
+                "{members} {nodes} {name}"
+            );
         }
     }
 }

@@ -72,17 +72,28 @@ pub(super) fn import(store: &Store, archive: &Path) -> Result<Vec<ImageRecord>, 
     result
 }
 
-fn import_into(store: &Store, archive: &Path, scratch: &Path) -> Result<Vec<ImageRecord>, ImportError> {
-    let read = |source| ImportError::Read { path: archive.to_owned(), source };
+fn import_into(
+    store: &Store,
+    archive: &Path,
+    scratch: &Path,
+) -> Result<Vec<ImageRecord>, ImportError> {
+    let read = |source| ImportError::Read {
+        path: archive.to_owned(),
+        source,
+    };
     std::fs::create_dir_all(scratch).map_err(read)?;
     let file = std::fs::File::open(archive).map_err(read)?;
-    tar::Archive::new(std::io::BufReader::new(file)).unpack(scratch).map_err(read)?;
+    tar::Archive::new(std::io::BufReader::new(file))
+        .unpack(scratch)
+        .map_err(read)?;
     let found = if scratch.join("manifest.json").exists() {
         docker(scratch)?
     } else if scratch.join("index.json").exists() {
         oci(scratch)?
     } else {
-        return Err(ImportError::Content("it has neither manifest.json nor index.json".to_owned()));
+        return Err(ImportError::Content(
+            "it has neither manifest.json nor index.json".to_owned(),
+        ));
     };
     found.into_iter().map(|image| keep(store, &image)).collect()
 }
@@ -91,12 +102,17 @@ fn keep(store: &Store, image: &Found) -> Result<ImageRecord, ImportError> {
     let text = read(&image.config)?;
     let ParsedConfig { diff_ids, config } = parse_config(&text).map_err(ImportError::Content)?;
     if diff_ids.len() != image.layers.len() {
-        return Err(ImportError::Content("configuration and manifest disagree about the layers".to_owned()));
+        return Err(ImportError::Content(
+            "configuration and manifest disagree about the layers".to_owned(),
+        ));
     }
     let mut layers = Vec::new();
     let mut size = 0;
     for (blob, diff_id) in image.layers.iter().zip(&diff_ids) {
-        let file = std::fs::File::open(blob).map_err(|source| ImportError::Read { path: blob.clone(), source })?;
+        let file = std::fs::File::open(blob).map_err(|source| ImportError::Read {
+            path: blob.clone(),
+            source,
+        })?;
         size += file.metadata().map(|m| m.len()).unwrap_or_default();
         let present = store.layer_path(diff_id);
         if present.is_dir() {
@@ -108,8 +124,20 @@ fn keep(store: &Store, image: &Found) -> Result<ImageRecord, ImportError> {
         layers.push(store.commit_layer(&into, diff_id)?);
     }
     let id = format!("sha256:{}", hex::encode(Sha256::digest(&text)));
-    let references = image.names.iter().filter_map(|n| n.parse::<Reference>().ok()).map(|r| r.whole()).collect();
-    let record = ImageRecord { image_id: id.clone(), id, references, size_bytes: size, layers, config };
+    let references = image
+        .names
+        .iter()
+        .filter_map(|n| n.parse::<Reference>().ok())
+        .map(|r| r.whole())
+        .collect();
+    let record = ImageRecord {
+        image_id: id.clone(),
+        id,
+        references,
+        size_bytes: size,
+        layers,
+        config,
+    };
     Ok(store.put(record)?)
 }
 
@@ -118,7 +146,11 @@ fn docker(dir: &Path) -> Result<Vec<Found>, ImportError> {
     let found = entries.into_iter().map(|entry| {
         Ok(Found {
             config: below(dir, &entry.config)?,
-            layers: entry.layers.iter().map(|layer| below(dir, layer)).collect::<Result<_, _>>()?,
+            layers: entry
+                .layers
+                .iter()
+                .map(|layer| below(dir, layer))
+                .collect::<Result<_, _>>()?,
             names: entry.repo_tags.unwrap_or_default(),
         })
     });
@@ -130,13 +162,20 @@ fn oci(dir: &Path) -> Result<Vec<Found>, ImportError> {
     let blob = |digest: &str| below(dir, &format!("blobs/{}", digest.replacen(':', "/", 1)));
     let found = index.manifests.into_iter().map(|descriptor| {
         let manifest: Manifest = json(&blob(&descriptor.digest)?)?;
-        let name = ["io.containerd.image.name", "org.opencontainers.image.ref.name"]
-            .iter()
-            .find_map(|key| descriptor.annotations.get(*key))
-            .cloned();
+        let name = [
+            "io.containerd.image.name",
+            "org.opencontainers.image.ref.name",
+        ]
+        .iter()
+        .find_map(|key| descriptor.annotations.get(*key))
+        .cloned();
         Ok(Found {
             config: blob(&manifest.config.digest)?,
-            layers: manifest.layers.iter().map(|layer| blob(&layer.digest)).collect::<Result<_, _>>()?,
+            layers: manifest
+                .layers
+                .iter()
+                .map(|layer| blob(&layer.digest))
+                .collect::<Result<_, _>>()?,
             names: name.into_iter().collect(),
         })
     });
@@ -148,11 +187,18 @@ fn below(dir: &Path, name: &str) -> Result<PathBuf, ImportError> {
     let content = |e: &dyn std::fmt::Display| ImportError::Content(format!("{name}: {e}"));
     let root = dir.canonicalize().map_err(|e| content(&e))?;
     let path = dir.join(name).canonicalize().map_err(|e| content(&e))?;
-    if path.starts_with(&root) { Ok(path) } else { Err(content(&"leads out of the archive")) }
+    if path.starts_with(&root) {
+        Ok(path)
+    } else {
+        Err(content(&"leads out of the archive"))
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ImportError> {
-    std::fs::read(path).map_err(|source| ImportError::Read { path: path.to_owned(), source })
+    std::fs::read(path).map_err(|source| ImportError::Read {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ImportError> {

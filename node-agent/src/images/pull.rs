@@ -30,26 +30,44 @@ pub(super) struct Puller<'a> {
 
 impl Puller<'_> {
     /// Pulls; returns the image and the bytes that were downloaded.
-    pub(super) async fn pull(&self, image: &str, reference: &Reference) -> Result<(ImageRecord, u64), ImageError> {
+    pub(super) async fn pull(
+        &self,
+        image: &str,
+        reference: &Reference,
+    ) -> Result<(ImageRecord, u64), ImageError> {
         let mut last = None;
         for host in self.registries.hosts(reference.registry()) {
             let client = self
                 .registries
                 .client(&host)
-                .map_err(|cause| ImageError::Pull { image: image.to_owned(), cause })?;
+                .map_err(|cause| ImageError::Pull {
+                    image: image.to_owned(),
+                    cause,
+                })?;
             let mut target = reference.clone();
             target.set_mirror_registry(host.address.clone());
-            for auth in self.auth.candidates(reference.registry(), reference.repository()) {
+            for auth in self
+                .auth
+                .candidates(reference.registry(), reference.repository())
+            {
                 match client.pull_manifest_and_config(&target, &auth).await {
                     Ok((manifest, digest, config)) => {
-                        let source = Source { client: &client, target: &target, image, reference };
+                        let source = Source {
+                            client: &client,
+                            target: &target,
+                            image,
+                            reference,
+                        };
                         return self.layers(&source, &manifest, &digest, &config).await;
                     }
                     Err(error) => last = Some(failure(image, reference, &auth, &error)),
                 }
             }
         }
-        Err(last.unwrap_or_else(|| ImageError::Pull { image: image.to_owned(), cause: "no host to ask".to_owned() }))
+        Err(last.unwrap_or_else(|| ImageError::Pull {
+            image: image.to_owned(),
+            cause: "no host to ask".to_owned(),
+        }))
     }
 
     async fn layers(
@@ -59,13 +77,27 @@ impl Puller<'_> {
         digest: &str,
         config: &str,
     ) -> Result<(ImageRecord, u64), ImageError> {
-        let fail = |cause: String| ImageError::Pull { image: source.image.to_owned(), cause };
+        let fail = |cause: String| ImageError::Pull {
+            image: source.image.to_owned(),
+            cause,
+        };
         let parsed = parse_config(config.as_bytes()).map_err(&fail)?;
         if parsed.diff_ids.len() != manifest.layers.len() {
-            return Err(fail("the image's configuration and manifest disagree about its layers".to_owned()));
+            return Err(fail(
+                "the image's configuration and manifest disagree about its layers".to_owned(),
+            ));
         }
-        let total: u64 = manifest.layers.iter().map(|l| u64::try_from(l.size).unwrap_or_default()).sum();
-        let work: Vec<_> = manifest.layers.iter().zip(&parsed.diff_ids).map(|(layer, diff_id)| self.layer(source, layer, diff_id)).collect();
+        let total: u64 = manifest
+            .layers
+            .iter()
+            .map(|l| u64::try_from(l.size).unwrap_or_default())
+            .sum();
+        let work: Vec<_> = manifest
+            .layers
+            .iter()
+            .zip(&parsed.diff_ids)
+            .map(|(layer, diff_id)| self.layer(source, layer, diff_id))
+            .collect();
         let mut done = 0;
         let mut downloaded = 0;
         let mut layers = Vec::with_capacity(manifest.layers.len());
@@ -76,11 +108,18 @@ impl Puller<'_> {
             done += size;
             if let Some(progress) = &self.progress {
                 // A full queue only means a coarser display.
-                let _ = progress.try_send(PullProgress::Bytes { done, total: Some(total) });
+                let _ = progress.try_send(PullProgress::Bytes {
+                    done,
+                    total: Some(total),
+                });
             }
         }
         drop(results);
-        let repository = format!("{}/{}", source.reference.registry(), source.reference.repository());
+        let repository = format!(
+            "{}/{}",
+            source.reference.registry(),
+            source.reference.repository()
+        );
         let record = ImageRecord {
             id: manifest.config.digest.clone(),
             image_id: format!("{repository}@{digest}"),
@@ -104,21 +143,30 @@ impl Puller<'_> {
         if present.is_dir() {
             return Ok((present, 0, size));
         }
-        let fail = |cause: String| ImageError::Pull { image: source.image.to_owned(), cause };
+        let fail = |cause: String| ImageError::Pull {
+            image: source.image.to_owned(),
+            cause,
+        };
         let blob = self.store.scratch();
         download(source, layer, &blob).await.map_err(&fail)?;
         let (store, diff_id, path) = (Arc::clone(self.store), diff_id.to_owned(), blob.clone());
-        let unpacked = tokio::task::spawn_blocking(move || -> Result<std::path::PathBuf, String> {
-            let file = std::fs::File::open(&path).map_err(|e| e.to_string())?;
-            let into = store.scratch();
-            let unpacked = unpack(file, &into, &diff_id).map_err(|e| e.to_string());
-            if let Err(cause) = unpacked {
-                let _ = std::fs::remove_dir_all(&into); // emptied at the next start otherwise
-                return Err(cause);
-            }
-            store.commit_layer(&into, &diff_id).map_err(|e| e.to_string())
-        });
-        let path = unpacked.await.map_err(|e| fail(e.to_string()))?.map_err(&fail);
+        let unpacked =
+            tokio::task::spawn_blocking(move || -> Result<std::path::PathBuf, String> {
+                let file = std::fs::File::open(&path).map_err(|e| e.to_string())?;
+                let into = store.scratch();
+                let unpacked = unpack(file, &into, &diff_id).map_err(|e| e.to_string());
+                if let Err(cause) = unpacked {
+                    let _ = std::fs::remove_dir_all(&into); // emptied at the next start otherwise
+                    return Err(cause);
+                }
+                store
+                    .commit_layer(&into, &diff_id)
+                    .map_err(|e| e.to_string())
+            });
+        let path = unpacked
+            .await
+            .map_err(|e| fail(e.to_string()))?
+            .map_err(&fail);
         let _ = tokio::fs::remove_file(&blob).await;
         Ok((path?, size, size))
     }
@@ -133,41 +181,81 @@ struct Source<'a> {
 
 /// The library checks the digest while the stream is read; the size is checked here.
 async fn download(source: &Source<'_>, layer: &OciDescriptor, to: &Path) -> Result<(), String> {
-    let mut blob = source.client.pull_blob_stream(source.target, layer).await.map_err(|e| describe(&e))?;
-    let mut file = tokio::fs::File::create(to).await.map_err(|e| e.to_string())?;
+    let mut blob = source
+        .client
+        .pull_blob_stream(source.target, layer)
+        .await
+        .map_err(|e| describe(&e))?;
+    let mut file = tokio::fs::File::create(to)
+        .await
+        .map_err(|e| e.to_string())?;
     let limit = u64::try_from(layer.size).unwrap_or_default();
     let mut written = 0_u64;
     while let Some(chunk) = blob.stream.next().await {
         let chunk = chunk.map_err(|e| e.to_string())?;
         written += chunk.len() as u64;
         if written > limit {
-            return Err(format!("blob {} is larger than its manifest says", layer.digest));
+            return Err(format!(
+                "blob {} is larger than its manifest says",
+                layer.digest
+            ));
         }
         file.write_all(&chunk).await.map_err(|e| e.to_string())?;
     }
     if written != limit {
-        return Err(format!("blob {} ended after {written} of {limit} bytes", layer.digest));
+        return Err(format!(
+            "blob {} ended after {written} of {limit} bytes",
+            layer.digest
+        ));
     }
     file.flush().await.map_err(|e| e.to_string())
 }
 
-fn failure(image: &str, reference: &Reference, auth: &RegistryAuth, error: &OciDistributionError) -> ImageError {
+fn failure(
+    image: &str,
+    reference: &Reference,
+    auth: &RegistryAuth,
+    error: &OciDistributionError,
+) -> ImageError {
     let anonymous = matches!(auth, RegistryAuth::Anonymous);
     let cause = match error {
-        OciDistributionError::UnauthorizedError { .. } | OciDistributionError::AuthenticationFailure(_) if anonymous => {
-            format!("pull access denied, {} may not exist or may require credentials (imagePullSecrets)", reference.repository())
+        OciDistributionError::UnauthorizedError { .. }
+        | OciDistributionError::AuthenticationFailure(_)
+            if anonymous =>
+        {
+            format!(
+                "pull access denied, {} may not exist or may require credentials (imagePullSecrets)",
+                reference.repository()
+            )
         }
-        OciDistributionError::UnauthorizedError { .. } | OciDistributionError::AuthenticationFailure(_) => {
-            format!("authorization failed for {}: the credentials were refused", reference.registry())
+        OciDistributionError::UnauthorizedError { .. }
+        | OciDistributionError::AuthenticationFailure(_) => {
+            format!(
+                "authorization failed for {}: the credentials were refused",
+                reference.registry()
+            )
         }
         OciDistributionError::ImageManifestNotFoundError(_) => {
-            format!("failed to resolve reference {:?}: {}: not found", reference.whole(), reference.whole())
+            format!(
+                "failed to resolve reference {:?}: {}: not found",
+                reference.whole(),
+                reference.whole()
+            )
         }
-        other => format!("failed to resolve reference {:?}: {}", reference.whole(), describe(other)),
+        other => format!(
+            "failed to resolve reference {:?}: {}",
+            reference.whole(),
+            describe(other)
+        ),
     };
-    let unreachable = matches!(error, OciDistributionError::RequestError(e) if e.is_connect() || e.is_timeout());
+    let unreachable =
+        matches!(error, OciDistributionError::RequestError(e) if e.is_connect() || e.is_timeout());
     let image = image.to_owned();
-    if unreachable { ImageError::RegistryUnavailable { image, cause } } else { ImageError::Pull { image, cause } }
+    if unreachable {
+        ImageError::RegistryUnavailable { image, cause }
+    } else {
+        ImageError::Pull { image, cause }
+    }
 }
 
 /// The error with all its causes: "connection refused" hides deep.
@@ -213,7 +301,8 @@ pub(super) fn parse_config(text: &[u8]) -> Result<ParsedConfig, String> {
         user: Option<String>,
         stop_signal: Option<String>,
     }
-    let raw: Raw = serde_json::from_slice(text).map_err(|e| format!("the image's configuration is not valid: {e}"))?;
+    let raw: Raw = serde_json::from_slice(text)
+        .map_err(|e| format!("the image's configuration is not valid: {e}"))?;
     let run = raw.config.unwrap_or_default();
     let config = ImageConfig {
         entrypoint: run.entrypoint.unwrap_or_default(),
@@ -223,5 +312,8 @@ pub(super) fn parse_config(text: &[u8]) -> Result<ParsedConfig, String> {
         user: run.user.unwrap_or_default(),
         stop_signal: run.stop_signal.unwrap_or_default(),
     };
-    Ok(ParsedConfig { diff_ids: raw.rootfs.diff_ids, config })
+    Ok(ParsedConfig {
+        diff_ids: raw.rootfs.diff_ids,
+        config,
+    })
 }

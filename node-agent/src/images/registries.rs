@@ -32,16 +32,28 @@ pub(super) struct Registries {
 
 impl Registries {
     pub(super) fn new(dir: Option<PathBuf>) -> Self {
-        Self { dir, clients: Mutex::new(HashMap::new()) }
+        Self {
+            dir,
+            clients: Mutex::new(HashMap::new()),
+        }
     }
 
     /// The places to ask for a registry's images, in order. The files are read at each pull, so changes need no restart.
     pub(super) fn hosts(&self, registry: &str) -> Vec<Host> {
         let configured = self.dir.as_deref().and_then(|dir| {
-            [registry, "_default"].iter().find_map(|name| std::fs::read_to_string(dir.join(name).join("hosts.toml")).ok())
+            [registry, "_default"]
+                .iter()
+                .find_map(|name| std::fs::read_to_string(dir.join(name).join("hosts.toml")).ok())
         });
-        let base = self.dir.as_deref().map(|dir| dir.join(registry)).unwrap_or_default();
-        match configured.as_deref().map(|text| parse(text, registry, &base)) {
+        let base = self
+            .dir
+            .as_deref()
+            .map(|dir| dir.join(registry))
+            .unwrap_or_default();
+        match configured
+            .as_deref()
+            .map(|text| parse(text, registry, &base))
+        {
             Some(Ok(hosts)) => hosts,
             Some(Err(error)) => {
                 tracing::warn!(registry, %error, "hosts.toml is not valid and is not used");
@@ -65,7 +77,11 @@ impl Registries {
 
 fn build(host: &Host) -> Result<Client, String> {
     let mut config = ClientConfig {
-        protocol: if host.plain_http { ClientProtocol::Http } else { ClientProtocol::Https },
+        protocol: if host.plain_http {
+            ClientProtocol::Http
+        } else {
+            ClientProtocol::Https
+        },
         accept_invalid_certificates: host.skip_verify,
         connect_timeout: Some(CONNECT_TIMEOUT),
         read_timeout: Some(READ_TIMEOUT),
@@ -74,7 +90,10 @@ fn build(host: &Host) -> Result<Client, String> {
     };
     if let Some(ca) = &host.ca {
         let data = std::fs::read(ca).map_err(|e| format!("cannot read {}: {e}", ca.display()))?;
-        config.extra_root_certificates.push(Certificate { encoding: CertificateEncoding::Pem, data });
+        config.extra_root_certificates.push(Certificate {
+            encoding: CertificateEncoding::Pem,
+            data,
+        });
     }
     Client::try_from(config).map_err(|error| error.to_string())
 }
@@ -82,9 +101,21 @@ fn build(host: &Host) -> Result<Client, String> {
 /// Registries on this very host speak plain HTTP by custom, as in Docker and containerd.
 fn default_host(registry: &str) -> Host {
     let name = registry.rsplit_once(':').map_or(registry, |(name, _)| name);
-    let local = name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    let address = if registry == "docker.io" { "index.docker.io".to_owned() } else { registry.to_owned() };
-    Host { address, plain_http: local, skip_verify: false, ca: None }
+    let local = name == "localhost"
+        || name
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback());
+    let address = if registry == "docker.io" {
+        "index.docker.io".to_owned()
+    } else {
+        registry.to_owned()
+    };
+    Host {
+        address,
+        plain_http: local,
+        skip_verify: false,
+        ca: None,
+    }
 }
 
 fn parse(text: &str, registry: &str, base: &Path) -> Result<Vec<Host>, String> {
@@ -116,9 +147,20 @@ fn host(url: &str, settings: Option<&toml::Value>, base: &Path) -> Result<Host, 
     if address.is_empty() || address.contains('/') {
         return Err(format!("{url}: a path behind the host is not supported"));
     }
-    let ca = settings.and_then(|s| s.get("ca")).and_then(toml::Value::as_str).map(|ca| base.join(ca));
-    let skip_verify = settings.and_then(|s| s.get("skip_verify")).and_then(toml::Value::as_bool).unwrap_or(false);
-    Ok(Host { address: address.to_owned(), plain_http, skip_verify, ca })
+    let ca = settings
+        .and_then(|s| s.get("ca"))
+        .and_then(toml::Value::as_str)
+        .map(|ca| base.join(ca));
+    let skip_verify = settings
+        .and_then(|s| s.get("skip_verify"))
+        .and_then(toml::Value::as_bool)
+        .unwrap_or(false);
+    Ok(Host {
+        address: address.to_owned(),
+        plain_http,
+        skip_verify,
+        ca,
+    })
 }
 
 #[cfg(test)]
@@ -131,8 +173,14 @@ mod tests {
                     [host.\"http://127.0.0.1:5000\"]\ncapabilities = [\"pull\", \"resolve\"]\n\
                     [host.\"https://push.example\"]\ncapabilities = [\"push\"]\n";
         let hosts = parse(text, "registry.example", Path::new("/c")).expect("valid");
-        let seen: Vec<_> = hosts.iter().map(|h| (h.address.as_str(), h.plain_http)).collect();
-        assert_eq!(seen, [("127.0.0.1:5000", true), ("registry.example", false)]);
+        let seen: Vec<_> = hosts
+            .iter()
+            .map(|h| (h.address.as_str(), h.plain_http))
+            .collect();
+        assert_eq!(
+            seen,
+            [("127.0.0.1:5000", true), ("registry.example", false)]
+        );
     }
 
     #[test]

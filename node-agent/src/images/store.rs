@@ -14,7 +14,9 @@ pub(super) struct Store {
 }
 
 fn failed(what: &str, path: &Path, error: &dyn std::fmt::Display) -> ImageError {
-    ImageError::Store { cause: format!("cannot {what} {}: {error}", path.display()) }
+    ImageError::Store {
+        cause: format!("cannot {what} {}: {error}", path.display()),
+    }
 }
 
 impl Store {
@@ -22,9 +24,13 @@ impl Store {
     pub(super) fn open(root: &Path) -> Result<Self, ImageError> {
         let store = Self::attach(root)?;
         let tmp = root.join("tmp");
-        for entry in std::fs::read_dir(&tmp).map_err(|e| failed("read", &tmp, &e))?.flatten() {
+        for entry in std::fs::read_dir(&tmp)
+            .map_err(|e| failed("read", &tmp, &e))?
+            .flatten()
+        {
             // Left by a process that died; what cannot be removed now only costs space.
-            let _ = std::fs::remove_dir_all(entry.path()).or_else(|_| std::fs::remove_file(entry.path()));
+            let _ = std::fs::remove_dir_all(entry.path())
+                .or_else(|_| std::fs::remove_file(entry.path()));
         }
         Ok(store)
     }
@@ -35,7 +41,10 @@ impl Store {
             let dir = root.join(sub);
             std::fs::create_dir_all(&dir).map_err(|e| failed("make", &dir, &e))?;
         }
-        let store = Self { root: root.to_owned(), images: RwLock::new(BTreeMap::new()) };
+        let store = Self {
+            root: root.to_owned(),
+            images: RwLock::new(BTreeMap::new()),
+        };
         store.reload()?;
         Ok(store)
     }
@@ -44,15 +53,21 @@ impl Store {
     fn reload(&self) -> Result<(), ImageError> {
         let dir = self.root.join("images");
         let mut images = BTreeMap::new();
-        for entry in std::fs::read_dir(&dir).map_err(|e| failed("read", &dir, &e))?.flatten() {
-            let record = std::fs::read(entry.path()).ok().and_then(|text| serde_json::from_slice::<ImageRecord>(&text).ok());
+        for entry in std::fs::read_dir(&dir)
+            .map_err(|e| failed("read", &dir, &e))?
+            .flatten()
+        {
+            let record = std::fs::read(entry.path())
+                .ok()
+                .and_then(|text| serde_json::from_slice::<ImageRecord>(&text).ok());
             match record {
                 Some(record) if record.layers.iter().all(|layer| layer.is_dir()) => {
                     images.insert(record.id.clone(), record);
                 }
                 _ => {
                     tracing::warn!(path = %entry.path().display(), "dropping an image whose record or layers are damaged");
-                    std::fs::remove_file(entry.path()).map_err(|e| failed("remove", &entry.path(), &e))?;
+                    std::fs::remove_file(entry.path())
+                        .map_err(|e| failed("remove", &entry.path(), &e))?;
                 }
             }
         }
@@ -76,7 +91,10 @@ impl Store {
         let by_name = |record: &&ImageRecord| {
             record.image_id == key || record.references.iter().any(|reference| reference == key)
         };
-        images.get(key).or_else(|| images.values().find(by_name)).cloned()
+        images
+            .get(key)
+            .or_else(|| images.values().find(by_name))
+            .cloned()
     }
 
     pub(super) fn list(&self) -> Vec<ImageRecord> {
@@ -94,7 +112,11 @@ impl Store {
     }
 
     /// Gives a complete directory its final name. Another worker may have been first: its layer is as good.
-    pub(super) fn commit_layer(&self, scratch: &Path, diff_id: &str) -> Result<PathBuf, ImageError> {
+    pub(super) fn commit_layer(
+        &self,
+        scratch: &Path,
+        diff_id: &str,
+    ) -> Result<PathBuf, ImageError> {
         let path = self.layer_path(diff_id);
         match std::fs::rename(scratch, &path) {
             Err(_) if path.is_dir() => drop(std::fs::remove_dir_all(scratch)),
@@ -108,15 +130,21 @@ impl Store {
     pub(super) fn put(&self, mut record: ImageRecord) -> Result<ImageRecord, ImageError> {
         let mut images = self.images.write();
         if let Some(known) = images.get(&record.id) {
-            let new: Vec<String> =
-                known.references.iter().filter(|name| !record.references.contains(name)).cloned().collect();
+            let new: Vec<String> = known
+                .references
+                .iter()
+                .filter(|name| !record.references.contains(name))
+                .cloned()
+                .collect();
             record.references.extend(new);
         }
         self.write(&record)?;
         let mut changed = Vec::new();
         for other in images.values_mut().filter(|other| other.id != record.id) {
             let before = other.references.len();
-            other.references.retain(|name| !record.references.contains(name));
+            other
+                .references
+                .retain(|name| !record.references.contains(name));
             if other.references.len() != before {
                 changed.push(other.clone());
             }
@@ -131,8 +159,12 @@ impl Store {
     /// Removes a name (or, by id, the whole image); layers that nothing names go with it.
     pub(super) fn remove(&self, key: &str) -> Result<(), ImageError> {
         let mut images = self.images.write();
-        let by_name = |r: &&ImageRecord| r.id == key || r.image_id == key || r.references.iter().any(|name| name == key);
-        let Some(mut record) = images.values().find(by_name).cloned() else { return Ok(()) };
+        let by_name = |r: &&ImageRecord| {
+            r.id == key || r.image_id == key || r.references.iter().any(|name| name == key)
+        };
+        let Some(mut record) = images.values().find(by_name).cloned() else {
+            return Ok(());
+        };
         record.references.retain(|name| name != key);
         if !record.references.is_empty() && record.id != key {
             self.write(&record)?;
@@ -150,7 +182,9 @@ impl Store {
     }
 
     fn record_path(&self, id: &str) -> PathBuf {
-        self.root.join("images").join(format!("{}.json", id.replace(':', "-")))
+        self.root
+            .join("images")
+            .join(format!("{}.json", id.replace(':', "-")))
     }
 
     fn write(&self, record: &ImageRecord) -> Result<(), ImageError> {

@@ -16,17 +16,25 @@ fn archive(dir: &Path, tag: &str, content: &str) -> PathBuf {
     header.set_uid(0);
     header.set_gid(0);
     header.set_mtime(0);
-    layer.append_data(&mut header, "file", content.as_bytes()).expect("layer");
+    layer
+        .append_data(&mut header, "file", content.as_bytes())
+        .expect("layer");
     let layer = layer.into_inner().expect("layer");
     let diff_id = format!("sha256:{}", hex::encode(Sha256::digest(&layer)));
     let config = serde_json::json!({
         "rootfs": {"type": "layers", "diff_ids": [diff_id]}, "config": {"Cmd": ["/bin/app"], "User": "1000"},
     })
     .to_string();
-    let manifest = serde_json::json!([{"Config": "c.json", "RepoTags": [tag], "Layers": ["l.tar"]}]).to_string();
+    let manifest =
+        serde_json::json!([{"Config": "c.json", "RepoTags": [tag], "Layers": ["l.tar"]}])
+            .to_string();
     let path = dir.join(format!("{}.tar", hex::encode(Sha256::digest(content))));
     let mut out = tar::Builder::new(std::fs::File::create(&path).expect("archive"));
-    for (name, bytes) in [("manifest.json", manifest.as_bytes()), ("c.json", config.as_bytes()), ("l.tar", &layer)] {
+    for (name, bytes) in [
+        ("manifest.json", manifest.as_bytes()),
+        ("c.json", config.as_bytes()),
+        ("l.tar", &layer),
+    ] {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);
         header.set_mode(0o644);
@@ -40,26 +48,55 @@ fn archive(dir: &Path, tag: &str, content: &str) -> PathBuf {
 }
 
 fn open(dir: &Path) -> Images {
-    Images::open(ImagesConfig { root: dir.join("store"), registries: None, pulls_max: 2 }).expect("open")
+    Images::open(ImagesConfig {
+        root: dir.join("store"),
+        registries: None,
+        pulls_max: 2,
+    })
+    .expect("open")
 }
 
 fn request(image: &str, policy: PullPolicy) -> ImageRequest {
-    let pod = PodRef { namespace: "d".into(), name: "p".into(), uid: "u".into() };
-    ImageRequest { image: image.to_owned(), policy, secrets: Vec::new(), pod }
+    let pod = PodRef {
+        namespace: "d".into(),
+        name: "p".into(),
+        uid: "u".into(),
+    };
+    ImageRequest {
+        image: image.to_owned(),
+        policy,
+        secrets: Vec::new(),
+        pod,
+    }
 }
 
 #[tokio::test]
 async fn an_imported_image_is_found_survives_reopening_and_goes_with_its_layers() {
     let dir = tempfile::tempdir().expect("temp dir");
     let images = open(dir.path());
-    let imported = images.import(archive(dir.path(), "demo:1", "one")).await.expect("import");
+    let imported = images
+        .import(archive(dir.path(), "demo:1", "one"))
+        .await
+        .expect("import");
     assert_eq!(imported[0].references, ["docker.io/library/demo:1"]);
-    assert_eq!(std::fs::read(imported[0].layers[0].join("file")).expect("layer"), b"one");
+    assert_eq!(
+        std::fs::read(imported[0].layers[0].join("file")).expect("layer"),
+        b"one"
+    );
     drop(images);
     let images = open(dir.path());
-    let found = images.ensure_present(&request("demo:1", PullPolicy::IfNotPresent), None).await.expect("present");
+    let found = images
+        .ensure_present(&request("demo:1", PullPolicy::IfNotPresent), None)
+        .await
+        .expect("present");
     assert!(found.pulled.is_none());
-    assert_eq!((found.record.config.user.as_str(), found.record.config.cmd.len()), ("1000", 1));
+    assert_eq!(
+        (
+            found.record.config.user.as_str(),
+            found.record.config.cmd.len()
+        ),
+        ("1000", 1)
+    );
     let layer = found.record.layers[0].clone();
     images.remove("demo:1").await.expect("remove");
     assert!(!layer.exists() && images.list().await.expect("list").is_empty());
@@ -69,22 +106,45 @@ async fn an_imported_image_is_found_survives_reopening_and_goes_with_its_layers(
 async fn a_tag_moves_to_the_newer_image() {
     let dir = tempfile::tempdir().expect("temp dir");
     let images = open(dir.path());
-    images.import(archive(dir.path(), "demo:1", "one")).await.expect("import");
-    let newer = images.import(archive(dir.path(), "demo:1", "two")).await.expect("import");
-    let found = images.find("docker.io/library/demo:1").await.expect("find").expect("there");
+    images
+        .import(archive(dir.path(), "demo:1", "one"))
+        .await
+        .expect("import");
+    let newer = images
+        .import(archive(dir.path(), "demo:1", "two"))
+        .await
+        .expect("import");
+    let found = images
+        .find("docker.io/library/demo:1")
+        .await
+        .expect("find")
+        .expect("there");
     assert_eq!(found.id, newer[0].id);
-    assert_eq!(images.list().await.expect("list").len(), 2, "the older one stays, without a name");
+    assert_eq!(
+        images.list().await.expect("list").len(),
+        2,
+        "the older one stays, without a name"
+    );
 }
 
 #[tokio::test]
 async fn policies_and_names_fail_in_upstreams_words() {
     let dir = tempfile::tempdir().expect("temp dir");
     let images = open(dir.path());
-    let never = images.ensure_present(&request("absent:1", PullPolicy::Never), None).await.expect_err("absent");
+    let never = images
+        .ensure_present(&request("absent:1", PullPolicy::Never), None)
+        .await
+        .expect_err("absent");
     assert_eq!(never.reason(), "ErrImageNeverPull");
-    let bad = images.ensure_present(&request("Bad Name", PullPolicy::Always), None).await.expect_err("name");
+    let bad = images
+        .ensure_present(&request("Bad Name", PullPolicy::Always), None)
+        .await
+        .expect_err("name");
     assert_eq!(bad.reason(), "InvalidImageName");
     // Port 1 on loopback: nobody listens, so this is refused at once.
-    let gone = images.ensure_present(&request("127.0.0.1:1/x:1", PullPolicy::IfNotPresent), None).await.expect_err("refused");
+    let gone = images
+        .ensure_present(&request("127.0.0.1:1/x:1", PullPolicy::IfNotPresent), None)
+        .await
+        .expect_err("refused");
     assert!(gone.backs_off(), "{gone}");
 }

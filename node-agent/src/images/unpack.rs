@@ -16,7 +16,10 @@ const ENTRIES_MAX: u64 = 4_000_000;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UnpackError {
     #[error("cannot unpack {entry:?}: {source}")]
-    Entry { entry: String, source: std::io::Error },
+    Entry {
+        entry: String,
+        source: std::io::Error,
+    },
     #[error("layer is not a readable archive: {0}")]
     Archive(#[from] std::io::Error),
     #[error("layer unpacks to {found}, the image says {expected}")]
@@ -28,7 +31,11 @@ pub(super) enum UnpackError {
 /// Unpacks `blob` into the new directory `into`, and checks the digest of what was in it. Returns the unpacked size.
 pub(super) fn unpack(blob: impl Read, into: &Path, diff_id: &str) -> Result<u64, UnpackError> {
     std::fs::create_dir_all(into)?;
-    let mut hashed = Hashed { inner: decompressed(blob)?, hash: Sha256::new(), bytes: 0 };
+    let mut hashed = Hashed {
+        inner: decompressed(blob)?,
+        hash: Sha256::new(),
+        bytes: 0,
+    };
     let mut archive = tar::Archive::new(&mut hashed);
     archive.set_preserve_permissions(true);
     archive.set_preserve_ownerships(true);
@@ -42,8 +49,10 @@ pub(super) fn unpack(blob: impl Read, into: &Path, diff_id: &str) -> Result<u64,
             return Err(UnpackError::TooLarge);
         }
         let path = entry.path()?.into_owned();
-        unpack_entry(&mut entry, &path, &root)
-            .map_err(|source| UnpackError::Entry { entry: path.display().to_string(), source })?;
+        unpack_entry(&mut entry, &path, &root).map_err(|source| UnpackError::Entry {
+            entry: path.display().to_string(),
+            source,
+        })?;
     }
     // The digest is over the whole stream, the padding behind the last entry too.
     std::io::copy(&mut hashed, &mut std::io::sink())?;
@@ -52,7 +61,10 @@ pub(super) fn unpack(blob: impl Read, into: &Path, diff_id: &str) -> Result<u64,
     }
     let found = format!("sha256:{}", hex::encode(hashed.hash.finalize()));
     if found != diff_id {
-        return Err(UnpackError::Digest { expected: diff_id.to_owned(), found });
+        return Err(UnpackError::Digest {
+            expected: diff_id.to_owned(),
+            found,
+        });
     }
     Ok(hashed.bytes)
 }
@@ -89,15 +101,28 @@ fn decompressed<'a>(blob: impl Read + 'a) -> std::io::Result<Box<dyn Read + 'a>>
     let head = std::io::Cursor::new(magic[..have].to_vec());
     let whole = head.chain(blob);
     Ok(match magic {
-        [0x1f, 0x8b, ..] => Box::new(BufReader::with_capacity(256 << 10, flate2::read::MultiGzDecoder::new(whole))),
+        [0x1f, 0x8b, ..] => Box::new(BufReader::with_capacity(
+            256 << 10,
+            flate2::read::MultiGzDecoder::new(whole),
+        )),
         [0x28, 0xb5, 0x2f, 0xfd] => Box::new(zstd::stream::read::Decoder::new(whole)?),
         _ => Box::new(whole),
     })
 }
 
-fn unpack_entry<R: Read>(entry: &mut tar::Entry<'_, R>, path: &Path, root: &Path) -> std::io::Result<()> {
-    let Some(relative) = clean(path) else { return Ok(()) }; // the root itself, or a way out of it
-    let name = relative.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
+fn unpack_entry<R: Read>(
+    entry: &mut tar::Entry<'_, R>,
+    path: &Path,
+    root: &Path,
+) -> std::io::Result<()> {
+    let Some(relative) = clean(path) else {
+        return Ok(());
+    }; // the root itself, or a way out of it
+    let name = relative
+        .file_name()
+        .and_then(|n| n.to_str())
+        .unwrap_or_default()
+        .to_owned();
     if let Some(hidden) = name.strip_prefix(".wh.") {
         let parent = inside(root, relative.parent().unwrap_or(Path::new("")))?;
         return whiteout(&parent, hidden);
@@ -106,7 +131,10 @@ fn unpack_entry<R: Read>(entry: &mut tar::Entry<'_, R>, path: &Path, root: &Path
     if kind.is_character_special() || kind.is_block_special() || kind.is_fifo() {
         return special(entry, root, &relative);
     }
-    if relative.parent().is_some_and(|parent| !parent.as_os_str().is_empty()) {
+    if relative
+        .parent()
+        .is_some_and(|parent| !parent.as_os_str().is_empty())
+    {
         inside(root, relative.parent().unwrap_or(Path::new("")))?;
     }
     entry.unpack_in(root).map(drop)
@@ -131,7 +159,9 @@ fn inside(root: &Path, relative: &Path) -> std::io::Result<PathBuf> {
     for component in relative.components() {
         let next = current.join(component);
         match next.symlink_metadata() {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => std::fs::create_dir(&next)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                std::fs::create_dir(&next)?
+            }
             Err(error) => return Err(error),
             Ok(_) => {}
         }
@@ -153,12 +183,20 @@ fn whiteout(parent: &Path, hidden: &str) -> std::io::Result<()> {
     }
     let path = parent.join(hidden);
     if let Ok(meta) = path.symlink_metadata() {
-        if meta.is_dir() { std::fs::remove_dir_all(&path)? } else { std::fs::remove_file(&path)? }
+        if meta.is_dir() {
+            std::fs::remove_dir_all(&path)?
+        } else {
+            std::fs::remove_file(&path)?
+        }
     }
     Ok(mknod(&path, SFlag::S_IFCHR, Mode::empty(), makedev(0, 0))?)
 }
 
-fn special<R: Read>(entry: &tar::Entry<'_, R>, root: &Path, relative: &Path) -> std::io::Result<()> {
+fn special<R: Read>(
+    entry: &tar::Entry<'_, R>,
+    root: &Path,
+    relative: &Path,
+) -> std::io::Result<()> {
     let header = entry.header();
     let parent = inside(root, relative.parent().unwrap_or(Path::new("")))?;
     let path = parent.join(relative.file_name().unwrap_or_default());
@@ -174,7 +212,12 @@ fn special<R: Read>(entry: &tar::Entry<'_, R>, root: &Path, relative: &Path) -> 
     if path.symlink_metadata().is_ok() {
         std::fs::remove_file(&path)?;
     }
-    mknod(&path, kind, Mode::from_bits_truncate(header.mode()? & 0o7777), device)?;
+    mknod(
+        &path,
+        kind,
+        Mode::from_bits_truncate(header.mode()? & 0o7777),
+        device,
+    )?;
     let owner = |id: u64| u32::try_from(id).ok();
     std::os::unix::fs::lchown(&path, owner(header.uid()?), owner(header.gid()?))
 }

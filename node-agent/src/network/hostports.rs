@@ -19,14 +19,32 @@ pub(super) struct HostPort {
 
 /// The host ports that a pod asks for, sidecars' included.
 pub(super) fn host_ports(pod: &Pod, ip: Ipv4Addr) -> Vec<HostPort> {
-    let Some(spec) = &pod.spec else { return Vec::new() };
-    let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
-    let ports = spec.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten());
+    let Some(spec) = &pod.spec else {
+        return Vec::new();
+    };
+    let sidecars = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    let ports = spec
+        .containers
+        .iter()
+        .chain(sidecars)
+        .flat_map(|c| c.ports.iter().flatten());
     let made = ports.filter_map(|port| {
         let host_port = u16::try_from(port.host_port?).ok().filter(|p| *p != 0)?;
         Some(HostPort {
-            protocol: port.protocol.as_deref().unwrap_or("TCP").to_ascii_lowercase(),
-            host_ip: port.host_ip.clone().filter(|ip| ip != "0.0.0.0").unwrap_or_default(),
+            protocol: port
+                .protocol
+                .as_deref()
+                .unwrap_or("TCP")
+                .to_ascii_lowercase(),
+            host_ip: port
+                .host_ip
+                .clone()
+                .filter(|ip| ip != "0.0.0.0")
+                .unwrap_or_default(),
             host_port,
             pod_ip: ip,
             pod_port: u16::try_from(port.container_port).ok()?,
@@ -48,7 +66,11 @@ pub(super) fn table<'a>(name: &str, ports: impl Iterator<Item = &'a HostPort>) -
         }
     }
     let elements = |list: Vec<String>| {
-        if list.is_empty() { String::new() } else { format!("elements = {{ {} }};", list.join(", ")) }
+        if list.is_empty() {
+            String::new()
+        } else {
+            format!("elements = {{ {} }};", list.join(", "))
+        }
     };
     format!(
         "add table ip {name}\ndelete table ip {name}\ntable ip {name} {{
@@ -90,7 +112,13 @@ mod tests {
         .expect("pod");
         let ports = host_ports(&pod, Ipv4Addr::new(10, 244, 0, 5));
         let script = table("hp", ports.iter());
-        assert!(script.contains("elements = { tcp . 8080 : 10.244.0.5 . 80 };"), "{script}");
-        assert!(script.contains("elements = { 127.0.0.2 . udp . 53 : 10.244.0.5 . 53 };"), "{script}");
+        assert!(
+            script.contains("elements = { tcp . 8080 : 10.244.0.5 . 80 };"),
+            "{script}"
+        );
+        assert!(
+            script.contains("elements = { 127.0.0.2 . udp . 53 : 10.244.0.5 . 53 };"),
+            "{script}"
+        );
     }
 }

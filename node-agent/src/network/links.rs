@@ -25,7 +25,12 @@ pub(super) fn veth_name(sandbox: &str) -> String {
     format!("ve{}", hex::encode(&digest[..6]))
 }
 
-pub(super) async fn ensure_bridge(name: &str, gateway: Ipv4Addr, cidr: Ipv4Net, mtu: u32) -> Result<(), CommandError> {
+pub(super) async fn ensure_bridge(
+    name: &str,
+    gateway: Ipv4Addr,
+    cidr: Ipv4Net,
+    mtu: u32,
+) -> Result<(), CommandError> {
     if !exists(name).await {
         run("ip", &["link", "add", "name", name, "type", "bridge"], "").await?;
     }
@@ -40,7 +45,10 @@ pub(super) async fn ensure_bridge(name: &str, gateway: Ipv4Addr, cidr: Ipv4Net, 
 
 /// What routing between pods needs; a fault is logged, since a host may forbid it and be set up by other means.
 pub(super) fn forwarding() {
-    for (key, value) in [("net/ipv4/ip_forward", "1"), ("net/bridge/bridge-nf-call-iptables", "1")] {
+    for (key, value) in [
+        ("net/ipv4/ip_forward", "1"),
+        ("net/bridge/bridge-nf-call-iptables", "1"),
+    ] {
         let path = Path::new("/proc/sys").join(key);
         if std::fs::read_to_string(&path).is_ok_and(|now| now.trim() == value) {
             continue;
@@ -61,13 +69,26 @@ pub(super) async fn is_wired(wiring: &Wiring<'_>) -> bool {
     if !exists(&wiring.veth).await {
         return false;
     }
-    let inside = inside(wiring.netns, &["-4", "-o", "address", "show", "dev", "eth0"], "").await;
+    let inside = inside(
+        wiring.netns,
+        &["-4", "-o", "address", "show", "dev", "eth0"],
+        "",
+    )
+    .await;
     inside.is_ok_and(|out| out.contains(&format!(" {}/{} ", wiring.ip, wiring.prefix)))
 }
 
 pub(super) async fn wire(wiring: &Wiring<'_>) -> Result<(), CommandError> {
     remove(&wiring.veth).await?; // half-made by a process that died
-    let Wiring { bridge, veth, mtu, prefix, gateway, ip, .. } = wiring;
+    let Wiring {
+        bridge,
+        veth,
+        mtu,
+        prefix,
+        gateway,
+        ip,
+        ..
+    } = wiring;
     let peer = format!("p{}", &veth[1..]);
     let netns = wiring.netns.display();
     let outside = format!(
@@ -83,7 +104,9 @@ pub(super) async fn wire(wiring: &Wiring<'_>) -> Result<(), CommandError> {
          link set dev eth0 up\n\
          route add default via {gateway} dev eth0\n"
     );
-    inside(wiring.netns, &["-batch", "-"], &within).await.map(drop)
+    inside(wiring.netns, &["-batch", "-"], &within)
+        .await
+        .map(drop)
 }
 
 /// Removes a link; absent is fine.

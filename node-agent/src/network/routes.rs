@@ -78,8 +78,11 @@ impl RouteKeeper {
 
     async fn sync(&self, set: &mut BTreeMap<Ipv4Net, Peer>) -> Result<(), CommandError> {
         let nodes = self.nodes.list();
-        let wanted: BTreeMap<Ipv4Net, Peer> =
-            nodes.iter().filter_map(|node| peer(node, &self.node)).map(|peer| (peer.pods, peer)).collect();
+        let wanted: BTreeMap<Ipv4Net, Peer> = nodes
+            .iter()
+            .filter_map(|node| peer(node, &self.node))
+            .map(|peer| (peer.pods, peer))
+            .collect();
         if *set == wanted {
             return Ok(());
         }
@@ -108,7 +111,19 @@ impl RouteKeeper {
     }
 
     async fn direct(&self, peer: &Peer) -> Result<(), CommandError> {
-        run("ip", &["route", "replace", &peer.pods.to_string(), "via", &peer.host.to_string()], "").await.map(drop)
+        run(
+            "ip",
+            &[
+                "route",
+                "replace",
+                &peer.pods.to_string(),
+                "via",
+                &peer.host.to_string(),
+            ],
+            "",
+        )
+        .await
+        .map(drop)
     }
 
     async fn ensure_vxlan(&self) -> Result<(), CommandError> {
@@ -121,13 +136,30 @@ impl RouteKeeper {
             );
             run("ip", &["-batch", "-"], &make).await?;
         }
-        run("ip", &["link", "set", "dev", name, "up"], "").await.map(drop)
+        run("ip", &["link", "set", "dev", name, "up"], "")
+            .await
+            .map(drop)
     }
 
     async fn tunnel(&self, peer: &Peer) -> Result<(), CommandError> {
         let (name, mac, gateway) = (&self.vxlan, mac(peer.host), peer.pods.network());
         let host = peer.host.to_string();
-        run("bridge", &["fdb", "replace", &mac, "dev", name, "dst", &host, "self", "permanent"], "").await?;
+        run(
+            "bridge",
+            &[
+                "fdb",
+                "replace",
+                &mac,
+                "dev",
+                name,
+                "dst",
+                &host,
+                "self",
+                "permanent",
+            ],
+            "",
+        )
+        .await?;
         let batch = format!(
             "neighbour replace {gateway} lladdr {mac} dev {name} nud permanent\n\
              route replace {} via {gateway} dev {name} onlink\n",
@@ -148,24 +180,42 @@ fn peer(node: &Node, own: &str) -> Option<Peer> {
         return None;
     }
     let spec = node.spec.as_ref()?;
-    let pods = spec.pod_cidrs.iter().flatten().chain(spec.pod_cidr.iter()).find_map(|cidr| cidr.parse().ok())?;
+    let pods = spec
+        .pod_cidrs
+        .iter()
+        .flatten()
+        .chain(spec.pod_cidr.iter())
+        .find_map(|cidr| cidr.parse().ok())?;
     let addresses = node.status.as_ref()?.addresses.as_ref()?;
-    let host = addresses.iter().filter(|a| a.type_ == "InternalIP").find_map(|a| a.address.parse().ok())?;
+    let host = addresses
+        .iter()
+        .filter(|a| a.type_ == "InternalIP")
+        .find_map(|a| a.address.parse().ok())?;
     Some(Peer { host, pods })
 }
 
 /// Our own address with the networks of the interface that carries it, from `ip -o address`.
 fn segments(text: &str) -> Vec<(Ipv4Addr, Ipv4Net)> {
-    let after_inet = text.lines().filter_map(|line| line.split_once(" inet ").map(|(_, rest)| rest));
-    let nets = after_inet.filter_map(|rest| rest.split_whitespace().next()?.parse::<Ipv4Net>().ok());
+    let after_inet = text
+        .lines()
+        .filter_map(|line| line.split_once(" inet ").map(|(_, rest)| rest));
+    let nets =
+        after_inet.filter_map(|rest| rest.split_whitespace().next()?.parse::<Ipv4Net>().ok());
     nets.map(|net| (net.addr(), net.trunc())).collect()
 }
 
-fn is_direct(overlay: Overlay, local: &[(Ipv4Addr, Ipv4Net)], own: Ipv4Addr, peer: Ipv4Addr) -> bool {
+fn is_direct(
+    overlay: Overlay,
+    local: &[(Ipv4Addr, Ipv4Net)],
+    own: Ipv4Addr,
+    peer: Ipv4Addr,
+) -> bool {
     match overlay {
         Overlay::Direct => true,
         Overlay::Vxlan => false,
-        Overlay::Auto => local.iter().any(|(address, net)| *address == own && net.contains(&peer)),
+        Overlay::Auto => local
+            .iter()
+            .any(|(address, net)| *address == own && net.contains(&peer)),
     }
 }
 
@@ -186,7 +236,11 @@ mod tests {
             (Overlay::Vxlan, [192, 168, 77, 2], false),
             (Overlay::Direct, [192, 168, 78, 2], true),
         ] {
-            assert_eq!(is_direct(overlay, &local, own, peer.into()), expected, "{overlay:?} {peer:?}");
+            assert_eq!(
+                is_direct(overlay, &local, own, peer.into()),
+                expected,
+                "{overlay:?} {peer:?}"
+            );
         }
     }
 

@@ -203,6 +203,7 @@ impl PodMachine {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one match, an arm per event")]
     fn take_container(&mut self, event: Event, now: Now) {
         match event {
             Event::Pulling { container } => {

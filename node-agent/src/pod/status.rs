@@ -210,7 +210,7 @@ fn states(
                     .delay(ended.at)
                     .min(backoff::MAX)
                     .as_secs();
-                let delay = if delay >= 60 && delay % 60 == 0 {
+                let delay = if delay >= 60 && delay.is_multiple_of(60) {
                     format!("{}m0s", delay / 60)
                 } else if delay >= 60 {
                     format!("{}m{}s", delay / 60, delay % 60)

@@ -59,13 +59,12 @@ fn prepare(
     let mut process = config["process"].clone();
     process["args"] = json!(command);
     process["terminal"] = json!(tty);
-    if tty && let Some(env) = process["env"].as_array_mut() {
-        if !env
-            .iter()
-            .any(|e| e.as_str().is_some_and(|e| e.starts_with("TERM=")))
-        {
-            env.push(json!("TERM=xterm"));
-        }
+    let names_terminal = |e: &Value| e.as_str().is_some_and(|e| e.starts_with("TERM="));
+    if tty
+        && let Some(env) = process["env"].as_array_mut()
+        && !env.iter().any(names_terminal)
+    {
+        env.push(json!("TERM=xterm"));
     }
     let stem = format!("exec-{}", uuid::Uuid::new_v4().simple());
     let files = ExecFiles {

@@ -63,7 +63,7 @@ impl AsyncRead for PtyMaster {
         loop {
             let mut guard = ready!(self.0.poll_read_ready(cx))?;
             let unfilled = buf.initialize_unfilled();
-            match guard.try_io(|fd| (&*fd.get_ref()).read(unfilled)) {
+            match guard.try_io(|fd| fd.get_ref().read(unfilled)) {
                 Ok(Ok(count)) => {
                     buf.advance(count);
                     return Poll::Ready(Ok(()));
@@ -87,7 +87,7 @@ impl AsyncWrite for PtyMaster {
     ) -> Poll<io::Result<usize>> {
         loop {
             let mut guard = ready!(self.0.poll_write_ready(cx))?;
-            match guard.try_io(|fd| (&*fd.get_ref()).write(bytes)) {
+            match guard.try_io(|fd| fd.get_ref().write(bytes)) {
                 Ok(result) => return Poll::Ready(result),
                 Err(_would_block) => {}
             }

@@ -50,7 +50,7 @@ impl Resolver {
 }
 
 /// The text of the pod's /etc/resolv.conf.
-pub fn resolv_conf(pod: &Pod, settings: &DnsSettings, host: &str) -> String {
+pub(super) fn resolv_conf(pod: &Pod, settings: &DnsSettings, host: &str) -> String {
     let spec = pod.spec.clone().unwrap_or_default();
     let host_network = spec.host_network == Some(true);
     let policy = spec.dns_policy.as_deref().unwrap_or("ClusterFirst");

@@ -14,8 +14,7 @@ const NSFS_MAGIC: i64 = 0x6e73_6673;
 
 /// Whether a namespace is mounted on this file.
 pub(super) fn is_pinned(pin: &Path) -> bool {
-    nix::sys::statfs::statfs(pin)
-        .is_ok_and(|stat| i64::from(stat.filesystem_type().0) == NSFS_MAGIC)
+    nix::sys::statfs::statfs(pin).is_ok_and(|stat| stat.filesystem_type().0 == NSFS_MAGIC)
 }
 
 /// Makes and pins the namespaces.

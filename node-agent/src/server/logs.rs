@@ -48,9 +48,10 @@ impl Options {
     fn parse(query: &Query, now: Timestamp) -> Result<Self, String> {
         let since = match (query.number("sinceSeconds")?, query.get("sinceTime")) {
             (Some(seconds), _) => now.checked_sub(Duration::from_secs(seconds)).ok(),
-            (None, Some(text)) if !text.is_empty() => {
-                Some(text.parse().map_err(|_| format!("sinceTime is not a time: {text:?}"))?)
-            }
+            (None, Some(text)) if !text.is_empty() => Some(
+                text.parse()
+                    .map_err(|_| format!("sinceTime is not a time: {text:?}"))?,
+            ),
             _ => None,
         };
         let stream = match query.get("stream") {
@@ -88,7 +89,11 @@ pub(super) async fn serve(
         id: container.id.clone(),
     };
     spawn("container-logs", TaskKind::Connection, async move {
-        let mut out = Out { sender, buffer: Vec::new(), left: options.limit_bytes };
+        let mut out = Out {
+            sender,
+            buffer: Vec::new(),
+            left: options.limit_bytes,
+        };
         // An error here is a reader that went away, or a file that did: either way the answer ends.
         if let Err(error) = stream(&path, &options, &alive, &mut out).await {
             tracing::debug!(%error, path = %path.display(), "log stream ended");
@@ -96,7 +101,10 @@ pub(super) async fn serve(
     });
     let body = StreamBody::new(ReceiverStream::new(receiver).map(|chunk| Ok(Frame::data(chunk))));
     let mut response = Response::new(body.boxed());
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain"));
+    response.headers_mut().insert(
+        http::header::CONTENT_TYPE,
+        http::HeaderValue::from_static("text/plain"),
+    );
     Ok(response)
 }
 
@@ -104,7 +112,10 @@ fn choose(pod: &PodView, container: &ContainerView, options: &Options) -> Result
     let bad = |message| Refusal(StatusCode::BAD_REQUEST, message);
     if options.previous {
         return container.previous_log_path.clone().ok_or_else(|| {
-            bad(format!("previous terminated container {:?} in pod {:?} not found", container.name, pod.pod_ref.name))
+            bad(format!(
+                "previous terminated container {:?} in pod {:?} not found",
+                container.name, pod.pod_ref.name
+            ))
         });
     }
     if container.id.is_empty() {
@@ -149,7 +160,11 @@ impl Out {
         if let Some(left) = &mut self.left {
             *left -= take as u64;
         }
-        if self.buffer.len() >= CHUNK_BYTES { self.flush().await } else { Ok(()) }
+        if self.buffer.len() >= CHUNK_BYTES {
+            self.flush().await
+        } else {
+            Ok(())
+        }
     }
 
     async fn flush(&mut self) -> std::io::Result<()> {
@@ -157,7 +172,10 @@ impl Out {
             return Ok(());
         }
         let chunk = Bytes::from(std::mem::take(&mut self.buffer));
-        self.sender.send(chunk).await.map_err(|_| std::io::Error::other("the reader went away"))
+        self.sender
+            .send(chunk)
+            .await
+            .map_err(|_| std::io::Error::other("the reader went away"))
     }
 
     fn is_full(&self) -> bool {
@@ -165,7 +183,12 @@ impl Out {
     }
 }
 
-async fn stream(path: &Path, options: &Options, alive: &Alive, out: &mut Out) -> std::io::Result<()> {
+async fn stream(
+    path: &Path,
+    options: &Options,
+    alive: &Alive,
+    out: &mut Out,
+) -> std::io::Result<()> {
     let mut files = rotated_logs(path)?;
     files.push(path.to_owned());
     let mut skip = match options.tail_lines {
@@ -199,9 +222,15 @@ async fn stream(path: &Path, options: &Options, alive: &Alive, out: &mut Out) ->
 }
 
 /// The new file, when the one being read was rotated away.
-async fn reopened(path: &Path, reader: &mut BufReader<File>) -> std::io::Result<Option<BufReader<File>>> {
+async fn reopened(
+    path: &Path,
+    reader: &mut BufReader<File>,
+) -> std::io::Result<Option<BufReader<File>>> {
     use std::os::unix::fs::MetadataExt;
-    let (Ok(current), open) = (tokio::fs::metadata(path).await, reader.get_ref().metadata().await?) else {
+    let (Ok(current), open) = (
+        tokio::fs::metadata(path).await,
+        reader.get_ref().metadata().await?,
+    ) else {
         return Ok(None);
     };
     if current.ino() == open.ino() {
@@ -211,11 +240,19 @@ async fn reopened(path: &Path, reader: &mut BufReader<File>) -> std::io::Result<
 }
 
 /// Copies whole lines to the end of the file; a line still being written is left for the next call.
-async fn copy(reader: &mut BufReader<File>, options: &Options, skip: &mut u64, out: &mut Out) -> std::io::Result<()> {
+async fn copy(
+    reader: &mut BufReader<File>,
+    options: &Options,
+    skip: &mut u64,
+    out: &mut Out,
+) -> std::io::Result<()> {
     let mut line = Vec::new();
     while !out.is_full() {
         line.clear();
-        let count = (&mut *reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await?;
+        let count = (&mut *reader)
+            .take(LINE_BYTES_MAX)
+            .read_until(b'\n', &mut line)
+            .await?;
         if count == 0 {
             return Ok(());
         }
@@ -224,7 +261,9 @@ async fn copy(reader: &mut BufReader<File>, options: &Options, skip: &mut u64, o
             reader.seek(std::io::SeekFrom::Current(-back)).await?;
             return Ok(());
         }
-        let Some(parsed) = Line::parse(&line).filter(|l| l.is_wanted(options)) else { continue };
+        let Some(parsed) = Line::parse(&line).filter(|l| l.is_wanted(options)) else {
+            continue;
+        };
         if *skip > 0 {
             *skip -= u64::from(parsed.whole);
             continue;
@@ -250,7 +289,12 @@ async fn skip_for_tail(files: &[PathBuf], tail: u64, options: &Options) -> std::
         let (mut line, mut count) = (Vec::new(), 0_u64);
         loop {
             line.clear();
-            if (&mut reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await? == 0 {
+            if (&mut reader)
+                .take(LINE_BYTES_MAX)
+                .read_until(b'\n', &mut line)
+                .await?
+                == 0
+            {
                 break;
             }
             count += u64::from(Line::parse(&line).is_some_and(|l| l.whole && l.is_wanted(options)));
@@ -276,11 +320,20 @@ impl<'a> Line<'a> {
         let time = std::str::from_utf8(parts.next()?).ok()?;
         let stream = std::str::from_utf8(parts.next()?).ok()?;
         let tag = parts.next()?;
-        Some(Self { time, stream, whole: tag.first() == Some(&b'F'), text: parts.next().unwrap_or_default() })
+        Some(Self {
+            time,
+            stream,
+            whole: tag.first() == Some(&b'F'),
+            text: parts.next().unwrap_or_default(),
+        })
     }
 
     fn is_wanted(&self, options: &Options) -> bool {
-        let late = |since: Timestamp| self.time.parse::<Timestamp>().is_ok_and(|time| time >= since);
+        let late = |since: Timestamp| {
+            self.time
+                .parse::<Timestamp>()
+                .is_ok_and(|time| time >= since)
+        };
         options.stream.is_none_or(|stream| stream == self.stream) && options.since.is_none_or(late)
     }
 }

@@ -14,7 +14,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::route::{Body, Refusal};
 use super::spdy::connection::{Connection, IncomingStream};
-use super::upgrade::{STREAM_PROTOCOL, Wanted, negotiate, spdy_response, wanted, websocket_response};
+use super::upgrade::{
+    STREAM_PROTOCOL, Wanted, negotiate, spdy_response, wanted, websocket_response,
+};
 use super::{netns, websocket};
 use crate::traits::PodView;
 
@@ -25,17 +27,31 @@ const TUNNEL_PROTOCOL: &str = "SPDY/3.1+portforward.k8s.io";
 const HALVES_MAX: usize = 256;
 const CHUNK_BYTES: usize = 32 * 1024;
 
-pub(super) fn serve(mut request: Request<Incoming>, pod: PodView) -> Result<Response<Body>, Refusal> {
+pub(super) fn serve(
+    mut request: Request<Incoming>,
+    pod: PodView,
+) -> Result<Response<Body>, Refusal> {
     let bad = |message: &str| Refusal(StatusCode::BAD_REQUEST, message.to_owned());
-    let kind = wanted(request.headers()).ok_or_else(|| bad("you must ask for an upgrade to SPDY/3.1 or WebSocket"))?;
-    let refused = || Refusal(StatusCode::FORBIDDEN, format!("no protocol in common; this server speaks {SPDY_PROTOCOL}"));
+    let kind = wanted(request.headers())
+        .ok_or_else(|| bad("you must ask for an upgrade to SPDY/3.1 or WebSocket"))?;
+    let refused = || {
+        Refusal(
+            StatusCode::FORBIDDEN,
+            format!("no protocol in common; this server speaks {SPDY_PROTOCOL}"),
+        )
+    };
     let response = match kind {
         Wanted::Spdy => {
             negotiate(request.headers(), &STREAM_PROTOCOL, &[SPDY_PROTOCOL]).ok_or_else(refused)?;
             spdy_response(SPDY_PROTOCOL)
         }
         Wanted::WebSocket => {
-            let protocol = negotiate(request.headers(), &SEC_WEBSOCKET_PROTOCOL, &[TUNNEL_PROTOCOL]).ok_or_else(refused)?;
+            let protocol = negotiate(
+                request.headers(),
+                &SEC_WEBSOCKET_PROTOCOL,
+                &[TUNNEL_PROTOCOL],
+            )
+            .ok_or_else(refused)?;
             websocket_response(request.headers(), protocol)?
         }
     };
@@ -68,15 +84,23 @@ async fn forward(io: impl AsyncRead + AsyncWrite + Send + 'static, netns: Option
             halves.insert(id, stream);
             continue;
         };
-        let (data, error) =
-            if stream.header("streamtype") == Some("data") { (stream, other) } else { (other, stream) };
+        let (data, error) = if stream.header("streamtype") == Some("data") {
+            (stream, other)
+        } else {
+            (other, stream)
+        };
         let netns = netns.clone();
-        spawn("port-forward-stream", TaskKind::Connection, async move { pair(data, error, netns).await });
+        spawn("port-forward-stream", TaskKind::Connection, async move {
+            pair(data, error, netns).await
+        });
     }
 }
 
 async fn pair(mut data: IncomingStream, mut error: IncomingStream, netns: Option<PathBuf>) {
-    let port = data.header("port").and_then(|port| port.parse::<u16>().ok()).unwrap_or_default();
+    let port = data
+        .header("port")
+        .and_then(|port| port.parse::<u16>().ok())
+        .unwrap_or_default();
     let connected = netns::connect(netns.as_deref(), port).await;
     let tcp = match connected {
         Ok(tcp) => tcp,
@@ -102,7 +126,11 @@ async fn pair(mut data: IncomingStream, mut error: IncomingStream, netns: Option
     let outward = async {
         let mut buffer = vec![0; CHUNK_BYTES];
         while let Ok(count @ 1..) = read.read(&mut buffer).await {
-            if writer.send(Bytes::copy_from_slice(&buffer[..count])).await.is_err() {
+            if writer
+                .send(Bytes::copy_from_slice(&buffer[..count]))
+                .await
+                .is_err()
+            {
                 break;
             }
         }

@@ -14,22 +14,37 @@ impl Query {
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(k, _)| k == key)
+            .map(|(_, value)| value.as_str())
     }
 
     pub(super) fn all(&self, key: &str) -> Vec<String> {
-        self.0.iter().filter(|(k, _)| k == key).map(|(_, value)| value.clone()).collect()
+        self.0
+            .iter()
+            .filter(|(k, _)| k == key)
+            .map(|(_, value)| value.clone())
+            .collect()
     }
 
     /// `1`, `true` and their like; an absent key is false.
     pub(super) fn flag(&self, keys: &[&str]) -> bool {
-        keys.iter().any(|key| matches!(self.get(key), Some("1" | "t" | "T" | "true" | "TRUE" | "True")))
+        keys.iter().any(|key| {
+            matches!(
+                self.get(key),
+                Some("1" | "t" | "T" | "true" | "TRUE" | "True")
+            )
+        })
     }
 
     pub(super) fn number(&self, key: &str) -> Result<Option<u64>, String> {
         match self.get(key) {
             None | Some("") => Ok(None),
-            Some(text) => text.parse().map(Some).map_err(|_| format!("{key} must be a number and not negative: {text:?}")),
+            Some(text) => text
+                .parse()
+                .map(Some)
+                .map_err(|_| format!("{key} must be a number and not negative: {text:?}")),
         }
     }
 }
@@ -40,8 +55,13 @@ pub(super) fn decode(text: &str) -> String {
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
-        let escaped = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten();
-        match (bytes[at], escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
+        let escaped = (bytes[at] == b'%')
+            .then(|| text.get(at + 1..at + 3))
+            .flatten();
+        match (
+            bytes[at],
+            escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok()),
+        ) {
             (b'%', Some(byte)) => {
                 out.push(byte);
                 at += 3;

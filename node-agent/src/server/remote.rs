@@ -31,8 +31,18 @@ pub(super) struct Remote {
 
 /// Runs the session to its exit, or until the client is gone: then dropping it ends an exec'd process.
 pub(super) async fn run(session: StreamSession, remote: Remote) {
-    let StreamSession { stdin, stdout, stderr, resize, exit } = session;
-    let Remote { stdin: mut input, resize: mut sizes, output } = remote;
+    let StreamSession {
+        stdin,
+        stdout,
+        stderr,
+        resize,
+        exit,
+    } = session;
+    let Remote {
+        stdin: mut input,
+        resize: mut sizes,
+        output,
+    } = remote;
     let feed = async {
         let Some(mut stdin) = stdin else { return };
         while let Some(bytes) = input.recv().await {
@@ -53,8 +63,13 @@ pub(super) async fn run(session: StreamSession, remote: Remote) {
         }
     };
     let work = async {
-        tokio::join!(pump(stdout, &output, Output::Stdout), pump(stderr, &output, Output::Stderr));
-        let ended = exit.await.unwrap_or_else(|_| StreamExit::Failed("the session ended without an exit code".to_owned()));
+        tokio::join!(
+            pump(stdout, &output, Output::Stdout),
+            pump(stderr, &output, Output::Stderr)
+        );
+        let ended = exit.await.unwrap_or_else(|_| {
+            StreamExit::Failed("the session ended without an exit code".to_owned())
+        });
         // The client may be gone by now.
         let _ = output.send(Output::Exit(status(&ended))).await;
     };
@@ -79,7 +94,11 @@ async fn pump(
     let mut buffer = vec![0; CHUNK_BYTES];
     // A terminal's end shows as an error: the other side was closed.
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        if to.send(wrap(Bytes::copy_from_slice(&buffer[..count]))).await.is_err() {
+        if to
+            .send(wrap(Bytes::copy_from_slice(&buffer[..count])))
+            .await
+            .is_err()
+        {
             return;
         }
     }
@@ -105,6 +124,14 @@ pub(super) fn status(exit: &StreamExit) -> Bytes {
 /// Reads `{"Width":80,"Height":24}`, as every protocol here sends it.
 pub(super) fn terminal_size(bytes: &[u8]) -> Option<TerminalSize> {
     let value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
-    let side = |name: &str| value.get(name).and_then(serde_json::Value::as_u64).and_then(|n| u16::try_from(n).ok());
-    Some(TerminalSize { width: side("Width")?, height: side("Height")? })
+    let side = |name: &str| {
+        value
+            .get(name)
+            .and_then(serde_json::Value::as_u64)
+            .and_then(|n| u16::try_from(n).ok())
+    };
+    Some(TerminalSize {
+        width: side("Width")?,
+        height: side("Height")?,
+    })
 }

@@ -31,7 +31,9 @@ pub(super) struct Refusal(pub(super) StatusCode, pub(super) String);
 impl From<AccessError> for Refusal {
     fn from(error: AccessError) -> Self {
         let code = match &error {
-            AccessError::PodNotFound(_) | AccessError::ContainerNotFound(_) => StatusCode::NOT_FOUND,
+            AccessError::PodNotFound(_) | AccessError::ContainerNotFound(_) => {
+                StatusCode::NOT_FOUND
+            }
             AccessError::NotRunning(_) => StatusCode::BAD_REQUEST,
             AccessError::Runtime(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
@@ -42,12 +44,17 @@ impl From<AccessError> for Refusal {
 pub(super) fn text(code: StatusCode, message: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(full(message));
     *response.status_mut() = code;
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(
+        http::header::CONTENT_TYPE,
+        http::HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     response
 }
 
 pub(super) fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed()
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed()
 }
 
 impl Router {
@@ -59,7 +66,10 @@ impl Router {
             return response.map(|body| body.map_err(|never| match never {}).boxed());
         }
         if !self.allowed {
-            return text(StatusCode::FORBIDDEN, "this port is for the API server: send its client certificate\n");
+            return text(
+                StatusCode::FORBIDDEN,
+                "this port is for the API server: send its client certificate\n",
+            );
         }
         match self.dispatch(&path, request).await {
             Ok(response) => response,
@@ -67,7 +77,11 @@ impl Router {
         }
     }
 
-    async fn dispatch(&self, path: &str, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+    async fn dispatch(
+        &self,
+        path: &str,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Refusal> {
         let parts: Vec<String> = path.trim_matches('/').split('/').map(decode).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let query = Query::parse(request.uri().query().unwrap_or_default());
@@ -80,7 +94,10 @@ impl Router {
                 let (_, container) = self.find(namespace, pod, container)?;
                 let command = query.all("command");
                 if command.is_empty() {
-                    return Err(Refusal(StatusCode::BAD_REQUEST, "you must provide at least one command".to_owned()));
+                    return Err(Refusal(
+                        StatusCode::BAD_REQUEST,
+                        "you must provide at least one command".to_owned(),
+                    ));
                 }
                 let wanted = streams(&query);
                 let id = running(&container)?;
@@ -89,7 +106,10 @@ impl Router {
             }
             ["attach", namespace, pod, container] | ["attach", namespace, pod, _, container] => {
                 let (_, container) = self.find(namespace, pod, container)?;
-                let wanted = StreamRequest { tty: container.tty, ..streams(&query) };
+                let wanted = StreamRequest {
+                    tty: container.tty,
+                    ..streams(&query)
+                };
                 let id = running(&container)?;
                 let session = self.access.attach(&id, &wanted);
                 upgrade::remote(request, &wanted, session).await
@@ -103,29 +123,57 @@ impl Router {
                 Ok(response.map(|body| body.map_err(|never| match never {}).boxed()))
             }
             ["pods"] => Ok(self.list()),
-            _ => Err(Refusal(StatusCode::NOT_FOUND, format!("the node agent has nothing at {path}"))),
+            _ => Err(Refusal(
+                StatusCode::NOT_FOUND,
+                format!("the node agent has nothing at {path}"),
+            )),
         }
     }
 
     fn pod(&self, namespace: &str, name: &str) -> Result<PodView, Refusal> {
-        self.access.find(namespace, name).ok_or_else(|| Refusal(StatusCode::NOT_FOUND, format!("pod {name:?} does not run on this node")))
+        self.access.find(namespace, name).ok_or_else(|| {
+            Refusal(
+                StatusCode::NOT_FOUND,
+                format!("pod {name:?} does not run on this node"),
+            )
+        })
     }
 
-    fn find(&self, namespace: &str, pod: &str, container: &str) -> Result<(PodView, ContainerView), Refusal> {
+    fn find(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+    ) -> Result<(PodView, ContainerView), Refusal> {
         let view = self.pod(namespace, pod)?;
-        let found = view.containers.iter().find(|c| c.name == container).cloned();
+        let found = view
+            .containers
+            .iter()
+            .find(|c| c.name == container)
+            .cloned();
         match found {
             Some(found) => Ok((view, found)),
-            None => Err(Refusal(StatusCode::NOT_FOUND, format!("container {container:?} in pod {pod:?} is not available"))),
+            None => Err(Refusal(
+                StatusCode::NOT_FOUND,
+                format!("container {container:?} in pod {pod:?} is not available"),
+            )),
         }
     }
 
     /// The pods of this node as this agent sees them, as a v1 PodList.
     fn list(&self) -> Response<Body> {
-        let items: Vec<_> = self.access.pods().into_iter().map(|view| view.pod).collect();
+        let items: Vec<_> = self
+            .access
+            .pods()
+            .into_iter()
+            .map(|view| view.pod)
+            .collect();
         let list = serde_json::json!({"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": items});
         let mut response = Response::new(full(list.to_string()));
-        response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+        response.headers_mut().insert(
+            http::header::CONTENT_TYPE,
+            http::HeaderValue::from_static("application/json"),
+        );
         response
     }
 }
@@ -146,6 +194,13 @@ fn running(container: &ContainerView) -> Result<String, Refusal> {
     if container.running && !container.id.is_empty() {
         return Ok(container.id.clone());
     }
-    let reason = container.reason.as_deref().map(|r| format!(": {r}")).unwrap_or_default();
-    Err(Refusal(StatusCode::BAD_REQUEST, format!("container {:?} is not running{reason}", container.name)))
+    let reason = container
+        .reason
+        .as_deref()
+        .map(|r| format!(": {r}"))
+        .unwrap_or_default();
+    Err(Refusal(
+        StatusCode::BAD_REQUEST,
+        format!("container {:?} is not running{reason}", container.name),
+    ))
 }

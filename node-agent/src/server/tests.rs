@@ -34,7 +34,11 @@ impl PodAccess for OnePod {
             reason: None,
         };
         (namespace == "d" && name == "p").then(|| PodView {
-            pod_ref: PodRef { namespace: "d".into(), name: "p".into(), uid: "u".into() },
+            pod_ref: PodRef {
+                namespace: "d".into(),
+                name: "p".into(),
+                uid: "u".into(),
+            },
             pod: Arc::default(),
             host_network: false,
             netns: None,
@@ -43,7 +47,12 @@ impl PodAccess for OnePod {
         })
     }
 
-    async fn exec(&self, _: &str, _: &[String], _: &StreamRequest) -> Result<StreamSession, AccessError> {
+    async fn exec(
+        &self,
+        _: &str,
+        _: &[String],
+        _: &StreamRequest,
+    ) -> Result<StreamSession, AccessError> {
         Err(AccessError::Runtime("not scripted".to_owned()))
     }
 
@@ -71,9 +80,18 @@ fn files(dir: &Path, authority: &Authority, user: &str, group: &str) -> TlsFiles
         usage: Usage::Both,
         ..CertRequest::default()
     };
-    let (cert, key) = (dir.join(format!("{user}.crt")), dir.join(format!("{user}.key")));
-    authority.issue_to_files(&request, &cert, &key).expect("issue");
-    TlsFiles { ca: dir.join("ca.crt"), cert, key }
+    let (cert, key) = (
+        dir.join(format!("{user}.crt")),
+        dir.join(format!("{user}.key")),
+    );
+    authority
+        .issue_to_files(&request, &cert, &key)
+        .expect("issue");
+    TlsFiles {
+        ca: dir.join("ca.crt"),
+        cert,
+        key,
+    }
 }
 
 async fn start(log: &str) -> Fixture {
@@ -82,28 +100,55 @@ async fn start(log: &str) -> Fixture {
     authority.write(dir.path(), "ca").expect("write");
     let log_path = dir.path().join("0.log");
     std::fs::write(&log_path, log).expect("log");
-    let tls = server_config(&files(dir.path(), &authority, "node", "system:nodes"), ClientAuth::Optional).expect("tls");
+    let tls = server_config(
+        &files(dir.path(), &authority, "node", "system:nodes"),
+        ClientAuth::Optional,
+    )
+    .expect("tls");
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let access = Arc::new(OnePod(log_path));
-    let server = AgentServer::bind(any, tls, access, AdminServer::new("test")).await.expect("bind");
+    let server = AgentServer::bind(any, tls, access, AdminServer::new("test"))
+        .await
+        .expect("bind");
     let addr = server.local_addr().expect("addr");
     let shutdown = Shutdown::new();
     spawn("server", TaskKind::Background, server.run(shutdown.clone()));
-    Fixture { dir, authority, addr, shutdown }
+    Fixture {
+        dir,
+        authority,
+        addr,
+        shutdown,
+    }
 }
 
 impl Fixture {
     async fn get(&self, user: &str, group: &str, path: &str) -> (u16, String) {
-        let config = client_config(&files(self.dir.path(), &self.authority, user, group)).expect("client");
+        let config =
+            client_config(&files(self.dir.path(), &self.authority, user, group)).expect("client");
         let name = rustls::pki_types::ServerName::try_from("127.0.0.1").expect("name");
         let tcp = TcpStream::connect(self.addr).await.expect("connect");
-        let tls = TlsConnector::from(config).connect(name, tcp).await.expect("handshake");
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.expect("http");
-        spawn("client", TaskKind::Connection, async move { drop(connection.await) });
-        let request = http::Request::get(path).header("host", "node").body(Empty::<bytes::Bytes>::new()).expect("request");
+        let tls = TlsConnector::from(config)
+            .connect(name, tcp)
+            .await
+            .expect("handshake");
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls))
+            .await
+            .expect("http");
+        spawn("client", TaskKind::Connection, async move {
+            drop(connection.await)
+        });
+        let request = http::Request::get(path)
+            .header("host", "node")
+            .body(Empty::<bytes::Bytes>::new())
+            .expect("request");
         let response = sender.send_request(request).await.expect("answer");
         let code = response.status().as_u16();
-        let body = response.into_body().collect().await.expect("body").to_bytes();
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .expect("body")
+            .to_bytes();
         (code, String::from_utf8_lossy(&body).into_owned())
     }
 }
@@ -122,10 +167,15 @@ async fn logs_are_filtered_as_asked() {
         ("limitBytes=5", "one\nt"),
         ("sinceTime=2026-01-01T00:00:03Z", "three\n"),
         ("stream=Stderr", "two\n"),
-        ("timestamps=true&tailLines=1", "2026-01-01T00:00:03Z three\n"),
+        (
+            "timestamps=true&tailLines=1",
+            "2026-01-01T00:00:03Z three\n",
+        ),
         ("follow=true&tailLines=1", "three\n"),
     ] {
-        let (code, body) = fixture.get(ALLOWED_USER, "x", &format!("/containerLogs/d/p/c?{query}")).await;
+        let (code, body) = fixture
+            .get(ALLOWED_USER, "x", &format!("/containerLogs/d/p/c?{query}"))
+            .await;
         assert_eq!((code, body.as_str()), (200, expected), "{query}");
     }
     fixture.shutdown.trigger();
@@ -134,8 +184,20 @@ async fn logs_are_filtered_as_asked() {
 #[tokio::test]
 async fn strangers_and_strange_paths_are_refused() {
     let fixture = start(LOG).await;
-    assert_eq!(fixture.get("system:node:n2", "system:nodes", "/containerLogs/d/p/c").await.0, 403);
-    assert_eq!(fixture.get("system:node:n2", "system:nodes", "/healthz").await.0, 200);
+    assert_eq!(
+        fixture
+            .get("system:node:n2", "system:nodes", "/containerLogs/d/p/c")
+            .await
+            .0,
+        403
+    );
+    assert_eq!(
+        fixture
+            .get("system:node:n2", "system:nodes", "/healthz")
+            .await
+            .0,
+        200
+    );
     for (path, code) in [
         ("/containerLogs/d/p/x", 404),
         ("/containerLogs/d/q/c", 404),

@@ -4,7 +4,9 @@
 use std::future::Future;
 
 use corten_base::tasks::{TaskKind, spawn};
-use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::header::{
+    CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -36,14 +38,20 @@ pub(super) fn wanted(headers: &HeaderMap) -> Option<Wanted> {
 }
 
 /// The first of `ours` that the client offers under `header`.
-pub(super) fn negotiate(headers: &HeaderMap, header: &HeaderName, ours: &[&'static str]) -> Option<&'static str> {
+pub(super) fn negotiate(
+    headers: &HeaderMap,
+    header: &HeaderName,
+    ours: &[&'static str],
+) -> Option<&'static str> {
     let offered: Vec<&str> = headers
         .get_all(header)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(',').map(str::trim))
         .collect();
-    ours.iter().find(|protocol| offered.contains(protocol)).copied()
+    ours.iter()
+        .find(|protocol| offered.contains(protocol))
+        .copied()
 }
 
 /// Exec and attach over either protocol.
@@ -53,13 +61,20 @@ pub(super) async fn remote(
     session: impl Future<Output = Result<StreamSession, AccessError>>,
 ) -> Result<Response<Body>, Refusal> {
     let bad = |message: &str| Refusal(StatusCode::BAD_REQUEST, message.to_owned());
-    let kind = wanted(request.headers()).ok_or_else(|| bad("you must ask for an upgrade to WebSocket or SPDY/3.1"))?;
+    let kind = wanted(request.headers())
+        .ok_or_else(|| bad("you must ask for an upgrade to WebSocket or SPDY/3.1"))?;
     let (header, ours) = match kind {
         Wanted::WebSocket => (SEC_WEBSOCKET_PROTOCOL, WEBSOCKET_COMMAND),
         Wanted::Spdy => (STREAM_PROTOCOL, SPDY_COMMAND),
     };
     let protocol = negotiate(request.headers(), &header, ours).ok_or_else(|| {
-        Refusal(StatusCode::FORBIDDEN, format!("no protocol in common; this server speaks {}", ours.join(", ")))
+        Refusal(
+            StatusCode::FORBIDDEN,
+            format!(
+                "no protocol in common; this server speaks {}",
+                ours.join(", ")
+            ),
+        )
     })?;
     let response = match kind {
         Wanted::WebSocket => websocket_response(request.headers(), protocol)?,
@@ -71,8 +86,13 @@ pub(super) async fn remote(
     spawn("remote-command", TaskKind::Connection, async move {
         match upgrade.await {
             Ok(upgraded) => match kind {
-                Wanted::WebSocket => websocket::remote(websocket::accept(upgraded).await, session).await,
-                Wanted::Spdy => spdy::command::remote(hyper_util::rt::TokioIo::new(upgraded), &streams, session).await,
+                Wanted::WebSocket => {
+                    websocket::remote(websocket::accept(upgraded).await, session).await
+                }
+                Wanted::Spdy => {
+                    spdy::command::remote(hyper_util::rt::TokioIo::new(upgraded), &streams, session)
+                        .await
+                }
             },
             Err(error) => tracing::debug!(%error, "the client left before the upgrade"),
         }
@@ -80,28 +100,40 @@ pub(super) async fn remote(
     Ok(response)
 }
 
-pub(super) fn websocket_response(headers: &HeaderMap, protocol: &'static str) -> Result<Response<Body>, Refusal> {
-    let key = headers
-        .get(SEC_WEBSOCKET_KEY)
-        .ok_or_else(|| Refusal(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing".to_owned()))?;
+pub(super) fn websocket_response(
+    headers: &HeaderMap,
+    protocol: &'static str,
+) -> Result<Response<Body>, Refusal> {
+    let key = headers.get(SEC_WEBSOCKET_KEY).ok_or_else(|| {
+        Refusal(
+            StatusCode::BAD_REQUEST,
+            "Sec-WebSocket-Key is missing".to_owned(),
+        )
+    })?;
     let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes()))
         .map_err(|error| Refusal(StatusCode::BAD_REQUEST, error.to_string()))?;
     let mut response = switching(HeaderValue::from_static("websocket"));
     response.headers_mut().insert(SEC_WEBSOCKET_ACCEPT, accept);
-    response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+    response
+        .headers_mut()
+        .insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
     Ok(response)
 }
 
 pub(super) fn spdy_response(protocol: &'static str) -> Response<Body> {
     let mut response = switching(HeaderValue::from_static("SPDY/3.1"));
-    response.headers_mut().insert(STREAM_PROTOCOL, HeaderValue::from_static(protocol));
+    response
+        .headers_mut()
+        .insert(STREAM_PROTOCOL, HeaderValue::from_static(protocol));
     response
 }
 
 fn switching(to: HeaderValue) -> Response<Body> {
     let mut response = Response::new(full(""));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    response
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     response.headers_mut().insert(UPGRADE, to);
     response
 }

@@ -81,11 +81,21 @@ pub(super) async fn remote(socket: Socket, session: StreamSession) {
             }
         }
         // Clients take a close without a code for a broken connection, and lose the exit status.
-        let normal = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+        let normal = CloseFrame {
+            code: CloseCode::Normal,
+            reason: "".into(),
+        };
         let _ = sink.send(Message::Close(Some(normal))).await;
         let _ = sink.close().await;
     };
-    let session = remote::run(session, Remote { stdin: stdin_receiver, resize: resize_receiver, output });
+    let session = remote::run(
+        session,
+        Remote {
+            stdin: stdin_receiver,
+            resize: resize_receiver,
+            output,
+        },
+    );
     // The writer ends behind the session; the reader alone ends it early: the client is gone.
     let work = async {
         tokio::join!(session, writer);
@@ -116,11 +126,7 @@ pub(super) fn tunnel(socket: Socket) -> (DuplexStream, impl Future<Output = ()>)
         let inward = async {
             while let Some(Ok(message)) = source.next().await {
                 match message {
-                    Message::Binary(data) => {
-                        if write.write_all(&data).await.is_err() {
-                            break;
-                        }
-                    }
+                    Message::Binary(data) if write.write_all(&data).await.is_err() => break,
                     Message::Close(_) => break,
                     _ => {}
                 }
@@ -130,7 +136,11 @@ pub(super) fn tunnel(socket: Socket) -> (DuplexStream, impl Future<Output = ()>)
         let outward = async {
             let mut buffer = vec![0; TUNNEL_BYTES];
             while let Ok(count @ 1..) = read.read(&mut buffer).await {
-                if sink.send(Message::Binary(Bytes::copy_from_slice(&buffer[..count]))).await.is_err() {
+                if sink
+                    .send(Message::Binary(Bytes::copy_from_slice(&buffer[..count])))
+                    .await
+                    .is_err()
+                {
                     return;
                 }
             }

@@ -39,6 +39,10 @@ fn groups(group: &str) -> impl Iterator<Item = (&str, u32, Vec<&str>)> {
 }
 
 /// Resolves the user of a container.
+#[expect(
+    clippy::too_many_lines,
+    reason = "the order of precedence reads top to bottom"
+)]
 pub fn resolve(
     pod: &Pod,
     container: &Container,

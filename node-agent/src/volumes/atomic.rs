@@ -18,9 +18,16 @@ const DATA: &str = "..data";
 const DATA_NEW: &str = "..data_tmp";
 
 /// Makes `dir` show just these files (paths are relative and clean). Unchanged content is left as it is.
-pub(super) fn write(dir: &Path, files: &BTreeMap<String, File>, group: Option<u32>) -> io::Result<()> {
+pub(super) fn write(
+    dir: &Path,
+    files: &BTreeMap<String, File>,
+    group: Option<u32>,
+) -> io::Result<()> {
     let current = fs::read_link(dir.join(DATA)).ok();
-    if current.as_ref().is_some_and(|version| same(&dir.join(version), files)) {
+    if current
+        .as_ref()
+        .is_some_and(|version| same(&dir.join(version), files))
+    {
         return links(dir, files); // a crash may have come between the swap and the links
     }
     let version = format!("..{}", uuid::Uuid::new_v4());
@@ -34,7 +41,11 @@ pub(super) fn write(dir: &Path, files: &BTreeMap<String, File>, group: Option<u3
         }
         fs::write(&target, &file.content)?;
         // With a group the files must be readable by it, whatever the mode says.
-        let mode = if group.is_some() { file.mode | 0o440 } else { file.mode };
+        let mode = if group.is_some() {
+            file.mode | 0o440
+        } else {
+            file.mode
+        };
         if let Some(group) = group {
             chown(&target, None, Some(group))?;
         }
@@ -53,7 +64,9 @@ fn same(version: &Path, files: &BTreeMap<String, File>) -> bool {
     if list(version, version, &mut found).is_err() || !found.iter().eq(files.keys()) {
         return false;
     }
-    files.iter().all(|(path, file)| fs::read(version.join(path)).is_ok_and(|content| content == file.content))
+    files.iter().all(|(path, file)| {
+        fs::read(version.join(path)).is_ok_and(|content| content == file.content)
+    })
 }
 
 fn list(root: &Path, dir: &Path, found: &mut BTreeSet<String>) -> io::Result<()> {
@@ -70,7 +83,10 @@ fn list(root: &Path, dir: &Path, found: &mut BTreeSet<String>) -> io::Result<()>
 
 /// The names that users see: links through `..data`, none for what is gone.
 fn links(dir: &Path, files: &BTreeMap<String, File>) -> io::Result<()> {
-    let tops: BTreeSet<&str> = files.keys().filter_map(|path| path.split('/').next()).collect();
+    let tops: BTreeSet<&str> = files
+        .keys()
+        .filter_map(|path| path.split('/').next())
+        .collect();
     for top in &tops {
         let link = dir.join(top);
         if fs::read_link(&link).is_err() {
@@ -90,7 +106,8 @@ fn links(dir: &Path, files: &BTreeMap<String, File>) -> io::Result<()> {
 fn drop_old(dir: &Path, current: &str) -> io::Result<()> {
     for entry in fs::read_dir(dir)?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with("..") && name != current && name != DATA && entry.file_type()?.is_dir() {
+        if name.starts_with("..") && name != current && name != DATA && entry.file_type()?.is_dir()
+        {
             fs::remove_dir_all(entry.path())?;
         }
     }

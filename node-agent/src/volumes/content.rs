@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    ConfigMap, ConfigMapProjection, Container, DownwardAPIVolumeFile, KeyToPath, Secret, SecretProjection, Volume,
-    VolumeProjection,
+    ConfigMap, ConfigMapProjection, Container, DownwardAPIVolumeFile, KeyToPath, Secret,
+    SecretProjection, Volume, VolumeProjection,
 };
 
 use super::atomic::File;
@@ -35,20 +35,36 @@ impl Reader<'_> {
     pub(super) async fn read(&self, volume: &Volume) -> Result<Option<Payload>, String> {
         let mut payload = Payload::default();
         if let Some(map) = &volume.config_map {
-            let projection = ConfigMapProjection { items: map.items.clone(), name: map.name.clone(), optional: map.optional };
-            self.config_map(&projection, map.default_mode, &mut payload).await?;
+            let projection = ConfigMapProjection {
+                items: map.items.clone(),
+                name: map.name.clone(),
+                optional: map.optional,
+            };
+            self.config_map(&projection, map.default_mode, &mut payload)
+                .await?;
         } else if let Some(secret) = &volume.secret {
             let projection = SecretProjection {
                 items: secret.items.clone(),
                 name: secret.secret_name.clone().unwrap_or_default(),
                 optional: secret.optional,
             };
-            self.secret(&projection, secret.default_mode, &mut payload).await?;
+            self.secret(&projection, secret.default_mode, &mut payload)
+                .await?;
         } else if let Some(downward) = &volume.downward_api {
-            self.downward(downward.items.iter().flatten(), downward.default_mode, &mut payload)?;
+            self.downward(
+                downward.items.iter().flatten(),
+                downward.default_mode,
+                &mut payload,
+            )?;
         } else if let Some(projected) = &volume.projected {
             for (index, source) in projected.sources.iter().flatten().enumerate() {
-                self.projection((&volume.name, index), source, projected.default_mode, &mut payload).await?;
+                self.projection(
+                    (&volume.name, index),
+                    source,
+                    projected.default_mode,
+                    &mut payload,
+                )
+                .await?;
             }
         } else {
             return Ok(None);
@@ -70,7 +86,10 @@ impl Reader<'_> {
         } else if let Some(downward) = &source.downward_api {
             self.downward(downward.items.iter().flatten(), mode, payload)
         } else if let Some(token) = &source.service_account_token {
-            let content = self.tokens.get(self.source, self.request, place, token).await?;
+            let content = self
+                .tokens
+                .get(self.source, self.request, place, token)
+                .await?;
             payload.sensitive = true;
             insert(payload, &token.path, content.into_bytes(), mode)
         } else {
@@ -78,23 +97,55 @@ impl Reader<'_> {
         }
     }
 
-    async fn config_map(&self, map: &ConfigMapProjection, mode: Option<i32>, payload: &mut Payload) -> Result<(), String> {
-        let found = match self.source.config_map(&self.request.pod_ref.namespace, &map.name).await {
+    async fn config_map(
+        &self,
+        map: &ConfigMapProjection,
+        mode: Option<i32>,
+        payload: &mut Payload,
+    ) -> Result<(), String> {
+        let found = match self
+            .source
+            .config_map(&self.request.pod_ref.namespace, &map.name)
+            .await
+        {
             Err(SourceError::NotFound { .. }) if map.optional == Some(true) => return Ok(()),
             other => other.map_err(|error| error.to_string())?,
         };
         let what = || format!("configmap {:?}", map.name);
-        select(&data_of_map(&found), map.items.as_deref(), map.optional, mode, payload, what)
+        select(
+            &data_of_map(&found),
+            map.items.as_deref(),
+            map.optional,
+            mode,
+            payload,
+            what,
+        )
     }
 
-    async fn secret(&self, secret: &SecretProjection, mode: Option<i32>, payload: &mut Payload) -> Result<(), String> {
+    async fn secret(
+        &self,
+        secret: &SecretProjection,
+        mode: Option<i32>,
+        payload: &mut Payload,
+    ) -> Result<(), String> {
         payload.sensitive = true;
-        let found = match self.source.secret(&self.request.pod_ref.namespace, &secret.name).await {
+        let found = match self
+            .source
+            .secret(&self.request.pod_ref.namespace, &secret.name)
+            .await
+        {
             Err(SourceError::NotFound { .. }) if secret.optional == Some(true) => return Ok(()),
             other => other.map_err(|error| error.to_string())?,
         };
         let what = || format!("secret {:?}", secret.name);
-        select(&data_of_secret(&found), secret.items.as_deref(), secret.optional, mode, payload, what)
+        select(
+            &data_of_secret(&found),
+            secret.items.as_deref(),
+            secret.optional,
+            mode,
+            payload,
+            what,
+        )
     }
 
     fn downward<'a>(
@@ -118,7 +169,8 @@ impl Reader<'_> {
                     _ => field_value(pod, field, &facts).map_err(|error| error.to_string())?,
                 },
                 // In volumes the container is always named; the one passed is never looked at.
-                (None, Some(field)) => resource_value(pod, &Container::default(), field, &facts).map_err(|e| e.to_string())?,
+                (None, Some(field)) => resource_value(pod, &Container::default(), field, &facts)
+                    .map_err(|e| e.to_string())?,
                 (None, None) => continue,
             };
             insert(payload, &item.path, text.into_bytes(), item.mode.or(mode))?;
@@ -129,18 +181,34 @@ impl Reader<'_> {
 
 /// `key="value"` lines with Go's quoting, in order of key.
 fn lines(map: Option<&BTreeMap<String, String>>) -> String {
-    let quoted = map.into_iter().flatten().map(|(key, value)| format!("{key}={value:?}"));
+    let quoted = map
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={value:?}"));
     quoted.collect::<Vec<_>>().join("\n")
 }
 
 fn data_of_map(map: &ConfigMap) -> BTreeMap<String, Vec<u8>> {
-    let text = map.data.iter().flatten().map(|(key, value)| (key.clone(), value.clone().into_bytes()));
-    let binary = map.binary_data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone()));
+    let text = map
+        .data
+        .iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), value.clone().into_bytes()));
+    let binary = map
+        .binary_data
+        .iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), value.0.clone()));
     text.chain(binary).collect()
 }
 
 fn data_of_secret(secret: &Secret) -> BTreeMap<String, Vec<u8>> {
-    secret.data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone())).collect()
+    secret
+        .data
+        .iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), value.0.clone()))
+        .collect()
 }
 
 fn select(
@@ -152,25 +220,42 @@ fn select(
     what: impl Fn() -> String,
 ) -> Result<(), String> {
     let Some(items) = items.filter(|items| !items.is_empty()) else {
-        return data.iter().try_for_each(|(key, content)| insert(payload, key, content.clone(), mode));
+        return data
+            .iter()
+            .try_for_each(|(key, content)| insert(payload, key, content.clone(), mode));
     };
     for item in items {
         match data.get(&item.key) {
             Some(content) => insert(payload, &item.path, content.clone(), item.mode.or(mode))?,
             None if optional == Some(true) => {}
-            None => return Err(format!("{} references non-existent key: {}", what(), item.key)),
+            None => {
+                return Err(format!(
+                    "{} references non-existent key: {}",
+                    what(),
+                    item.key
+                ));
+            }
         }
     }
     Ok(())
 }
 
 /// Validation keeps such paths out; this is the place where one would do harm.
-fn insert(payload: &mut Payload, path: &str, content: Vec<u8>, mode: Option<i32>) -> Result<(), String> {
-    let clean = !path.is_empty() && !path.starts_with('/') && path.split('/').all(|part| !part.is_empty() && part != "..");
+fn insert(
+    payload: &mut Payload,
+    path: &str,
+    content: Vec<u8>,
+    mode: Option<i32>,
+) -> Result<(), String> {
+    let clean = !path.is_empty()
+        && !path.starts_with('/')
+        && path.split('/').all(|part| !part.is_empty() && part != "..");
     if !clean || path.starts_with("..") {
         return Err(format!("path {path:?} is not allowed in a volume"));
     }
     let mode = u32::try_from(mode.unwrap_or(MODE_DEFAULT)).unwrap_or_default() & 0o777;
-    payload.files.insert(path.to_owned(), File { content, mode });
+    payload
+        .files
+        .insert(path.to_owned(), File { content, mode });
     Ok(())
 }

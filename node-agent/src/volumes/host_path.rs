@@ -14,17 +14,30 @@ pub(super) fn prepare(source: &HostPathVolumeSource) -> Result<PreparedVolume, S
     let failed = |error: std::io::Error| format!("cannot make {}: {error}", path.display());
     match wanted {
         "DirectoryOrCreate" if !path.exists() => {
-            std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(failed)?;
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(path)
+                .map_err(failed)?;
         }
         "FileOrCreate" if !path.exists() => {
-            OpenOptions::new().write(true).create_new(true).mode(0o644).open(path).map_err(failed)?;
+            OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o644)
+                .open(path)
+                .map_err(failed)?;
         }
         // Without a type nothing is checked; what does not exist is made, as upstream's runtimes do.
         "" if !path.exists() => std::fs::create_dir_all(path).map_err(failed)?,
         _ => {}
     }
     let meta = std::fs::metadata(path).map_err(|error| {
-        format!("hostPath type check failed: {} is not a {}: {error}", path.display(), describe(wanted))
+        format!(
+            "hostPath type check failed: {} is not a {}: {error}",
+            path.display(),
+            describe(wanted)
+        )
     })?;
     let kind = meta.file_type();
     let fits = match wanted {
@@ -36,9 +49,17 @@ pub(super) fn prepare(source: &HostPathVolumeSource) -> Result<PreparedVolume, S
         _ => true,
     };
     if !fits {
-        return Err(format!("hostPath type check failed: {} is not a {}", path.display(), describe(wanted)));
+        return Err(format!(
+            "hostPath type check failed: {} is not a {}",
+            path.display(),
+            describe(wanted)
+        ));
     }
-    Ok(PreparedVolume { host_path: path.to_owned(), read_only: false, is_file: !kind.is_dir() })
+    Ok(PreparedVolume {
+        host_path: path.to_owned(),
+        read_only: false,
+        is_file: !kind.is_dir(),
+    })
 }
 
 fn describe(wanted: &str) -> &'static str {

@@ -18,13 +18,23 @@ struct Objects {
 
 #[async_trait]
 impl ObjectSource for Objects {
-    async fn config_map(&self, _namespace: &str, name: &str) -> Result<Arc<ConfigMap>, SourceError> {
+    async fn config_map(
+        &self,
+        _namespace: &str,
+        name: &str,
+    ) -> Result<Arc<ConfigMap>, SourceError> {
         let found = self.maps.lock().get(name).cloned();
-        found.map(Arc::new).ok_or_else(|| SourceError::NotFound { kind: "configmap", name: name.to_owned() })
+        found.map(Arc::new).ok_or_else(|| SourceError::NotFound {
+            kind: "configmap",
+            name: name.to_owned(),
+        })
     }
 
     async fn secret(&self, _namespace: &str, name: &str) -> Result<Arc<Secret>, SourceError> {
-        Err(SourceError::NotFound { kind: "secret", name: name.to_owned() })
+        Err(SourceError::NotFound {
+            kind: "secret",
+            name: name.to_owned(),
+        })
     }
 
     async fn service_account_token(
@@ -65,23 +75,49 @@ fn map(data: serde_json::Value) -> ConfigMap {
 async fn a_config_map_is_shown_and_updated_whole() {
     let dir = tempfile::tempdir().expect("temp dir");
     let objects = Arc::new(Objects::default());
-    objects.maps.lock().insert("m".to_owned(), map(json!({"a": "1", "gone": "x"})));
+    objects
+        .maps
+        .lock()
+        .insert("m".to_owned(), map(json!({"a": "1", "gone": "x"})));
     let volumes = Volumes::new(Arc::clone(&objects) as Arc<dyn ObjectSource>);
-    let request = request(dir.path(), json!([{"name": "v", "configMap": {"name": "m", "defaultMode": 0o400}}]));
+    let request = request(
+        dir.path(),
+        json!([{"name": "v", "configMap": {"name": "m", "defaultMode": 0o400}}]),
+    );
     let prepared = volumes.setup(&request).await.expect("setup");
     let root = &prepared["v"].host_path;
     assert!(prepared["v"].read_only);
     assert_eq!(std::fs::read_to_string(root.join("a")).expect("file"), "1");
-    assert_eq!(std::fs::metadata(root.join("a")).expect("stat").permissions().mode() & 0o777, 0o400);
+    assert_eq!(
+        std::fs::metadata(root.join("a"))
+            .expect("stat")
+            .permissions()
+            .mode()
+            & 0o777,
+        0o400
+    );
     let first = std::fs::read_link(root.join("..data")).expect("version");
     volumes.refresh(&request).await.expect("refresh");
-    assert_eq!(std::fs::read_link(root.join("..data")).expect("version"), first, "nothing changed");
-    objects.maps.lock().insert("m".to_owned(), map(json!({"a": "2", "new": "y"})));
+    assert_eq!(
+        std::fs::read_link(root.join("..data")).expect("version"),
+        first,
+        "nothing changed"
+    );
+    objects
+        .maps
+        .lock()
+        .insert("m".to_owned(), map(json!({"a": "2", "new": "y"})));
     volumes.refresh(&request).await.expect("refresh");
     assert_eq!(std::fs::read_to_string(root.join("a")).expect("file"), "2");
-    assert_eq!(std::fs::read_to_string(root.join("new")).expect("file"), "y");
+    assert_eq!(
+        std::fs::read_to_string(root.join("new")).expect("file"),
+        "y"
+    );
     assert!(root.join("gone").symlink_metadata().is_err() && !root.join(first).exists());
-    volumes.teardown(&request.pod_ref, dir.path()).await.expect("teardown");
+    volumes
+        .teardown(&request.pod_ref, dir.path())
+        .await
+        .expect("teardown");
     assert!(!dir.path().join("volumes").exists());
 }
 
@@ -94,13 +130,25 @@ async fn downward_labels_and_tokens_are_projected_into_memory() {
         {"downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
         {"configMap": {"name": "absent", "optional": true}},
     ]);
-    let request = request(dir.path(), json!([{"name": "v", "projected": {"sources": sources}}]));
+    let request = request(
+        dir.path(),
+        json!([{"name": "v", "projected": {"sources": sources}}]),
+    );
     let prepared = volumes.setup(&request).await.expect("setup");
     let root = &prepared["v"].host_path;
-    assert_eq!(std::fs::read_to_string(root.join("token")).expect("token"), "token-of-default");
-    assert_eq!(std::fs::read_to_string(root.join("labels")).expect("labels"), "a=\"1\\\"x\"\nb=\"2\"");
+    assert_eq!(
+        std::fs::read_to_string(root.join("token")).expect("token"),
+        "token-of-default"
+    );
+    assert_eq!(
+        std::fs::read_to_string(root.join("labels")).expect("labels"),
+        "a=\"1\\\"x\"\nb=\"2\""
+    );
     assert!(is_mount_point(root), "secrets never touch the disk");
-    volumes.teardown(&request.pod_ref, dir.path()).await.expect("teardown");
+    volumes
+        .teardown(&request.pod_ref, dir.path())
+        .await
+        .expect("teardown");
 }
 
 #[tokio::test]
@@ -108,11 +156,28 @@ async fn what_is_missing_or_not_built_says_so() {
     let dir = tempfile::tempdir().expect("temp dir");
     let volumes = Volumes::new(Arc::new(Objects::default()));
     for (volume, expected) in [
-        (json!({"name": "v", "secret": {"secretName": "s"}}), "secret \"s\" not found"),
-        (json!({"name": "v", "nfs": {"server": "x", "path": "/"}}), "volume type \"nfs\" is not supported"),
-        (json!({"name": "v", "hostPath": {"path": "/proc/version", "type": "Directory"}}), "is not a directory"),
+        (
+            json!({"name": "v", "secret": {"secretName": "s"}}),
+            "secret \"s\" not found",
+        ),
+        (
+            json!({"name": "v", "nfs": {"server": "x", "path": "/"}}),
+            "volume type \"nfs\" is not supported",
+        ),
+        (
+            json!({"name": "v", "hostPath": {"path": "/proc/version", "type": "Directory"}}),
+            "is not a directory",
+        ),
     ] {
-        let error = volumes.setup(&request(dir.path(), json!([volume]))).await.expect_err("refused").to_string();
-        assert!(error.contains(expected) && error.starts_with("MountVolume.SetUp failed for volume \"v\" : "), "{error}");
+        let error = volumes
+            .setup(&request(dir.path(), json!([volume])))
+            .await
+            .expect_err("refused")
+            .to_string();
+        assert!(
+            error.contains(expected)
+                && error.starts_with("MountVolume.SetUp failed for volume \"v\" : "),
+            "{error}"
+        );
     }
 }

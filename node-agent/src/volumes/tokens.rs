@@ -40,17 +40,34 @@ impl Tokens {
             return Ok(held.token.clone());
         }
         let spec = request.pod.spec.as_ref();
-        let account = spec.and_then(|s| s.service_account_name.as_deref()).unwrap_or("default");
-        let audiences: Vec<String> = projection.audience.iter().filter(|a| !a.is_empty()).cloned().collect();
-        let seconds = projection.expiration_seconds.unwrap_or(EXPIRATION_DEFAULT_SECONDS);
+        let account = spec
+            .and_then(|s| s.service_account_name.as_deref())
+            .unwrap_or("default");
+        let audiences: Vec<String> = projection
+            .audience
+            .iter()
+            .filter(|a| !a.is_empty())
+            .cloned()
+            .collect();
+        let seconds = projection
+            .expiration_seconds
+            .unwrap_or(EXPIRATION_DEFAULT_SECONDS);
         let answer = source
             .service_account_token(&request.pod_ref, account, &audiences, seconds)
             .await
             .map_err(|error| error.to_string())?;
-        let status = answer.status.ok_or_else(|| "the API server answered without a token".to_owned())?;
+        let status = answer
+            .status
+            .ok_or_else(|| "the API server answered without a token".to_owned())?;
         let life = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
         let renew_at = Instant::now() + (life * 4 / 5).min(AGE_MAX);
-        self.0.lock().insert(key, Held { token: status.token.clone(), renew_at });
+        self.0.lock().insert(
+            key,
+            Held {
+                token: status.token.clone(),
+                renew_at,
+            },
+        );
         Ok(status.token)
     }
 

@@ -82,7 +82,7 @@ async fn adopt_container(
     now: Now,
 ) {
     let mut history = attempts.iter().rev();
-    while let Some(attempt) = history.next() {
+    for attempt in history.by_ref() {
         let run = shared.container(container.name(), *attempt);
         let outcome = match shared.context.runtime.recover(&run).await {
             Ok(outcome) => outcome,

@@ -87,7 +87,7 @@ pub(super) fn write_record(shared: &Shared, pod: &Pod) {
     let dir = shared.pod_dir();
     let path = dir.join("pod.json");
     // The first record must survive a power cut: without it nobody would give the pod's address back.
-    let write = if path.exists() {
+    let write: fn(&Path, &Pod) -> io::Result<()> = if path.exists() {
         write_json
     } else {
         write_json_durably

@@ -32,7 +32,7 @@ async fn runs_to_completion_with_log_and_message() {
         std::fs::read_to_string(node.dir.join("logs/test_done_uid-done/c/0.log")).expect("a log");
     let texts: Vec<&str> = log
         .lines()
-        .filter_map(|line| line.splitn(2, ' ').nth(1))
+        .filter_map(|line| line.split_once(' ').map(|(_, text)| text))
         .collect();
     for wanted in [
         "stdout F out",

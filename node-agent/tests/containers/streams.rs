@@ -12,6 +12,7 @@ fn words(text: &[&str]) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 async fn exec_streams() {
     let node = Node::new("exec");
     let pod = pod(
@@ -103,6 +104,7 @@ async fn exec_streams() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 async fn attach_streams() {
     let node = Node::new("attach");
     let mut container = shell("c", "while read line; do echo got $line; done");

@@ -19,9 +19,14 @@ pub struct Upstreams(pub Vec<SocketAddr>);
 
 /// What /etc/resolv.conf names, without addresses that would lead back here.
 pub fn system_resolvers(resolv_conf: &str, own: std::net::IpAddr) -> Vec<SocketAddr> {
-    let servers = resolv_conf.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
+    let servers = resolv_conf
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("nameserver"));
     let addresses = servers.filter_map(|rest| rest.trim().parse::<std::net::IpAddr>().ok());
-    addresses.filter(|ip| *ip != own).map(|ip| SocketAddr::new(ip, 53)).collect()
+    addresses
+        .filter(|ip| *ip != own)
+        .map(|ip| SocketAddr::new(ip, 53))
+        .collect()
 }
 
 impl Upstreams {
@@ -33,7 +38,11 @@ impl Upstreams {
             let id: u16 = rand::random();
             sent[..2].copy_from_slice(&id.to_be_bytes());
             let attempt = async {
-                if over_tcp { ask_tcp(*upstream, &sent).await } else { ask_udp(*upstream, &sent).await }
+                if over_tcp {
+                    ask_tcp(*upstream, &sent).await
+                } else {
+                    ask_udp(*upstream, &sent).await
+                }
             };
             match timeout(UPSTREAM_TIMEOUT, attempt).await {
                 Ok(Ok(mut answer)) => {
@@ -49,7 +58,11 @@ impl Upstreams {
 }
 
 async fn ask_udp(upstream: SocketAddr, question: &[u8]) -> std::io::Result<Vec<u8>> {
-    let any: SocketAddr = if upstream.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
+    let any: SocketAddr = if upstream.is_ipv4() {
+        ([0, 0, 0, 0], 0).into()
+    } else {
+        ([0u16; 8], 0).into()
+    };
     // A fresh port and a random id for each question: what makes forged answers hard.
     let socket = UdpSocket::bind(any).await?;
     socket.connect(upstream).await?;
@@ -89,6 +102,9 @@ mod tests {
     fn reads_resolv_conf_but_not_itself() {
         let text = "search x\nnameserver 10.96.0.10\nnameserver 192.0.2.1\nnameserver bad\n";
         let own = "10.96.0.10".parse().expect("ip");
-        assert_eq!(system_resolvers(text, own), ["192.0.2.1:53".parse().expect("addr")]);
+        assert_eq!(
+            system_resolvers(text, own),
+            ["192.0.2.1:53".parse().expect("addr")]
+        );
     }
 }

@@ -30,12 +30,29 @@ struct Server {
 }
 
 /// Binds `addr` on both transports and answers until `shutdown`.
-pub async fn serve(addr: SocketAddr, zone: Zone, upstreams: Upstreams, shutdown: Shutdown) -> std::io::Result<()> {
+pub async fn serve(
+    addr: SocketAddr,
+    zone: Zone,
+    upstreams: Upstreams,
+    shutdown: Shutdown,
+) -> std::io::Result<()> {
     let udp = Arc::new(UdpSocket::bind(addr).await?);
     let tcp = TcpListener::bind(addr).await?;
-    let server = Arc::new(Server { zone, upstreams, slots: Arc::new(Semaphore::new(CONCURRENCY)) });
-    spawn("dns-udp", TaskKind::Critical, udp_loop(Arc::clone(&server), udp, shutdown.clone()));
-    spawn("dns-tcp", TaskKind::Critical, tcp_loop(server, tcp, shutdown));
+    let server = Arc::new(Server {
+        zone,
+        upstreams,
+        slots: Arc::new(Semaphore::new(CONCURRENCY)),
+    });
+    spawn(
+        "dns-udp",
+        TaskKind::Critical,
+        udp_loop(Arc::clone(&server), udp, shutdown.clone()),
+    );
+    spawn(
+        "dns-tcp",
+        TaskKind::Critical,
+        tcp_loop(server, tcp, shutdown),
+    );
     Ok(())
 }
 
@@ -63,7 +80,9 @@ async fn udp_loop(server: Arc<Server>, socket: Arc<UdpSocket>, shutdown: Shutdow
             }
             Step::Drop => {}
             Step::Forward(request) => {
-                let Ok(slot) = Arc::clone(&server.slots).try_acquire_owned() else { continue };
+                let Ok(slot) = Arc::clone(&server.slots).try_acquire_owned() else {
+                    continue;
+                };
                 let (server, socket) = (Arc::clone(&server), Arc::clone(&socket));
                 spawn("dns-forward", TaskKind::Connection, async move {
                     let answer = server.forward(&request, &question, false).await;
@@ -87,7 +106,9 @@ async fn tcp_loop(server: Arc<Server>, listener: TcpListener, shutdown: Shutdown
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let Ok(slot) = Arc::clone(&server.slots).try_acquire_owned() else { continue };
+        let Ok(slot) = Arc::clone(&server.slots).try_acquire_owned() else {
+            continue;
+        };
         let server = Arc::clone(&server);
         spawn("dns-connection", TaskKind::Connection, async move {
             // Ends with the client, or when it idles.
@@ -106,9 +127,13 @@ enum Step {
 impl Server {
     async fn tcp_client(&self, mut stream: TcpStream) -> std::io::Result<()> {
         loop {
-            let length = tokio::time::timeout(TCP_IDLE, stream.read_u16()).await.map_err(std::io::Error::other)??;
+            let length = tokio::time::timeout(TCP_IDLE, stream.read_u16())
+                .await
+                .map_err(std::io::Error::other)??;
             let mut question = vec![0; usize::from(length)];
-            tokio::time::timeout(TCP_IDLE, stream.read_exact(&mut question)).await.map_err(std::io::Error::other)??;
+            tokio::time::timeout(TCP_IDLE, stream.read_exact(&mut question))
+                .await
+                .map_err(std::io::Error::other)??;
             let answer = match self.local(&question, true) {
                 Step::Answer(answer) => answer,
                 Step::Forward(request) => self.forward(&request, &question, true).await,
@@ -122,15 +147,25 @@ impl Server {
 
     /// What can be said without asking anyone.
     fn local(&self, question: &[u8], over_tcp: bool) -> Step {
-        let Ok(request) = Message::from_vec(question) else { return Step::Drop };
+        let Ok(request) = Message::from_vec(question) else {
+            return Step::Drop;
+        };
         if request.metadata.message_type != MessageType::Query {
             return Step::Drop;
         }
         if request.metadata.op_code != OpCode::Query {
-            return Step::Answer(encode(&reply(&request, ResponseCode::NotImp), &request, over_tcp));
+            return Step::Answer(encode(
+                &reply(&request, ResponseCode::NotImp),
+                &request,
+                over_tcp,
+            ));
         }
         let [query] = request.queries.as_slice() else {
-            return Step::Answer(encode(&reply(&request, ResponseCode::FormErr), &request, over_tcp));
+            return Step::Answer(encode(
+                &reply(&request, ResponseCode::FormErr),
+                &request,
+                over_tcp,
+            ));
         };
         let mut answer = reply(&request, ResponseCode::NoError);
         answer.metadata.authoritative = true;
@@ -183,7 +218,9 @@ fn encode(answer: &Message, request: &Message, over_tcp: bool) -> Vec<u8> {
         Ok(_) => answer.truncate().to_vec().unwrap_or_default(),
         Err(error) => {
             tracing::warn!(%error, "cannot encode a DNS answer");
-            reply(request, ResponseCode::ServFail).to_vec().unwrap_or_default()
+            reply(request, ResponseCode::ServFail)
+                .to_vec()
+                .unwrap_or_default()
         }
     }
 }

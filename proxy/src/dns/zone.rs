@@ -21,12 +21,21 @@ const TTL_SECONDS: u32 = 5;
 
 /// The key of [`BY_CLUSTER_IP`].
 pub fn cluster_ip_of(service: &Service) -> Vec<String> {
-    service.spec.iter().filter_map(|spec| spec.cluster_ip.clone()).filter(|ip| ip != "None").collect()
+    service
+        .spec
+        .iter()
+        .filter_map(|spec| spec.cluster_ip.clone())
+        .filter(|ip| ip != "None")
+        .collect()
 }
 
 /// The keys of [`BY_ADDRESS`].
 pub fn addresses_of(slice: &EndpointSlice) -> Vec<String> {
-    slice.endpoints.iter().filter_map(|e| e.addresses.first().cloned()).collect()
+    slice
+        .endpoints
+        .iter()
+        .filter_map(|e| e.addresses.first().cloned())
+        .collect()
 }
 
 /// What is known of a name.
@@ -70,7 +79,11 @@ impl Zone {
             .collect();
         let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
         match labels.as_slice() {
-            [] => Answer::Records(if kind == RecordType::SOA { vec![self.soa()] } else { Vec::new() }),
+            [] => Answer::Records(if kind == RecordType::SOA {
+                vec![self.soa()]
+            } else {
+                Vec::new()
+            }),
             ["svc" | "pod"] => Answer::Records(Vec::new()),
             ["dns-version"] if kind == RecordType::TXT => text(name, "1.1.0"),
             [pod, _namespace, "pod"] => pod_address(name, pod, kind),
@@ -81,8 +94,20 @@ impl Zone {
 
     /// The record that goes with negative answers, and says how long they may be kept.
     pub fn soa(&self) -> Record {
-        let prefixed = |label: &str| Name::from_ascii(label).and_then(|n| n.append_domain(&self.domain)).unwrap_or_default();
-        let soa = SOA::new(prefixed("ns.dns"), prefixed("hostmaster"), 1, 7_200, 1_800, 86_400, TTL_SECONDS);
+        let prefixed = |label: &str| {
+            Name::from_ascii(label)
+                .and_then(|n| n.append_domain(&self.domain))
+                .unwrap_or_default()
+        };
+        let soa = SOA::new(
+            prefixed("ns.dns"),
+            prefixed("hostmaster"),
+            1,
+            7_200,
+            1_800,
+            86_400,
+            TTL_SECONDS,
+        );
         Record::from_rdata(self.domain.clone(), TTL_SECONDS, RData::SOA(soa))
     }
 
@@ -90,18 +115,30 @@ impl Zone {
         let Some((service_name, prefix)) = rest.split_last() else {
             // The namespace itself: a name without records, if anything is in it.
             let exists = !self.services.list_namespace(namespace).is_empty();
-            return if exists { Answer::Records(Vec::new()) } else { Answer::NxDomain };
+            return if exists {
+                Answer::Records(Vec::new())
+            } else {
+                Answer::NxDomain
+            };
         };
-        let Some(service) = self.services.get(namespace, service_name) else { return Answer::NxDomain };
+        let Some(service) = self.services.get(namespace, service_name) else {
+            return Answer::NxDomain;
+        };
         let spec = service.spec.clone().unwrap_or_default();
         if spec.type_.as_deref() == Some("ExternalName") {
-            let target = spec.external_name.as_deref().and_then(|n| Name::from_utf8(format!("{n}.")).ok());
+            let target = spec
+                .external_name
+                .as_deref()
+                .and_then(|n| Name::from_utf8(format!("{n}.")).ok());
             return match (prefix, target) {
                 ([], Some(target)) => one(name, RData::CNAME(CNAME(target))),
                 _ => Answer::NxDomain,
             };
         }
-        let cluster_ip = spec.cluster_ip.as_deref().and_then(|ip| ip.parse::<Ipv4Addr>().ok());
+        let cluster_ip = spec
+            .cluster_ip
+            .as_deref()
+            .and_then(|ip| ip.parse::<Ipv4Addr>().ok());
         let base = self.service_name(namespace, service_name);
         match (prefix, cluster_ip) {
             ([], Some(ip)) => address(name, &[ip], kind),
@@ -112,13 +149,27 @@ impl Zone {
                 }
                 address(name, &found.iter().map(|e| e.ip).collect::<Vec<_>>(), kind)
             }
-            ([port, protocol], _) if port.starts_with('_') && protocol.starts_with('_') => {
-                self.srv(name, &base, &service, cluster_ip, (&port[1..], &protocol[1..]), kind)
-            }
+            ([port, protocol], _) if port.starts_with('_') && protocol.starts_with('_') => self
+                .srv(
+                    name,
+                    &base,
+                    &service,
+                    cluster_ip,
+                    (&port[1..], &protocol[1..]),
+                    kind,
+                ),
             ([host], None) => {
                 let found = self.endpoints(&service, namespace, service_name);
-                let ips: Vec<_> = found.iter().filter(|e| e.host == *host).map(|e| e.ip).collect();
-                if ips.is_empty() { Answer::NxDomain } else { address(name, &ips, kind) }
+                let ips: Vec<_> = found
+                    .iter()
+                    .filter(|e| e.host == *host)
+                    .map(|e| e.ip)
+                    .collect();
+                if ips.is_empty() {
+                    Answer::NxDomain
+                } else {
+                    address(name, &ips, kind)
+                }
             }
             _ => Answer::NxDomain,
         }
@@ -134,57 +185,101 @@ impl Zone {
         kind: RecordType,
     ) -> Answer {
         let meta = &service.metadata;
-        let (namespace, service_name) =
-            (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+        let (namespace, service_name) = (
+            meta.namespace.as_deref().unwrap_or_default(),
+            meta.name.as_deref().unwrap_or_default(),
+        );
         let ports = service.spec.iter().flat_map(|s| s.ports.iter().flatten());
         let found = ports.filter(|p| {
-            p.name.as_deref() == Some(port) && p.protocol.as_deref().unwrap_or("TCP").eq_ignore_ascii_case(protocol)
+            p.name.as_deref() == Some(port)
+                && p.protocol
+                    .as_deref()
+                    .unwrap_or("TCP")
+                    .eq_ignore_ascii_case(protocol)
         });
-        let Some(found) = found.into_iter().next() else { return Answer::NxDomain };
+        let Some(found) = found.into_iter().next() else {
+            return Answer::NxDomain;
+        };
         if kind != RecordType::SRV && kind != RecordType::ANY {
             return Answer::Records(Vec::new());
         }
         let record = |port: u16, target: Name| {
-            Record::from_rdata(name.clone(), TTL_SECONDS, RData::SRV(SRV::new(0, 100, port, target)))
+            Record::from_rdata(
+                name.clone(),
+                TTL_SECONDS,
+                RData::SRV(SRV::new(0, 100, port, target)),
+            )
         };
         if cluster_ip.is_some() {
             let port = u16::try_from(found.port).unwrap_or_default();
             return Answer::Records(vec![record(port, base.clone())]);
         }
-        let records = self.endpoints(service, namespace, service_name).into_iter().filter_map(|endpoint| {
-            let target = Name::from_ascii(&endpoint.host).and_then(|n| n.append_domain(base)).ok()?;
-            let number = endpoint.ports.iter().find(|(n, _)| n == port).map(|(_, number)| *number)?;
-            Some(record(number, target))
-        });
+        let records = self
+            .endpoints(service, namespace, service_name)
+            .into_iter()
+            .filter_map(|endpoint| {
+                let target = Name::from_ascii(&endpoint.host)
+                    .and_then(|n| n.append_domain(base))
+                    .ok()?;
+                let number = endpoint
+                    .ports
+                    .iter()
+                    .find(|(n, _)| n == port)
+                    .map(|(_, number)| *number)?;
+                Some(record(number, target))
+            });
         Answer::Records(records.collect())
     }
 
     /// Endpoints of a headless Service: ready ones, or all with `publishNotReadyAddresses`.
     fn endpoints(&self, service: &Service, namespace: &str, name: &str) -> Vec<Host> {
-        let all = service.spec.as_ref().and_then(|s| s.publish_not_ready_addresses).unwrap_or(false);
+        let all = service
+            .spec
+            .as_ref()
+            .and_then(|s| s.publish_not_ready_addresses)
+            .unwrap_or(false);
         let mut hosts = Vec::new();
-        for slice in self.slices.by_index(BY_SERVICE, &format!("{namespace}/{name}")) {
+        for slice in self
+            .slices
+            .by_index(BY_SERVICE, &format!("{namespace}/{name}"))
+        {
             let ports: Vec<(String, u16)> = slice
                 .ports
                 .iter()
                 .flatten()
-                .filter_map(|p| Some((p.name.clone().unwrap_or_default(), u16::try_from(p.port?).ok()?)))
+                .filter_map(|p| {
+                    Some((
+                        p.name.clone().unwrap_or_default(),
+                        u16::try_from(p.port?).ok()?,
+                    ))
+                })
                 .collect();
-            let usable = |e: &&Endpoint| all || e.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true);
-            hosts.extend(slice.endpoints.iter().filter(usable).filter_map(|e| Host::of(e, &ports)));
+            let usable =
+                |e: &&Endpoint| all || e.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true);
+            hosts.extend(
+                slice
+                    .endpoints
+                    .iter()
+                    .filter(usable)
+                    .filter_map(|e| Host::of(e, &ports)),
+            );
         }
-        hosts.sort_by(|a, b| a.ip.cmp(&b.ip));
+        hosts.sort_by_key(|host| host.ip);
         hosts.dedup_by(|a, b| a.ip == b.ip && a.host == b.host);
         hosts
     }
 
     fn service_name(&self, namespace: &str, service: &str) -> Name {
         let text = format!("{service}.{namespace}.svc");
-        Name::from_ascii(text).and_then(|n| n.append_domain(&self.domain)).unwrap_or_default()
+        Name::from_ascii(text)
+            .and_then(|n| n.append_domain(&self.domain))
+            .unwrap_or_default()
     }
 
     fn reverse_lookup(&self, name: &Name, ip: IpAddr, kind: RecordType) -> Answer {
-        let IpAddr::V4(ip) = ip else { return Answer::NotOurs };
+        let IpAddr::V4(ip) = ip else {
+            return Answer::NotOurs;
+        };
         if !self.reverse.iter().any(|net| net.contains(&ip)) {
             return Answer::NotOurs;
         }
@@ -195,14 +290,18 @@ impl Zone {
         if kind != RecordType::PTR && kind != RecordType::ANY {
             return Answer::Records(Vec::new());
         }
-        let record = |target| Record::from_rdata(name.clone(), TTL_SECONDS, RData::PTR(PTR(target)));
+        let record =
+            |target| Record::from_rdata(name.clone(), TTL_SECONDS, RData::PTR(PTR(target)));
         Answer::Records(names.into_iter().map(record).collect())
     }
 
     fn names_of(&self, ip: Ipv4Addr) -> Vec<Name> {
         let text = ip.to_string();
         let of = |meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta| {
-            (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+            (
+                meta.namespace.clone().unwrap_or_default(),
+                meta.name.clone().unwrap_or_default(),
+            )
         };
         let services = self.services.by_index(BY_CLUSTER_IP, &text);
         if let Some(service) = services.first() {
@@ -211,12 +310,23 @@ impl Zone {
         }
         let mut names = Vec::new();
         for slice in self.slices.by_index(BY_ADDRESS, &text) {
-            let Some(key) = crate::sync::service_of(&slice).pop() else { continue };
-            let Some((namespace, service)) = key.split_once('/') else { continue };
+            let Some(key) = crate::sync::service_of(&slice).pop() else {
+                continue;
+            };
+            let Some((namespace, service)) = key.split_once('/') else {
+                continue;
+            };
             let base = self.service_name(namespace, service);
-            let found = slice.endpoints.iter().find(|e| e.addresses.first() == Some(&text));
+            let found = slice
+                .endpoints
+                .iter()
+                .find(|e| e.addresses.first() == Some(&text));
             let host = found.and_then(|e| Host::of(e, &[])).map(|h| h.host);
-            names.extend(host.and_then(|h| Name::from_ascii(h).and_then(|n| n.append_domain(&base)).ok()));
+            names.extend(host.and_then(|h| {
+                Name::from_ascii(h)
+                    .and_then(|n| n.append_domain(&base))
+                    .ok()
+            }));
         }
         names.dedup();
         names
@@ -233,8 +343,15 @@ impl Host {
     /// An endpoint's host name is its own, or is made from its address.
     fn of(endpoint: &Endpoint, ports: &[(String, u16)]) -> Option<Self> {
         let ip: Ipv4Addr = endpoint.addresses.first()?.parse().ok()?;
-        let host = endpoint.hostname.clone().unwrap_or_else(|| ip.to_string().replace('.', "-"));
-        Some(Self { ip, host, ports: ports.to_vec() })
+        let host = endpoint
+            .hostname
+            .clone()
+            .unwrap_or_else(|| ip.to_string().replace('.', "-"));
+        Some(Self {
+            ip,
+            host,
+            ports: ports.to_vec(),
+        })
     }
 }
 
@@ -243,14 +360,18 @@ fn one(name: &Name, data: RData) -> Answer {
 }
 
 fn text(name: &Name, value: &str) -> Answer {
-    one(name, RData::TXT(hickory_proto::rr::rdata::TXT::new(vec![value.to_owned()])))
+    one(
+        name,
+        RData::TXT(hickory_proto::rr::rdata::TXT::new(vec![value.to_owned()])),
+    )
 }
 
 fn address(name: &Name, ips: &[Ipv4Addr], kind: RecordType) -> Answer {
     let records = match kind {
-        RecordType::A | RecordType::ANY => {
-            ips.iter().map(|ip| Record::from_rdata(name.clone(), TTL_SECONDS, RData::A(A(*ip)))).collect()
-        }
+        RecordType::A | RecordType::ANY => ips
+            .iter()
+            .map(|ip| Record::from_rdata(name.clone(), TTL_SECONDS, RData::A(A(*ip))))
+            .collect(),
         _ => Vec::new(),
     };
     Answer::Records(records)

@@ -71,6 +71,10 @@ fn skeleton(table: &str, scope: &Scope) -> String {
 }
 
 /// The script from `old` to `new`; empty when nothing differs.
+#[expect(
+    clippy::too_many_lines,
+    reason = "the order of the steps is the point, and reads top to bottom"
+)]
 pub fn diff(table: &str, old: &Ruleset, new: &Ruleset) -> String {
     let mut script = String::new();
     // What is referred to is declared before and removed after what refers to it.
@@ -80,10 +84,19 @@ pub fn diff(table: &str, old: &Ruleset, new: &Ruleset) -> String {
                 line(&mut script, &format!("flush set ip {table} {set}"));
                 continue; // a set's timeout cannot change in place: entries keep the old one
             }
-            line(&mut script, &format!("add set ip {table} {set} {{ type ipv4_addr; flags dynamic,timeout; timeout {seconds}s; }}"));
+            line(
+                &mut script,
+                &format!(
+                    "add set ip {table} {set} {{ type ipv4_addr; flags dynamic,timeout; timeout {seconds}s; }}"
+                ),
+            );
         }
     }
-    for chain in new.chains.keys().filter(|chain| !old.chains.contains_key(*chain)) {
+    for chain in new
+        .chains
+        .keys()
+        .filter(|chain| !old.chains.contains_key(*chain))
+    {
         line(&mut script, &format!("add chain ip {table} {chain}"));
     }
     for (chain, rules) in &new.chains {
@@ -95,37 +108,99 @@ pub fn diff(table: &str, old: &Ruleset, new: &Ruleset) -> String {
             line(&mut script, &format!("add rule ip {table} {chain} {rule}"));
         }
     }
-    map(&mut script, table, "services", &old.services, &new.services, service_key);
-    map(&mut script, table, "nodeports", &old.nodeports, &new.nodeports, nodeport_key);
-    map(&mut script, table, "closed", &refused(&old.closed), &refused(&new.closed), service_key);
-    map(&mut script, table, "closed-nodeports", &refused(&old.closed_nodeports), &refused(&new.closed_nodeports), nodeport_key);
-    let gone: Vec<&String> = old.chains.keys().filter(|chain| !new.chains.contains_key(*chain)).collect();
+    map(
+        &mut script,
+        table,
+        "services",
+        &old.services,
+        &new.services,
+        service_key,
+    );
+    map(
+        &mut script,
+        table,
+        "nodeports",
+        &old.nodeports,
+        &new.nodeports,
+        nodeport_key,
+    );
+    map(
+        &mut script,
+        table,
+        "closed",
+        &refused(&old.closed),
+        &refused(&new.closed),
+        service_key,
+    );
+    map(
+        &mut script,
+        table,
+        "closed-nodeports",
+        &refused(&old.closed_nodeports),
+        &refused(&new.closed_nodeports),
+        nodeport_key,
+    );
+    let gone: Vec<&String> = old
+        .chains
+        .keys()
+        .filter(|chain| !new.chains.contains_key(*chain))
+        .collect();
     for chain in &gone {
         line(&mut script, &format!("flush chain ip {table} {chain}"));
     }
     for chain in gone {
         line(&mut script, &format!("delete chain ip {table} {chain}"));
     }
-    for set in old.affinity.keys().filter(|set| !new.affinity.contains_key(*set)) {
+    for set in old
+        .affinity
+        .keys()
+        .filter(|set| !new.affinity.contains_key(*set))
+    {
         line(&mut script, &format!("delete set ip {table} {set}"));
     }
     script
 }
 
 fn refused<K: Ord + Clone>(keys: &BTreeSet<K>) -> BTreeMap<K, String> {
-    keys.iter().map(|key| (key.clone(), "refuse".to_owned())).collect()
+    keys.iter()
+        .map(|key| (key.clone(), "refuse".to_owned()))
+        .collect()
 }
 
-fn map<K: Ord>(script: &mut String, table: &str, name: &str, old: &BTreeMap<K, String>, new: &BTreeMap<K, String>, text: fn(&K) -> String) {
-    let changed = |other: &BTreeMap<K, String>, key: &K, chain: &String| other.get(key) != Some(chain);
-    let delete: Vec<String> = old.iter().filter(|(k, c)| changed(new, k, c)).map(|(k, _)| text(k)).collect();
-    let add: Vec<String> =
-        new.iter().filter(|(k, c)| changed(old, k, c)).map(|(k, chain)| format!("{} : goto {chain}", text(k))).collect();
+fn map<K: Ord>(
+    script: &mut String,
+    table: &str,
+    name: &str,
+    old: &BTreeMap<K, String>,
+    new: &BTreeMap<K, String>,
+    text: fn(&K) -> String,
+) {
+    let changed =
+        |other: &BTreeMap<K, String>, key: &K, chain: &String| other.get(key) != Some(chain);
+    let delete: Vec<String> = old
+        .iter()
+        .filter(|(k, c)| changed(new, k, c))
+        .map(|(k, _)| text(k))
+        .collect();
+    let add: Vec<String> = new
+        .iter()
+        .filter(|(k, c)| changed(old, k, c))
+        .map(|(k, chain)| format!("{} : goto {chain}", text(k)))
+        .collect();
     if !delete.is_empty() {
-        line(script, &format!("delete element ip {table} {name} {{ {} }}", delete.join(", ")));
+        line(
+            script,
+            &format!(
+                "delete element ip {table} {name} {{ {} }}",
+                delete.join(", ")
+            ),
+        );
     }
     if !add.is_empty() {
-        line(script, &format!("add element ip {table} {name} {{ {} }}", add.join(", ")));
+        line(
+            script,
+            &format!("add element ip {table} {name} {{ {} }}", add.join(", ")),
+        );
     }
 }
 

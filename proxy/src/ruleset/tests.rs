@@ -13,7 +13,11 @@ fn scope() -> Scope {
 }
 
 fn name(service: &str) -> PortName {
-    PortName { namespace: "default".to_owned(), service: service.to_owned(), port: String::new() }
+    PortName {
+        namespace: "default".to_owned(),
+        service: service.to_owned(),
+        port: String::new(),
+    }
 }
 
 fn port(last: u8, endpoints: &[u8]) -> ServicePort {
@@ -29,7 +33,11 @@ fn port(last: u8, endpoints: &[u8]) -> ServicePort {
         source_ranges: Vec::new(),
         endpoints: endpoints
             .iter()
-            .map(|e| Endpoint { ip: Ipv4Addr::new(10, 244, 0, *e), port: 8080, local: e % 2 == 0 })
+            .map(|e| Endpoint {
+                ip: Ipv4Addr::new(10, 244, 0, *e),
+                port: 8080,
+                local: e % 2 == 0,
+            })
             .collect(),
     }
 }
@@ -53,7 +61,10 @@ fn three_endpoints_share_by_numgen() {
     let service = rules.services.values().next().expect("one");
     let body = &rules.chains[service];
     assert_eq!(body[0], "ip saddr != 10.244.0.0/16 jump mark-masquerade");
-    assert!(body[1].starts_with("numgen random mod 3 vmap { 0 : goto ep-"), "{body:?}");
+    assert!(
+        body[1].starts_with("numgen random mod 3 vmap { 0 : goto ep-"),
+        "{body:?}"
+    );
     assert_eq!(rules.chains.len(), 4);
 }
 
@@ -64,7 +75,12 @@ fn policy_local_uses_local_endpoints_and_keeps_the_source() {
     local.external_local = true;
     let rules = compute(&Model::from([(name("a"), local)]), &scope());
     let chain = &rules.nodeports[&(Protocol::Tcp, 30080)];
-    assert_eq!(rules.chains[chain].len(), 1, "one local endpoint, no masquerade: {:?}", rules.chains[chain]);
+    assert_eq!(
+        rules.chains[chain].len(),
+        1,
+        "one local endpoint, no masquerade: {:?}",
+        rules.chains[chain]
+    );
 }
 
 #[test]
@@ -83,19 +99,45 @@ fn run(state: &mut Ruleset, script: &str) {
     for line in script.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         match (words[0], words[1]) {
-            ("add", "chain") => assert!(state.chains.insert(words[4].to_owned(), Vec::new()).is_none()),
+            ("add", "chain") => assert!(
+                state
+                    .chains
+                    .insert(words[4].to_owned(), Vec::new())
+                    .is_none()
+            ),
             ("flush", "chain") => state.chains.get_mut(words[4]).expect("known chain").clear(),
             ("delete", "chain") => {
                 let used = format!("goto {}", words[4]);
-                let refers = |rules: &Vec<String>| rules.iter().any(|r| r.split([',', '}']).any(|p| p.trim().ends_with(&used)));
+                let refers = |rules: &Vec<String>| {
+                    rules
+                        .iter()
+                        .any(|r| r.split([',', '}']).any(|p| p.trim().ends_with(&used)))
+                };
                 assert!(!state.chains.values().any(refers), "{line}: still used");
-                assert!(!state.services.values().chain(state.nodeports.values()).any(|c| c == words[4]), "{line}: in a map");
+                assert!(
+                    !state
+                        .services
+                        .values()
+                        .chain(state.nodeports.values())
+                        .any(|c| c == words[4]),
+                    "{line}: in a map"
+                );
                 assert!(state.chains.remove(words[4]).is_some());
             }
-            ("add", "rule") => state.chains.get_mut(words[4]).expect("declared").push(words[5..].join(" ")),
+            ("add", "rule") => state
+                .chains
+                .get_mut(words[4])
+                .expect("declared")
+                .push(words[5..].join(" ")),
             ("add", "set") => {
-                let seconds = line.split("timeout ").last().and_then(|t| t.split('s').next()).and_then(|t| t.parse().ok());
-                state.affinity.insert(words[4].to_owned(), seconds.expect("seconds"));
+                let seconds = line
+                    .split("timeout ")
+                    .last()
+                    .and_then(|t| t.split('s').next())
+                    .and_then(|t| t.parse().ok());
+                state
+                    .affinity
+                    .insert(words[4].to_owned(), seconds.expect("seconds"));
             }
             ("delete", "set") => drop(state.affinity.remove(words[4])),
             ("flush", "set") => {}
@@ -119,9 +161,18 @@ fn elements(state: &mut Ruleset, verb: &str, map: &str, line: &str) {
             "services" | "closed" => {
                 let key = (parts[0].parse().expect("ip"), protocol, number(parts[2]));
                 if map == "closed" {
-                    assert!(if verb == "add" { state.closed.insert(key) } else { state.closed.remove(&key) });
+                    assert!(if verb == "add" {
+                        state.closed.insert(key)
+                    } else {
+                        state.closed.remove(&key)
+                    });
                 } else if verb == "add" {
-                    assert!(state.services.insert(key, chain.expect("verdict")).is_none());
+                    assert!(
+                        state
+                            .services
+                            .insert(key, chain.expect("verdict"))
+                            .is_none()
+                    );
                 } else {
                     assert!(state.services.remove(&key).is_some());
                 }
@@ -129,9 +180,18 @@ fn elements(state: &mut Ruleset, verb: &str, map: &str, line: &str) {
             _ => {
                 let key = (protocol, number(parts[1]));
                 if map == "closed-nodeports" {
-                    assert!(if verb == "add" { state.closed_nodeports.insert(key) } else { state.closed_nodeports.remove(&key) });
+                    assert!(if verb == "add" {
+                        state.closed_nodeports.insert(key)
+                    } else {
+                        state.closed_nodeports.remove(&key)
+                    });
                 } else if verb == "add" {
-                    assert!(state.nodeports.insert(key, chain.expect("verdict")).is_none());
+                    assert!(
+                        state
+                            .nodeports
+                            .insert(key, chain.expect("verdict"))
+                            .is_none()
+                    );
                 } else {
                     assert!(state.nodeports.remove(&key).is_some());
                 }
@@ -142,16 +202,21 @@ fn elements(state: &mut Ruleset, verb: &str, map: &str, line: &str) {
 
 fn any_port() -> impl Strategy<Value = (u8, ServicePort)> {
     let endpoints = proptest::collection::btree_set(1u8..6, 0..4);
-    (1u8..6, endpoints, proptest::option::of(Just(60u32)), any::<bool>(), any::<bool>()).prop_map(
-        |(id, endpoints, affinity, node_port, local)| {
+    (
+        1u8..6,
+        endpoints,
+        proptest::option::of(Just(60u32)),
+        any::<bool>(),
+        any::<bool>(),
+    )
+        .prop_map(|(id, endpoints, affinity, node_port, local)| {
             let endpoints: Vec<u8> = endpoints.into_iter().collect();
             let mut made = port(100 + id, &endpoints);
             made.affinity_seconds = affinity;
             made.node_port = node_port.then_some(30_000 + u16::from(id));
             made.external_local = local;
             (id, made)
-        },
-    )
+        })
 }
 
 proptest! {

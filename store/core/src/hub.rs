@@ -418,7 +418,7 @@ impl Hub {
         let Some(next) = self.watchers.get(&id).map(|watcher| watcher.next) else {
             return;
         };
-        let changes = self.recent.from(next);
+        let changes = self.recent.since(next);
         self.feed(id, changes, self.revision, woken);
     }
 

@@ -85,8 +85,11 @@ impl Interceptor for Stamp {
 pub(crate) struct Peers {
     cluster: u64,
     tls: Option<Arc<rustls::ClientConfig>>,
-    clients: Mutex<HashMap<(MemberId, Lane), (Vec<String>, Client)>>,
+    clients: Mutex<HashMap<(MemberId, Lane), Reached>>,
 }
+
+/// Where a member was reached, and the connection.
+type Reached = (Vec<String>, Client);
 
 impl Peers {
     pub(crate) fn new(cluster: u64, tls: Option<Arc<rustls::ClientConfig>>) -> Self {

@@ -24,6 +24,9 @@ const FILE: &str = "identity";
 /// A joining member asks this long for the cluster before it gives up.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long a founding member waits for each other one to say whether the cluster exists already.
+const FOUNDING_ASK: Duration = Duration::from_millis(500);
+
 /// Ids of this member and its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
@@ -48,6 +51,12 @@ pub enum IdentityError {
         /// Name in the configuration.
         expected: String,
     },
+    /// The cluster has seen this member at work, but its data is not here.
+    #[error(
+        "member {0:?} has worked in this cluster before and its data is gone: an empty member under an old identity \
+         would forget what it voted for; remove it from the cluster, add it again, and start it as existing"
+    )]
+    DataLost(String),
     /// Nobody in the cluster knows this member.
     #[error("no member of the cluster lists {0:?}; add it first, with exactly these peer URLs")]
     NotAMember(Vec<String>),
@@ -125,10 +134,12 @@ pub(crate) async fn establish(settings: &Settings) -> Result<Identity, IdentityE
                 &settings.config.name,
                 &settings.cluster[&settings.config.name],
             );
-            Identity {
+            let identity = Identity {
                 cluster: cluster_id(token, &members),
                 member,
-            }
+            };
+            refuse_if_known(settings, identity).await?;
+            identity
         }
         ClusterState::Existing => ask_cluster(settings).await?,
     };
@@ -180,15 +191,45 @@ fn save(dir: &Path, identity: Identity, name: &str) -> io::Result<()> {
     sync_dir(dir)
 }
 
+/// Asks the other founding members whether they know this one as started: then its folder was lost, and the leader
+/// would not survive its empty log. Members that do not answer are taken to be starting too.
+async fn refuse_if_known(settings: &Settings, own: Identity) -> Result<(), IdentityError> {
+    let tls = peer_tls(settings);
+    for (name, urls) in &settings.cluster {
+        if *name == settings.config.name {
+            continue;
+        }
+        let mut client = connect::client(0, MemberId(0), urls, tls.clone());
+        let call = client.members(pb::MembersRequest {});
+        let Ok(Ok(answer)) = tokio::time::timeout(FOUNDING_ASK, call).await else {
+            continue;
+        };
+        let answer = answer.into_inner();
+        let stored = answer.membership.and_then(|stored| stored.membership);
+        let nodes = stored
+            .map(|membership| membership.nodes)
+            .unwrap_or_default();
+        // A member publishes its client URLs when it has started.
+        let started =
+            |node: &pb::MemberNode| node.id == own.member.0 && !node.client_urls.is_empty();
+        if answer.cluster_id == own.cluster && nodes.iter().any(started) {
+            return Err(IdentityError::DataLost(settings.config.name.clone()));
+        }
+    }
+    Ok(())
+}
+
+fn peer_tls(settings: &Settings) -> Option<std::sync::Arc<rustls::ClientConfig>> {
+    let files = settings.peer_tls.as_ref()?;
+    corten_base::tls::client_config(files)
+        .map_err(|error| tracing::error!(%error, "cannot read the peer TLS files"))
+        .ok()
+        .map(connect::with_http2)
+}
+
 /// Finds this member in the membership of a running cluster, by its peer URLs.
 async fn ask_cluster(settings: &Settings) -> Result<Identity, IdentityError> {
-    let tls = match &settings.peer_tls {
-        Some(files) => corten_base::tls::client_config(files)
-            .map_err(|error| tracing::error!(%error, "cannot read the peer TLS files"))
-            .ok()
-            .map(connect::with_http2),
-        None => None,
-    };
+    let tls = peer_tls(settings);
     let give_up = tokio::time::Instant::now() + JOIN_TIMEOUT;
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
     loop {

@@ -21,6 +21,7 @@ pub(super) fn register(admin: &AdminServer, member: &Arc<Member>) {
 struct MemberCollector(Weak<Member>);
 
 impl Collector for MemberCollector {
+    #[expect(clippy::too_many_lines, reason = "one list of metrics, one line each")]
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let Some(member) = self.0.upgrade() else {
             return Ok(());

@@ -165,7 +165,6 @@ impl Context {
 }
 
 /// The status of a refusal by the core.
-#[expect(clippy::needless_pass_by_value, reason = "made for map_err")]
 pub(super) fn refused(error: Error) -> Status {
     Status::new(Code::from_i32(error.code()), error.to_string())
 }

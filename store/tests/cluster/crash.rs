@@ -185,3 +185,40 @@ async fn members_killed_all_at_once_lose_nothing_acknowledged() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_lost_its_data_does_not_come_back_as_itself() {
+    let mut processes = Processes::start(3);
+    let leader = processes.leader().await;
+    let mut load = Load::start(&processes, "wipe");
+    let mut acknowledged = load.until(100).await;
+    let victim = (leader + 1) % 3;
+    wait_for("the member to publish its client URLs", async || {
+        let mut cluster = processes.cluster(leader);
+        let request = etcd::MemberListRequest {
+            linearizable: false,
+        };
+        let members = cluster
+            .member_list(request)
+            .await
+            .ok()?
+            .into_inner()
+            .members;
+        members
+            .iter()
+            .all(|member| !member.client_ur_ls.is_empty())
+            .then_some(())
+    })
+    .await;
+    processes.kill(victim);
+    processes.wipe(victim);
+    processes.spawn(victim);
+    assert!(
+        !processes.ended(victim).await,
+        "an empty member under an old identity must refuse"
+    );
+    acknowledged.extend(load.until(100).await);
+    acknowledged.extend(load.finish().await);
+    let leader = processes.leader().await;
+    check(&processes, leader, &acknowledged).await;
+}

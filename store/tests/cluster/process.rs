@@ -74,6 +74,22 @@ impl Processes {
         self.root.path().join(format!("m{i}.log"))
     }
 
+    /// Loses a member's data while it is down.
+    pub(crate) fn wipe(&self, i: usize) {
+        std::fs::remove_dir_all(self.root.path().join(format!("m{i}"))).expect("wiped");
+    }
+
+    /// Waits for a member to end by itself; gives whether it ended well.
+    pub(crate) async fn ended(&mut self, i: usize) -> bool {
+        let child = self.children[i].as_mut().expect("running");
+        let status = wait_for("the process to end", async || {
+            child.try_wait().expect("a status")
+        })
+        .await;
+        self.children[i] = None;
+        status.success()
+    }
+
     /// SIGKILL, and reaped.
     pub(crate) fn kill(&mut self, i: usize) {
         let mut child = self.children[i].take().expect("running");
@@ -87,6 +103,10 @@ impl Processes {
             .connect_timeout(Duration::from_millis(200))
             .tcp_nodelay(true)
             .connect_lazy()
+    }
+
+    pub(crate) fn cluster(&self, i: usize) -> etcd::cluster_client::ClusterClient<Channel> {
+        etcd::cluster_client::ClusterClient::new(self.channel(i))
     }
 
     pub(crate) fn kv(&self, i: usize) -> KvClient<Channel> {

@@ -23,7 +23,11 @@ fn layer(entries: &[(&str, &[u8])]) -> (Vec<u8>, String) {
 
 #[test]
 fn files_and_whiteouts_in_every_compression() {
-    let (bytes, digest) = layer(&[("etc/conf", b"x"), ("etc/.wh.gone", b""), ("var/.wh..wh..opq", b"")]);
+    let (bytes, digest) = layer(&[
+        ("etc/conf", b"x"),
+        ("etc/.wh.gone", b""),
+        ("var/.wh..wh..opq", b""),
+    ]);
     let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut gz, &bytes).expect("gzip");
     let zst = zstd::encode_all(&bytes[..], 1).expect("zstd");
@@ -33,8 +37,13 @@ fn files_and_whiteouts_in_every_compression() {
         unpack(&blob[..], &into, &digest).expect("unpacks");
         assert_eq!(std::fs::read(into.join("etc/conf")).expect("file"), b"x");
         let meta = std::fs::symlink_metadata(into.join("etc/gone")).expect("whiteout");
-        assert!(std::os::unix::fs::FileTypeExt::is_char_device(&meta.file_type()));
-        assert_eq!(xattr::get(into.join("var"), "trusted.overlay.opaque").expect("attribute"), Some(b"y".to_vec()));
+        assert!(std::os::unix::fs::FileTypeExt::is_char_device(
+            &meta.file_type()
+        ));
+        assert_eq!(
+            xattr::get(into.join("var"), "trusted.overlay.opaque").expect("attribute"),
+            Some(b"y".to_vec())
+        );
     }
 }
 
@@ -71,14 +80,18 @@ fn a_link_that_leads_out_is_not_followed() {
     link.set_uid(0);
     link.set_gid(0);
     link.set_mtime(0);
-    builder.append_link(&mut link, "way", &outside).expect("link");
+    builder
+        .append_link(&mut link, "way", &outside)
+        .expect("link");
     let mut file = tar::Header::new_gnu();
     file.set_size(1);
     file.set_uid(0);
     file.set_gid(0);
     file.set_mtime(0);
     file.set_mode(0o644);
-    builder.append_data(&mut file, "way/file", &b"x"[..]).expect("file");
+    builder
+        .append_data(&mut file, "way/file", &b"x"[..])
+        .expect("file");
     let bytes = builder.into_inner().expect("finish");
     let digest = format!("sha256:{}", hex::encode(Sha256::digest(&bytes)));
     assert!(unpack(&bytes[..], &dir.path().join("layer"), &digest).is_err());

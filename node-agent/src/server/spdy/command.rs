@@ -37,7 +37,9 @@ pub(in crate::server) async fn remote(
     let (output, results) = mpsc::channel(BACKLOG);
     let (sizes, resize) = mpsc::channel(BACKLOG);
     // Without a stdin stream the queue is closed at once, which ends the process's input.
-    let stdin = streams.stdin.map_or_else(|| mpsc::channel(1).1, |stream| stream.split().0);
+    let stdin = streams
+        .stdin
+        .map_or_else(|| mpsc::channel(1).1, |stream| stream.split().0);
     let resizing = async {
         let Some(stream) = streams.resize else { return };
         let (mut data, _writer) = stream.split();
@@ -49,12 +51,21 @@ pub(in crate::server) async fn remote(
         }
     };
     let writing = write(results, streams.stdout, streams.stderr, streams.error);
-    let session = remote::run(session, Remote { stdin, resize, output });
+    let session = remote::run(
+        session,
+        Remote {
+            stdin,
+            resize,
+            output,
+        },
+    );
     let work = async {
         tokio::join!(session, writing);
     };
     let closed = async {
-        tokio::join!(resizing, async { while connection.accept().await.is_some() {} });
+        tokio::join!(resizing, async {
+            while connection.accept().await.is_some() {}
+        });
     };
     tokio::select! {
         biased;

@@ -41,20 +41,37 @@ pub(in crate::server) struct Gone;
 
 impl StreamWriter {
     pub(in crate::server) async fn send(&self, data: Bytes) -> Result<(), Gone> {
-        self.frames.send(Frame::Data { id: self.id, fin: false, data }).await.map_err(|_| Gone)
+        self.frames
+            .send(Frame::Data {
+                id: self.id,
+                fin: false,
+                data,
+            })
+            .await
+            .map_err(|_| Gone)
     }
 
     /// Ends our direction.
     pub(in crate::server) async fn finish(&self) {
         // A connection that is gone has ended it already.
-        let _ = self.frames.send(Frame::Data { id: self.id, fin: true, data: Bytes::new() }).await;
+        let _ = self
+            .frames
+            .send(Frame::Data {
+                id: self.id,
+                fin: true,
+                data: Bytes::new(),
+            })
+            .await;
     }
 }
 
 impl IncomingStream {
     /// A header by its lower-case name.
     pub(in crate::server) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     pub(in crate::server) async fn send(&mut self, data: Bytes) -> Result<(), Gone> {
@@ -76,9 +93,19 @@ impl Connection {
         let (read, write) = tokio::io::split(io);
         let (frames, outgoing) = mpsc::channel(BACKLOG);
         let (opened, streams) = mpsc::channel(BACKLOG);
-        spawn("spdy-write", TaskKind::Connection, write_loop(write, outgoing));
+        spawn(
+            "spdy-write",
+            TaskKind::Connection,
+            write_loop(write, outgoing),
+        );
         spawn("spdy-read", TaskKind::Connection, async move {
-            let reader = Reader { frames, opened, data: HashMap::new(), decoder: Decoder::new(), encoder: Encoder::new() };
+            let reader = Reader {
+                frames,
+                opened,
+                data: HashMap::new(),
+                decoder: Decoder::new(),
+                encoder: Encoder::new(),
+            };
             if let Err(error) = reader.run(Box::pin(read)).await {
                 tracing::debug!(%error, "SPDY connection ended");
             }
@@ -151,19 +178,36 @@ impl Reader {
 
     /// False when the connection's owner has gone.
     async fn open(&mut self, id: u32, fin: bool, block: &[u8]) -> Result<bool, FrameError> {
-        let headers = self.decoder.decode(block).map_err(|_| FrameError::Malformed("header block"))?;
+        let headers = self
+            .decoder
+            .decode(block)
+            .map_err(|_| FrameError::Malformed("header block"))?;
         if self.data.len() >= STREAMS_MAX {
             return Ok(self.frames.send(Frame::Reset { id }).await.is_ok());
         }
-        let reply = Frame::SynReply { id, headers: self.encoder.encode(&[]) };
+        let reply = Frame::SynReply {
+            id,
+            headers: self.encoder.encode(&[]),
+        };
         let (sender, data) = mpsc::channel(BACKLOG);
         if !fin {
             self.data.insert(id, sender);
         }
-        let writer = StreamWriter { id, frames: self.frames.clone() };
+        let writer = StreamWriter {
+            id,
+            frames: self.frames.clone(),
+        };
         if self.frames.send(reply).await.is_err() {
             return Ok(false);
         }
-        Ok(self.opened.send(IncomingStream { headers, data, writer }).await.is_ok())
+        Ok(self
+            .opened
+            .send(IncomingStream {
+                headers,
+                data,
+                writer,
+            })
+            .await
+            .is_ok())
     }
 }

@@ -12,11 +12,26 @@ const FLAG_FIN: u8 = 1;
 /// A frame as far as it matters here.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Frame {
-    SynStream { id: u32, fin: bool, headers: Bytes },
-    SynReply { id: u32, headers: Bytes },
-    Data { id: u32, fin: bool, data: Bytes },
-    Reset { id: u32 },
-    Ping { id: u32 },
+    SynStream {
+        id: u32,
+        fin: bool,
+        headers: Bytes,
+    },
+    SynReply {
+        id: u32,
+        headers: Bytes,
+    },
+    Data {
+        id: u32,
+        fin: bool,
+        data: Bytes,
+    },
+    Reset {
+        id: u32,
+    },
+    Ping {
+        id: u32,
+    },
     GoAway,
     /// SETTINGS, WINDOW_UPDATE, HEADERS: nothing to do.
     Other,
@@ -49,12 +64,22 @@ pub(super) async fn read(io: &mut (impl AsyncRead + Unpin)) -> Result<Option<Fra
     let fin = head[4] & FLAG_FIN != 0;
     if head[0] & CONTROL == 0 {
         let id = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
-        return Ok(Some(Frame::Data { id, fin, data: payload }));
+        return Ok(Some(Frame::Data {
+            id,
+            fin,
+            data: payload,
+        }));
     }
     if u16::from_be_bytes([head[0] & !CONTROL, head[1]]) != VERSION {
         return Err(FrameError::Malformed("not SPDY/3"));
     }
-    let mut number = || if payload.remaining() >= 4 { Ok(payload.get_u32() & 0x7fff_ffff) } else { Err(FrameError::Malformed("too short")) };
+    let mut number = || {
+        if payload.remaining() >= 4 {
+            Ok(payload.get_u32() & 0x7fff_ffff)
+        } else {
+            Err(FrameError::Malformed("too short"))
+        }
+    };
     let frame = match u16::from_be_bytes([head[2], head[3]]) {
         1 => {
             let id = number()?;
@@ -63,11 +88,18 @@ pub(super) async fn read(io: &mut (impl AsyncRead + Unpin)) -> Result<Option<Fra
                 return Err(FrameError::Malformed("too short"));
             }
             payload.advance(2); // priority and slot
-            Frame::SynStream { id, fin, headers: payload }
+            Frame::SynStream {
+                id,
+                fin,
+                headers: payload,
+            }
         }
         2 => {
             let id = number()?;
-            Frame::SynReply { id, headers: payload }
+            Frame::SynReply {
+                id,
+                headers: payload,
+            }
         }
         3 => Frame::Reset { id: number()? },
         6 => Frame::Ping { id: number()? },

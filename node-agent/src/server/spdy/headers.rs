@@ -61,15 +61,22 @@ impl Decoder {
             }
             plain.reserve(1024);
             let (before_in, before_out) = (self.0.total_in(), self.0.total_out());
-            let step = self.0.decompress_vec(rest, &mut plain, FlushDecompress::Sync);
-            let used = usize::try_from(self.0.total_in() - before_in).map_err(|_| HeaderError("too large"))?;
+            let step = self
+                .0
+                .decompress_vec(rest, &mut plain, FlushDecompress::Sync);
+            let used = usize::try_from(self.0.total_in() - before_in)
+                .map_err(|_| HeaderError("too large"))?;
             rest = &rest[used..];
             match step {
                 Err(error) if error.needs_dictionary().is_some() => {
-                    self.0.set_dictionary(dictionary()).map_err(|_| HeaderError("another dictionary"))?;
+                    self.0
+                        .set_dictionary(dictionary())
+                        .map_err(|_| HeaderError("another dictionary"))?;
                 }
                 Err(_) => return Err(HeaderError("not zlib")),
-                Ok(_) if used == 0 && self.0.total_out() == before_out => return Err(HeaderError("cut short")),
+                Ok(_) if used == 0 && self.0.total_out() == before_out => {
+                    return Err(HeaderError("cut short"));
+                }
                 Ok(_) => {}
             }
         }
@@ -101,7 +108,9 @@ pub(super) struct Encoder(Compress);
 impl Encoder {
     pub(super) fn new() -> Self {
         let mut compress = Compress::new(Compression::fast(), true);
-        compress.set_dictionary(dictionary()).expect("a fresh stream takes a dictionary");
+        compress
+            .set_dictionary(dictionary())
+            .expect("a fresh stream takes a dictionary");
         Self(compress)
     }
 
@@ -117,7 +126,9 @@ impl Encoder {
         loop {
             out.reserve(128);
             let before = self.0.total_in();
-            self.0.compress_vec(rest, &mut out, FlushCompress::Sync).expect("memory is the only limit");
+            self.0
+                .compress_vec(rest, &mut out, FlushCompress::Sync)
+                .expect("memory is the only limit");
             let used = usize::try_from(self.0.total_in() - before).expect("no more than was given");
             rest = &rest[used..];
             // Room left over means that everything was flushed.

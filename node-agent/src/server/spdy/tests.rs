@@ -26,8 +26,16 @@ async fn a_stream_is_opened_read_and_answered() {
     let (mut read, mut write) = tokio::io::split(client);
     let headers = Encoder::new().encode(&[("streamType", "data")]);
     for sent in [
-        Frame::SynStream { id: 1, fin: false, headers },
-        Frame::Data { id: 1, fin: true, data: Bytes::from_static(b"hello") },
+        Frame::SynStream {
+            id: 1,
+            fin: false,
+            headers,
+        },
+        Frame::Data {
+            id: 1,
+            fin: true,
+            data: Bytes::from_static(b"hello"),
+        },
         Frame::Ping { id: 7 },
     ] {
         write.write_all(&frame::encode(&sent)).await.expect("send");
@@ -36,16 +44,30 @@ async fn a_stream_is_opened_read_and_answered() {
     assert_eq!(stream.header("streamtype"), Some("data"));
     let (mut data, writer) = stream.split();
     assert_eq!(data.recv().await.expect("data"), "hello");
-    assert!(data.recv().await.is_none(), "the client has ended its direction");
-    writer.send(Bytes::from_static(b"back")).await.expect("connected");
+    assert!(
+        data.recv().await.is_none(),
+        "the client has ended its direction"
+    );
+    writer
+        .send(Bytes::from_static(b"back"))
+        .await
+        .expect("connected");
     writer.finish().await;
     let mut seen = Vec::new();
     while seen.len() < 4 {
         seen.push(frame::read(&mut read).await.expect("frame").expect("open"));
     }
     assert!(seen.contains(&Frame::Ping { id: 7 }));
-    assert!(seen.contains(&Frame::Data { id: 1, fin: false, data: Bytes::from_static(b"back") }));
-    assert!(seen.contains(&Frame::Data { id: 1, fin: true, data: Bytes::new() }));
+    assert!(seen.contains(&Frame::Data {
+        id: 1,
+        fin: false,
+        data: Bytes::from_static(b"back")
+    }));
+    assert!(seen.contains(&Frame::Data {
+        id: 1,
+        fin: true,
+        data: Bytes::new()
+    }));
 }
 
 proptest! {

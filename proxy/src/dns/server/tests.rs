@@ -16,7 +16,9 @@ fn zone(endpoints: u8) -> Zone {
         json!({"metadata": {"name": "big", "namespace": "d"}, "spec": {"clusterIP": "None", "ports": []}}),
     )
     .expect("service");
-    let list: Vec<_> = (0..endpoints).map(|i| json!({"addresses": [Ipv4Addr::new(10, 244, 0, i).to_string()]})).collect();
+    let list: Vec<_> = (0..endpoints)
+        .map(|i| json!({"addresses": [Ipv4Addr::new(10, 244, 0, i).to_string()]}))
+        .collect();
     let slice = serde_json::from_value(json!({
         "metadata": {"name": "s", "namespace": "d", "labels": {"kubernetes.io/service-name": "big"}},
         "addressType": "IPv4", "endpoints": list, "ports": [],
@@ -24,8 +26,16 @@ fn zone(endpoints: u8) -> Zone {
     .expect("slice");
     Zone {
         domain: Name::from_ascii("cluster.local.").expect("domain"),
-        services: Cache::fixed([service], CacheOptions::all().index(BY_CLUSTER_IP, cluster_ip_of)),
-        slices: Cache::fixed([slice], CacheOptions::all().index(BY_SERVICE, service_of).index(BY_ADDRESS, addresses_of)),
+        services: Cache::fixed(
+            [service],
+            CacheOptions::all().index(BY_CLUSTER_IP, cluster_ip_of),
+        ),
+        slices: Cache::fixed(
+            [slice],
+            CacheOptions::all()
+                .index(BY_SERVICE, service_of)
+                .index(BY_ADDRESS, addresses_of),
+        ),
         reverse: Vec::new(),
     }
 }
@@ -36,14 +46,19 @@ async fn start(zone: Zone, upstreams: Vec<SocketAddr>) -> (SocketAddr, Shutdown)
     let probe = UdpSocket::bind("127.0.0.1:0").await.expect("bind");
     let addr = probe.local_addr().expect("addr");
     drop(probe);
-    serve(addr, zone, Upstreams(upstreams), shutdown.clone()).await.expect("serve");
+    serve(addr, zone, Upstreams(upstreams), shutdown.clone())
+        .await
+        .expect("serve");
     (addr, shutdown)
 }
 
 fn question(name: &str) -> Vec<u8> {
     let mut message = Message::query();
     message.metadata.id = 77;
-    message.add_query(Query::query(Name::from_ascii(name).expect("name"), RecordType::A));
+    message.add_query(Query::query(
+        Name::from_ascii(name).expect("name"),
+        RecordType::A,
+    ));
     message.to_vec().expect("encodes")
 }
 
@@ -63,12 +78,18 @@ async fn a_large_answer_is_truncated_over_udp_and_whole_over_tcp() {
     let short = ask(addr, &question).await;
     assert!(short.metadata.truncation && short.metadata.id == 77);
     let mut stream = TcpStream::connect(addr).await.expect("connect");
-    stream.write_u16(u16::try_from(question.len()).expect("short")).await.expect("write");
+    stream
+        .write_u16(u16::try_from(question.len()).expect("short"))
+        .await
+        .expect("write");
     stream.write_all(&question).await.expect("write");
     let length = stream.read_u16().await.expect("length");
     let mut whole = vec![0; usize::from(length)];
     stream.read_exact(&mut whole).await.expect("answer");
-    assert_eq!(Message::from_vec(&whole).expect("decodes").answers.len(), 100);
+    assert_eq!(
+        Message::from_vec(&whole).expect("decodes").answers.len(),
+        100
+    );
     shutdown.trigger();
 }
 

@@ -8,13 +8,22 @@ use crate::sync::service_of;
 
 fn zone() -> Zone {
     let service = |name: &str, spec: serde_json::Value| -> Service {
-        serde_json::from_value(json!({"metadata": {"name": name, "namespace": "default"}, "spec": spec})).expect("service")
+        serde_json::from_value(
+            json!({"metadata": {"name": name, "namespace": "default"}, "spec": spec}),
+        )
+        .expect("service")
     };
     let ports = json!([{"name": "http", "port": 80, "protocol": "TCP"}]);
     let services = [
         service("web", json!({"clusterIP": "10.96.0.7", "ports": ports})),
-        service("db", json!({"clusterIP": "None", "ports": [{"name": "sql", "port": 5432}]})),
-        service("out", json!({"type": "ExternalName", "externalName": "example.org"})),
+        service(
+            "db",
+            json!({"clusterIP": "None", "ports": [{"name": "sql", "port": 5432}]}),
+        ),
+        service(
+            "out",
+            json!({"type": "ExternalName", "externalName": "example.org"}),
+        ),
         service("idle", json!({"clusterIP": "None"})),
     ];
     let slice: EndpointSlice = serde_json::from_value(json!({
@@ -30,9 +39,20 @@ fn zone() -> Zone {
     .expect("slice");
     Zone {
         domain: Name::from_ascii("cluster.local.").expect("domain"),
-        services: Cache::fixed(services, CacheOptions::all().index(BY_CLUSTER_IP, cluster_ip_of)),
-        slices: Cache::fixed([slice], CacheOptions::all().index(BY_SERVICE, service_of).index(BY_ADDRESS, addresses_of)),
-        reverse: vec!["10.96.0.0/16".parse().expect("net"), "10.244.0.0/16".parse().expect("net")],
+        services: Cache::fixed(
+            services,
+            CacheOptions::all().index(BY_CLUSTER_IP, cluster_ip_of),
+        ),
+        slices: Cache::fixed(
+            [slice],
+            CacheOptions::all()
+                .index(BY_SERVICE, service_of)
+                .index(BY_ADDRESS, addresses_of),
+        ),
+        reverse: vec![
+            "10.96.0.0/16".parse().expect("net"),
+            "10.244.0.0/16".parse().expect("net"),
+        ],
     }
 }
 
@@ -41,9 +61,11 @@ fn ask(name: &str, kind: RecordType) -> String {
     match zone().lookup(&Name::from_ascii(name).expect("name"), kind) {
         Answer::NxDomain => "nxdomain".to_owned(),
         Answer::NotOurs => "not ours".to_owned(),
-        Answer::Records(records) => {
-            records.iter().map(|r| r.data.to_string()).collect::<Vec<_>>().join(" | ")
-        }
+        Answer::Records(records) => records
+            .iter()
+            .map(|r| r.data.to_string())
+            .collect::<Vec<_>>()
+            .join(" | "),
     }
 }
 
@@ -56,19 +78,38 @@ fn names_of_the_specification() {
         ("web.default.svc.cluster.local.", AAAA, ""),
         ("nope.default.svc.cluster.local.", A, "nxdomain"),
         ("web.other.svc.cluster.local.", A, "nxdomain"),
-        ("db.default.svc.cluster.local.", A, "10.244.0.5 | 10.244.1.6"),
+        (
+            "db.default.svc.cluster.local.",
+            A,
+            "10.244.0.5 | 10.244.1.6",
+        ),
         ("db-0.db.default.svc.cluster.local.", A, "10.244.0.5"),
         ("10-244-1-6.db.default.svc.cluster.local.", A, "10.244.1.6"),
         ("idle.default.svc.cluster.local.", A, "nxdomain"),
         ("out.default.svc.cluster.local.", A, "example.org."),
-        ("_http._tcp.web.default.svc.cluster.local.", SRV, "0 100 80 web.default.svc.cluster.local."),
-        ("_sql._tcp.db.default.svc.cluster.local.", SRV,
-            "0 100 15432 db-0.db.default.svc.cluster.local. | 0 100 15432 10-244-1-6.db.default.svc.cluster.local."),
+        (
+            "_http._tcp.web.default.svc.cluster.local.",
+            SRV,
+            "0 100 80 web.default.svc.cluster.local.",
+        ),
+        (
+            "_sql._tcp.db.default.svc.cluster.local.",
+            SRV,
+            "0 100 15432 db-0.db.default.svc.cluster.local. | 0 100 15432 10-244-1-6.db.default.svc.cluster.local.",
+        ),
         ("_http._udp.web.default.svc.cluster.local.", SRV, "nxdomain"),
         ("10-244-3-4.default.pod.cluster.local.", A, "10.244.3.4"),
         ("x.default.pod.cluster.local.", A, "nxdomain"),
-        ("7.0.96.10.in-addr.arpa.", PTR, "web.default.svc.cluster.local."),
-        ("5.0.244.10.in-addr.arpa.", PTR, "db-0.db.default.svc.cluster.local."),
+        (
+            "7.0.96.10.in-addr.arpa.",
+            PTR,
+            "web.default.svc.cluster.local.",
+        ),
+        (
+            "5.0.244.10.in-addr.arpa.",
+            PTR,
+            "db-0.db.default.svc.cluster.local.",
+        ),
         ("1.1.168.192.in-addr.arpa.", PTR, "not ours"),
         ("example.org.", A, "not ours"),
         ("svc.cluster.local.", A, ""),

@@ -44,7 +44,7 @@ impl Recent {
     }
 
     /// Changes from a covered revision on.
-    pub(super) fn from(&self, revision: Revision) -> Vec<RevisionEvents> {
+    pub(super) fn since(&self, revision: Revision) -> Vec<RevisionEvents> {
         let skip = self
             .changes
             .partition_point(|change| change.revision < revision);

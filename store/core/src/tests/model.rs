@@ -256,6 +256,10 @@ fn replay(store: &Harness, model: &Model, from: i64, key: &Bytes, range_end: &By
     assert_eq!(got, expected);
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "one match, an arm per operation of the model"
+)]
 fn run(steps: Vec<Step>, round_max: usize) {
     let mut store = Harness::new();
     let mut batched = Harness::new();

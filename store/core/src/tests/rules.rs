@@ -112,27 +112,23 @@ fn range_options() {
         3,
         false,
     );
-    check(
-        |r| {
-            (
-                r.set_sort_target(SortTarget::Mod),
-                r.limit = 1,
-                r.set_sort_order(SortOrder::Descend),
-            )
-                .1
-        },
-        "a=9",
-        3,
-        true,
-    );
-    check(
-        |r| (r.set_sort_target(SortTarget::Value), r.keys_only = true).1,
-        "b= c= a=",
-        3,
-        false,
-    );
+    let newest = |r: &mut RangeRequest| {
+        r.set_sort_target(SortTarget::Mod);
+        r.set_sort_order(SortOrder::Descend);
+        r.limit = 1;
+    };
+    check(newest, "a=9", 3, true);
+    let keys_by_value = |r: &mut RangeRequest| {
+        r.set_sort_target(SortTarget::Value);
+        r.keys_only = true;
+    };
+    check(keys_by_value, "b= c= a=", 3, false);
     check(|r| r.min_mod_revision = 4, "a=9 c=2", 3, false);
-    check(|r| (r.min_mod_revision = 4, r.limit = 1).1, "a=9", 3, true);
+    let first_recent = |r: &mut RangeRequest| {
+        r.min_mod_revision = 4;
+        r.limit = 1;
+    };
+    check(first_recent, "a=9", 3, true);
     check(|r| r.max_create_revision = 3, "a=9 b=1", 3, false);
 }
 
