@@ -265,8 +265,8 @@ const NODE_QUESTIONS: &[(&str, &str, bool)] = &[
     ("n1", "update pods a/p", false),
     ("n1", "create pods/eviction a/p", true),
     ("n1", "get nodes /n1", true),
-    ("n1", "get nodes /n2", false),
-    ("n1", "list nodes", false),
+    ("n1", "get nodes /n2", true),
+    ("n1", "list nodes", true),
     ("n1", "patch nodes/status /n1", true),
     ("n1", "delete nodes /n1", false),
     (

@@ -96,7 +96,6 @@ pub(super) const ROLES: &[Role] = &[
     ),
     role("corten:controllers", CONTROLLERS),
     role("corten:proxy", PROXY),
-    role("corten:node-peers", "get list watch | core | nodes"),
 ];
 
 /// ClusterRoleBindings: role (also the binding's name), then the subjects as `User x` or `Group x`, or
@@ -128,8 +127,6 @@ pub(super) const BINDINGS: &[(&str, &[&str])] = &[
         &["User system:kube-controller-manager"],
     ),
     ("corten:proxy", &["User system:kube-proxy"]),
-    // Routes and tunnels to the other hosts' pods need the addresses and podCIDRs of all nodes.
-    ("corten:node-peers", &["Group system:nodes"]),
 ];
 
 const ADMIN: &str = "\
