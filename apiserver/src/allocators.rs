@@ -135,7 +135,8 @@ impl Allocators {
             }
         }
         let mut used = None;
-        let Some(ports) = service["spec"]["ports"].as_array_mut() else {
+        let ports = service["spec"].get_mut("ports");
+        let Some(ports) = ports.and_then(Value::as_array_mut) else {
             return Ok(());
         };
         for (index, port) in ports.iter_mut().enumerate() {

@@ -138,17 +138,7 @@ impl Server {
             },
         });
         let tls = tls::server_config(&checked.serving, ClientAuth::Optional)?;
-        let listen = |source| BuildError::Listen {
-            address: checked.listen,
-            source,
-        };
-        let listener = TcpListener::bind(checked.listen).await.map_err(listen)?;
-        let port = listener.local_addr().map_err(listen)?.port();
-        let first = u32::from(checked.service_cidr.network()) + 1;
-        let advertised = Advertised {
-            address: SocketAddr::new(checked.advertise, port),
-            cluster_ip: Ipv4Addr::from(first).into(),
-        };
+        let (listener, advertised) = listen(&checked).await?;
         Ok(Self {
             registry,
             caches,
@@ -199,6 +189,22 @@ impl Server {
         inner.trigger();
         serving.await
     }
+}
+
+/// Takes the port, and says where this server is then reached.
+async fn listen(checked: &Checked) -> Result<(TcpListener, Advertised), BuildError> {
+    let fault = |source| BuildError::Listen {
+        address: checked.listen,
+        source,
+    };
+    let listener = TcpListener::bind(checked.listen).await.map_err(fault)?;
+    let port = listener.local_addr().map_err(fault)?.port();
+    let first = u32::from(checked.service_cidr.network()) + 1;
+    let advertised = Advertised {
+        address: SocketAddr::new(checked.advertise, port),
+        cluster_ip: Ipv4Addr::from(first).into(),
+    };
+    Ok((listener, advertised))
 }
 
 fn encryption(config: &Config) -> Result<Option<Crypt>, BuildError> {

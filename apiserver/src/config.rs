@@ -186,15 +186,6 @@ impl Config {
         {
             faults.push("store_cafile, store_certfile and store_keyfile must be set for https store_endpoints".to_owned());
         }
-        let agents_ca = self
-            .kubelet_certificate_authority
-            .clone()
-            .or_else(|| self.client_ca_file.clone());
-        let agents = files(
-            &agents_ca,
-            &self.kubelet_client_certificate,
-            &self.kubelet_client_key,
-        );
         let service_cidr = self.service_cluster_ip_range.unwrap_or_else(default_cidr);
         if service_cidr.prefix_len() > 30 {
             faults.push("service_cluster_ip_range must hold at least four addresses".to_owned());
@@ -213,7 +204,7 @@ impl Config {
                 advertise,
                 serving,
                 store_tls,
-                agents,
+                agents: self.agents(),
                 service_cidr,
                 node_ports,
                 issuer: self
@@ -223,6 +214,15 @@ impl Config {
             }),
             _ => Err(ConfigError::Invalid(faults)),
         }
+    }
+
+    fn agents(&self) -> Option<TlsFiles> {
+        let ca = self.kubelet_certificate_authority.as_ref();
+        files(
+            &ca.or(self.client_ca_file.as_ref()).cloned(),
+            &self.kubelet_client_certificate,
+            &self.kubelet_client_key,
+        )
     }
 }
 

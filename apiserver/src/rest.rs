@@ -152,6 +152,13 @@ impl Call<'_> {
     /// A namespaced object is only reached through its namespace.
     fn check_scope(&self, verb: &str) -> Result<(), Status> {
         let target = &self.target;
+        let collection = verb == "create" && target.subresource.is_empty();
+        if collection && !target.name.is_empty() {
+            return Err(Status::method_not_allowed(&target.group_resource(), verb));
+        }
+        if matches!(verb, "update" | "patch" | "delete") && target.name.is_empty() {
+            return Err(Status::method_not_allowed(&target.group_resource(), verb));
+        }
         let one = !target.name.is_empty() || verb == "create";
         if target.descriptor.namespaced && target.namespace.is_empty() && one && verb != "watch" {
             // Reviews have no namespace although they are created.

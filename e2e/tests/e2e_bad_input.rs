@@ -121,8 +121,8 @@ fn cases() -> Vec<Case> {
             PROTOBUF,
             MAPS.into(),
             b"k8s\x00\xff\xff\xff".to_vec(),
-            415,
-            "UnsupportedMediaType",
+            400,
+            "BadRequest",
         ),
         (
             "another media type",

@@ -5,7 +5,7 @@
 
 use corten_api::field::{FieldError, FieldPath};
 use corten_api::meta::{self, GroupKind};
-use corten_api::selector::LabelSelector;
+use corten_api::selector::{LabelSelector, Operator, Requirement};
 use corten_api::status::Status;
 use serde_json::{Value, json};
 
@@ -82,7 +82,7 @@ fn scale_of(object: &Value) -> Value {
         .filter_map(|key| Some((key.to_owned(), object["metadata"].get(key)?.clone())));
     let metadata: serde_json::Map<String, Value> = metadata.collect();
     let selector = LabelSelector::from_json(&object["spec"]["selector"])
-        .map(|selector| selector.to_string())
+        .map(|selector| selector_text(&selector))
         .unwrap_or_default();
     json!({
         "kind": "Scale",
@@ -94,4 +94,14 @@ fn scale_of(object: &Value) -> Value {
             "selector": selector,
         },
     })
+}
+
+/// As upstream writes it: a label that must have one value is an equation.
+fn selector_text(selector: &LabelSelector) -> String {
+    let term = |requirement: &Requirement| match (requirement.operator, &*requirement.values) {
+        (Operator::In, [value]) => format!("{}={value}", requirement.key),
+        _ => LabelSelector::new([requirement.clone()]).to_string(),
+    };
+    let terms: Vec<String> = selector.requirements().iter().map(term).collect();
+    terms.join(",")
 }

@@ -86,7 +86,8 @@ async fn the_usual_round_over_http() {
         ..call(Method::PATCH, "/api/v1/namespaces/default/configmaps/a")
     };
     assert_eq!(json_of(send(&api, patched).await).await["data"]["a"], "z");
-    let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: y\ndata:\n  a: b\n".to_owned();
+    let yaml =
+        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: yaml\ndata:\n  a: b\n".to_owned();
     let headers = &[
         ("content-type", "application/yaml"),
         ("accept", "application/yaml"),

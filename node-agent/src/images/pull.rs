@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
-use oci_client::errors::OciDistributionError;
+use oci_client::errors::{OciDistributionError, OciErrorCode};
 use oci_client::manifest::{OciDescriptor, OciImageManifest};
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference};
@@ -235,6 +235,14 @@ fn failure(
                 reference.registry()
             )
         }
+        // Registries say it in the body of a 404 more often than with a plain one.
+        OciDistributionError::RegistryError { envelope, .. } if is_unknown(envelope) => {
+            format!(
+                "failed to resolve reference {:?}: {}: not found",
+                reference.whole(),
+                reference.whole()
+            )
+        }
         OciDistributionError::ImageManifestNotFoundError(_) => {
             format!(
                 "failed to resolve reference {:?}: {}: not found",
@@ -256,6 +264,16 @@ fn failure(
     } else {
         ImageError::Pull { image, cause }
     }
+}
+
+fn is_unknown(envelope: &oci_client::errors::OciEnvelope) -> bool {
+    let unknown = |code: &OciErrorCode| {
+        matches!(
+            code,
+            OciErrorCode::ManifestUnknown | OciErrorCode::NameUnknown | OciErrorCode::NotFound
+        )
+    };
+    envelope.errors.iter().any(|error| unknown(&error.code))
 }
 
 /// The error with all its causes: "connection refused" hides deep.
