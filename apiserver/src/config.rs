@@ -146,10 +146,6 @@ impl Config {
     }
 
     /// Checks everything and says all that is wrong.
-    #[expect(
-        clippy::too_many_lines,
-        reason = "one question after another, so that all faults are told together"
-    )]
     pub fn check(&self) -> Result<Checked, ConfigError> {
         let mut faults = Vec::new();
         let bind = self
