@@ -6,7 +6,7 @@ want=()
 for group in "$@"; do
     case "$group" in
         build) want+=(build-essential clang libclang-dev pkg-config git ca-certificates make) ;;
-        run) want+=(crun runc nftables conntrack iproute2 busybox-static) ;;
+        run) want+=(procps crun runc nftables conntrack iproute2 busybox-static) ;;
         test) want+=(docker-registry skopeo curl procps jq) ;;
         *) echo "unknown package group $group" >&2; exit 2 ;;
     esac
