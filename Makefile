@@ -34,7 +34,7 @@ lab: build setup-run ## Start a cluster of 3 store members and 3 nodes on this m
 	@$(ENV); "$$CARGO_TARGET_DIR/release/corten" lab start --members 3 --nodes 3
 
 # Always the whole workspace, so that every step shares one set of features and nothing is built twice.
-unit: setup-build setup-run ## Unit and component tests only
+unit: setup-test ## Unit and component tests only
 	@$(ENV); cargo test --workspace --locked --exclude corten-e2e
 
 e2e: setup-test ## Black-box tests over real processes, containers and kubectl
