@@ -19,6 +19,14 @@ fn failed(what: &str, path: &Path, error: &dyn std::fmt::Display) -> ImageError 
     }
 }
 
+/// Whether this is a directory right below `layers`: records must not make the store hand out, or delete, anything else.
+fn is_layer(path: &Path, layers: &Path) -> bool {
+    let parent = path.parent().and_then(|parent| parent.canonicalize().ok());
+    parent.as_deref() == Some(layers)
+        && path.file_name().is_some()
+        && path.symlink_metadata().is_ok_and(|meta| meta.is_dir())
+}
+
 impl Store {
     /// Opens the store as its only owner: what was left half-done is removed.
     pub(super) fn open(root: &Path) -> Result<Self, ImageError> {
@@ -52,6 +60,10 @@ impl Store {
     /// Reads the records on disk: another process may have imported images.
     fn reload(&self) -> Result<(), ImageError> {
         let dir = self.root.join("images");
+        let layers = self.root.join("layers");
+        let layers = layers
+            .canonicalize()
+            .map_err(|e| failed("read", &layers, &e))?;
         let mut images = BTreeMap::new();
         for entry in std::fs::read_dir(&dir)
             .map_err(|e| failed("read", &dir, &e))?
@@ -61,7 +73,7 @@ impl Store {
                 .ok()
                 .and_then(|text| serde_json::from_slice::<ImageRecord>(&text).ok());
             match record {
-                Some(record) if record.layers.iter().all(|layer| layer.is_dir()) => {
+                Some(record) if record.layers.iter().all(|layer| is_layer(layer, &layers)) => {
                     images.insert(record.id.clone(), record);
                 }
                 _ => {
@@ -184,7 +196,7 @@ impl Store {
     fn record_path(&self, id: &str) -> PathBuf {
         self.root
             .join("images")
-            .join(format!("{}.json", id.replace(':', "-")))
+            .join(format!("{}.json", id.replace([':', '/'], "-")))
     }
 
     fn write(&self, record: &ImageRecord) -> Result<(), ImageError> {

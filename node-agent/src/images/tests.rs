@@ -5,7 +5,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::*;
-use crate::traits::PodRef;
+use crate::traits::{PodRef, PullSecret};
 
 /// A docker archive with one layer that holds one file.
 fn archive(dir: &Path, tag: &str, content: &str) -> PathBuf {
@@ -147,4 +147,122 @@ async fn policies_and_names_fail_in_upstreams_words() {
         .await
         .expect_err("refused");
     assert!(gone.backs_off(), "{gone}");
+}
+
+#[tokio::test]
+async fn an_image_cannot_have_a_host_directory_as_its_layer() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let victim = dir.path().join("victim");
+    std::fs::create_dir(&victim).expect("victim");
+    // In an archive, as a registry would send it.
+    let config =
+        serde_json::json!({"rootfs": {"type": "layers", "diff_ids": [victim]}}).to_string();
+    let manifest = r#"[{"Config": "c.json", "RepoTags": ["evil:1"], "Layers": ["l.tar"]}]"#;
+    let path = dir.path().join("evil.tar");
+    let mut out = tar::Builder::new(std::fs::File::create(&path).expect("archive"));
+    for (name, bytes) in [
+        ("manifest.json", manifest),
+        ("c.json", &config),
+        ("l.tar", ""),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        out.append_data(&mut header, name, bytes.as_bytes())
+            .expect("entry");
+    }
+    out.finish().expect("finish");
+    let error = open(dir.path()).import(path).await.expect_err("refused");
+    assert!(error.to_string().contains("not a sha256 digest"), "{error}");
+    // In a record that an earlier version kept.
+    let record = ImageRecord {
+        id: "sha256:evil".to_owned(),
+        references: vec!["docker.io/library/evil:1".to_owned()],
+        layers: vec![victim.clone()],
+        ..ImageRecord::default()
+    };
+    let kept = dir.path().join("store/images/sha256-evil.json");
+    std::fs::write(&kept, serde_json::to_vec(&record).expect("json")).expect("record");
+    let images = open(dir.path());
+    assert!(images.find("evil:1").await.expect("find").is_none());
+    assert!(!kept.exists() && victim.exists());
+}
+
+/// A registry that wants Basic credentials, has no image, and tells what each request for a manifest carried.
+async fn registry() -> (std::net::SocketAddr, mpsc::Receiver<Option<String>>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("bind");
+    let addr = listener.local_addr().expect("addr");
+    let (told, seen) = mpsc::channel(16);
+    corten_base::tasks::spawn(
+        "test-registry",
+        corten_base::tasks::TaskKind::Background,
+        async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    match stream.read_u8().await {
+                        Ok(byte) => head.push(byte),
+                        Err(_) => break,
+                    }
+                }
+                let head = String::from_utf8_lossy(&head).into_owned();
+                let carried = head.lines().find_map(|line| {
+                    let (name, value) = line.split_once(": ")?;
+                    name.eq_ignore_ascii_case("authorization")
+                        .then(|| value.to_owned())
+                });
+                let status = if head.contains("/manifests/") {
+                    told.send(carried).await.expect("the test listens");
+                    "404 Not Found"
+                } else {
+                    "401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"r\""
+                };
+                let answer =
+                    format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        },
+    );
+    (addr, seen)
+}
+
+#[tokio::test]
+async fn credentials_of_one_pull_are_not_used_by_the_next() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let images = open(dir.path());
+    let (addr, mut seen) = registry().await;
+    let image = format!("{addr}/team/app:1");
+    let with = |user: &str| {
+        let auths =
+            serde_json::json!({"auths": {addr.to_string(): {"username": user, "password": "p"}}});
+        let mut request = request(&image, PullPolicy::Always);
+        request.secrets = vec![PullSecret::DockerConfigJson(auths.to_string().into_bytes())];
+        request
+    };
+    let basic = |user: &str| {
+        use base64::Engine;
+        let text = base64::engine::general_purpose::STANDARD.encode(format!("{user}:p"));
+        Some(format!("Basic {text}"))
+    };
+    for (request, expected) in [
+        (with("first"), vec![basic("first"), None]),
+        (with("second"), vec![basic("second"), None]),
+        (request(&image, PullPolicy::Always), vec![None]),
+    ] {
+        images
+            .ensure_present(&request, None)
+            .await
+            .expect_err("the registry has nothing");
+        let mut carried = Vec::new();
+        while let Ok(header) = seen.try_recv() {
+            carried.push(header);
+        }
+        assert_eq!(carried, expected);
+    }
 }
