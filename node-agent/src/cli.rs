@@ -77,6 +77,9 @@ pub struct Args {
     /// Use the RuntimeDefault seccomp profile for pods that name none.
     #[arg(long)]
     seccomp_default: bool,
+    /// Kernel settings that pods may change beside the safe ones, as net.core.* or kernel.msgmax.
+    #[arg(long, value_delimiter = ',')]
+    allowed_unsafe_sysctls: Vec<String>,
     /// Folder with <registry>/hosts.toml (mirrors, authorities), as containerd's config_path.
     #[arg(long)]
     registries: Option<PathBuf>,
@@ -116,6 +119,10 @@ impl Args {
         put(
             &mut config.register_taints,
             some_list(self.register_with_taints),
+        );
+        put(
+            &mut config.allowed_unsafe_sysctls,
+            some_list(self.allowed_unsafe_sysctls),
         );
         for label in self.node_labels {
             let (key, value) = label.split_once('=').unwrap_or((&label, ""));

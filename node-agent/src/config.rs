@@ -56,6 +56,8 @@ pub struct Config {
     pub pod_pids_limit: u32,
     /// RuntimeDefault seccomp for pods that say nothing.
     pub seccomp_default: bool,
+    /// Kernel settings that pods may change beside the safe ones; `*` at the end stands for anything.
+    pub allowed_unsafe_sysctls: Vec<String>,
     pub log_max_bytes: u64,
     pub log_max_files: usize,
     /// Kept back from pods, in milli-CPU and bytes.
@@ -92,6 +94,7 @@ impl Default for Config {
             max_pods: 110,
             pod_pids_limit: 0,
             seccomp_default: false,
+            allowed_unsafe_sysctls: Vec::new(),
             log_max_bytes: 10 << 20,
             log_max_files: 5,
             reserved_cpu_milli: 0,

@@ -30,6 +30,7 @@ use crate::node::{NodeKeeper, taints};
 use crate::runtime::{OciRuntime, OciSettings};
 use crate::sandbox::{DnsSettings, share_mounts_of};
 use crate::server::AgentServer;
+use crate::spec::sysctls::Allowed;
 use crate::traits::{ImageService, ObjectSource, PodNetwork, VolumeService};
 use crate::volumes::Volumes;
 
@@ -283,6 +284,8 @@ fn context(
         },
         allocatable,
         host: host::facts(&cgroups, config.seccomp_default),
+        sysctls: Allowed::new(&config.allowed_unsafe_sysctls)
+            .map_err(|error| setting("allowed_unsafe_sysctls")(&error))?,
         cgroups: cgroups.clone(),
         origin: Instant::now(),
         runtime: Arc::new(OciRuntime::new(settings, cgroups)),

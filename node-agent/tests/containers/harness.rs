@@ -87,6 +87,7 @@ impl Node {
             },
             allocatable: host::capacity(Path::new("/"), 110),
             host: host::facts(&cgroups, true),
+            sysctls: corten_node_agent::spec::sysctls::Allowed::default(),
             cgroups: cgroups.clone(),
             origin: Instant::now(),
             runtime: Arc::new(OciRuntime::new(settings, cgroups)),
