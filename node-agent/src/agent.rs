@@ -169,6 +169,8 @@ async fn update(context: &Arc<NodeContext>, workers: &Workers, pod: Arc<Pod>) {
     {
         return;
     }
+    // Pods that are gone take nothing any more.
+    workers.write().retain(|_, worker| !worker.is_over());
     let refusal = if is_over(&pod) {
         None
     } else {
@@ -184,9 +186,7 @@ async fn update(context: &Arc<NodeContext>, workers: &Workers, pod: Arc<Pod>) {
     }
     let refusal = refusal.map(|refusal| (refusal.reason, refusal.message));
     let handle = worker::start(context.clone(), pod, refusal);
-    let mut workers = workers.write();
-    workers.retain(|_, worker| !worker.is_over());
-    workers.insert(reference.uid, handle);
+    workers.write().insert(reference.uid, handle);
 }
 
 fn is_over(pod: &Pod) -> bool {
