@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use corten_base::shutdown::Shutdown;
 use corten_base::tasks::{TaskKind, spawn};
-use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{Name, Record, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
@@ -17,6 +18,8 @@ use super::zone::{Answer, Zone};
 
 /// Questions being forwarded, and TCP clients, at once.
 const CONCURRENCY: usize = 1_024;
+/// Names that lead to names that lead to names: beyond this it is taken for a circle.
+const ALIASES_MAX: usize = 8;
 /// An idle TCP client is cut after this.
 const TCP_IDLE: Duration = Duration::from_secs(10);
 /// UDP answers without EDNS (RFC 1035), and the most that we send with it (the DNS flag day of 2020).
@@ -79,13 +82,13 @@ async fn udp_loop(server: Arc<Server>, socket: Arc<UdpSocket>, shutdown: Shutdow
                 }
             }
             Step::Drop => {}
-            Step::Forward(request) => {
+            Step::Forward(forward) => {
                 let Ok(slot) = Arc::clone(&server.slots).try_acquire_owned() else {
                     continue;
                 };
                 let (server, socket) = (Arc::clone(&server), Arc::clone(&socket));
                 spawn("dns-forward", TaskKind::Connection, async move {
-                    let answer = server.forward(&request, &question, false).await;
+                    let answer = server.forward(&forward, &question, false).await;
                     // The client asks again when this is lost.
                     let _ = socket.send_to(&answer, peer).await;
                     drop(slot);
@@ -120,8 +123,17 @@ async fn tcp_loop(server: Arc<Server>, listener: TcpListener, shutdown: Shutdown
 
 enum Step {
     Answer(Vec<u8>),
-    Forward(Box<Message>),
+    Forward(Box<Forward>),
     Drop,
+}
+
+/// A question for upstreams.
+struct Forward {
+    request: Message,
+    /// What our own zone says first; without it the question is passed on as it came.
+    aliases: Vec<Record>,
+    /// The name to ask for.
+    name: Name,
 }
 
 impl Server {
@@ -136,7 +148,7 @@ impl Server {
                 .map_err(std::io::Error::other)??;
             let answer = match self.local(&question, true) {
                 Step::Answer(answer) => answer,
-                Step::Forward(request) => self.forward(&request, &question, true).await,
+                Step::Forward(forward) => self.forward(&forward, &question, true).await,
                 Step::Drop => return Ok(()),
             };
             let length = u16::try_from(answer.len()).map_err(std::io::Error::other)?;
@@ -167,29 +179,75 @@ impl Server {
                 over_tcp,
             ));
         };
-        let mut answer = reply(&request, ResponseCode::NoError);
-        answer.metadata.authoritative = true;
-        match self.zone.lookup(query.name(), query.query_type()) {
-            Answer::NotOurs => return Step::Forward(Box::new(request)),
-            Answer::NxDomain => {
-                answer.metadata.response_code = ResponseCode::NXDomain;
+        let mut aliases = Vec::new();
+        let mut name = query.name().clone();
+        while aliases.len() <= ALIASES_MAX {
+            let (code, records) = match self.zone.lookup(&name, query.query_type()) {
+                Answer::NotOurs => {
+                    return Step::Forward(Box::new(Forward {
+                        request,
+                        aliases,
+                        name,
+                    }));
+                }
+                Answer::Alias { record, target } => {
+                    aliases.push(record);
+                    if !matches!(query.query_type(), RecordType::CNAME | RecordType::ANY) {
+                        name = target;
+                        continue;
+                    }
+                    (ResponseCode::NoError, std::mem::take(&mut aliases))
+                }
+                Answer::NotReady => break,
+                Answer::NxDomain => (ResponseCode::NXDomain, Vec::new()),
+                Answer::Records(records) => (ResponseCode::NoError, records),
+            };
+            let mut answer = reply(&request, code);
+            answer.metadata.authoritative = true;
+            if records.is_empty() {
                 answer.add_authority(self.zone.soa());
             }
-            Answer::Records(records) if records.is_empty() => {
-                answer.add_authority(self.zone.soa());
-            }
-            Answer::Records(records) => {
-                answer.add_answers(records);
-            }
+            answer.add_answers(aliases);
+            answer.add_answers(records);
+            return Step::Answer(encode(&answer, &request, over_tcp));
         }
-        Step::Answer(encode(&answer, &request, over_tcp))
+        let failed = reply(&request, ResponseCode::ServFail);
+        Step::Answer(encode(&failed, &request, over_tcp))
     }
 
-    async fn forward(&self, request: &Message, question: &[u8], over_tcp: bool) -> Vec<u8> {
-        match self.upstreams.ask(question, over_tcp).await {
-            Some(answer) => answer,
-            None => encode(&reply(request, ResponseCode::ServFail), request, over_tcp),
+    async fn forward(&self, forward: &Forward, question: &[u8], over_tcp: bool) -> Vec<u8> {
+        let request = &forward.request;
+        let answer = if forward.aliases.is_empty() {
+            self.upstreams.ask(question, over_tcp).await
+        } else {
+            let followed = self.follow(forward, over_tcp).await;
+            followed.map(|answer| encode(&answer, request, over_tcp))
+        };
+        answer.unwrap_or_else(|| encode(&reply(request, ResponseCode::ServFail), request, over_tcp))
+    }
+
+    /// What upstreams know of the name that an alias of ours leads to, behind the alias: clients' resolvers expect both in
+    /// one answer, and ask nobody for the second half.
+    async fn follow(&self, forward: &Forward, over_tcp: bool) -> Option<Message> {
+        let [query] = forward.request.queries.as_slice() else {
+            return None;
+        };
+        let mut question = Message::query();
+        question.metadata.recursion_desired = true;
+        question.add_query(Query::query(forward.name.clone(), query.query_type()));
+        let question = question.to_vec().ok()?;
+        let mut found = Message::from_vec(&self.upstreams.ask(&question, over_tcp).await?).ok()?;
+        if found.metadata.truncation && !over_tcp {
+            found = Message::from_vec(&self.upstreams.ask(&question, true).await?).ok()?;
         }
+        let code = found.metadata.response_code;
+        if !matches!(code, ResponseCode::NoError | ResponseCode::NXDomain) {
+            return None;
+        }
+        let mut answer = reply(&forward.request, code);
+        answer.add_answers(forward.aliases.iter().cloned());
+        answer.add_answers(found.answers);
+        Some(answer)
     }
 }
 

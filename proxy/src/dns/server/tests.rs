@@ -3,8 +3,6 @@
 use std::net::Ipv4Addr;
 
 use corten_client::cache::{Cache, CacheOptions};
-use hickory_proto::op::Query;
-use hickory_proto::rr::{Name, RecordType};
 use serde_json::json;
 
 use super::*;
@@ -117,5 +115,58 @@ async fn garbage_is_dropped_and_does_not_stop_the_server() {
     let answer = ask(addr, &question("nope.d.svc.cluster.local.")).await;
     assert_eq!(answer.metadata.response_code, ResponseCode::NXDomain);
     assert_eq!(answer.authorities.len(), 1);
+    shutdown.trigger();
+}
+
+/// A zone `own.local` with Services that stand for these other names.
+fn aliases(names: &[(&str, &str)]) -> Zone {
+    let services: Vec<k8s_openapi::api::core::v1::Service> = names
+        .iter()
+        .map(|(name, target)| {
+            serde_json::from_value(json!({"metadata": {"name": name, "namespace": "d"},
+                "spec": {"type": "ExternalName", "externalName": target}}))
+            .expect("service")
+        })
+        .collect();
+    let mut zone = zone(0);
+    zone.domain = Name::from_ascii("own.local.").expect("domain");
+    zone.services = Cache::fixed(
+        services,
+        CacheOptions::all().index(BY_CLUSTER_IP, cluster_ip_of),
+    );
+    zone
+}
+
+#[tokio::test]
+async fn an_external_name_is_answered_with_its_addresses() {
+    let (upstream, upstream_shutdown) = start(zone(3), Vec::new()).await;
+    let names = [
+        ("out", "big.d.svc.cluster.local"),
+        ("twice", "out.d.svc.own.local"),
+        ("nowhere", "absent.d.svc.cluster.local"),
+        ("inside", "absent.d.svc.own.local"),
+        ("circle", "circle.d.svc.own.local"),
+    ];
+    let (addr, shutdown) = start(aliases(&names), vec![upstream]).await;
+    for (name, code, aliases, addresses) in [
+        ("out", ResponseCode::NoError, 1, 3),
+        ("twice", ResponseCode::NoError, 2, 3),
+        ("nowhere", ResponseCode::NXDomain, 1, 0),
+        ("inside", ResponseCode::NXDomain, 1, 0),
+        ("circle", ResponseCode::ServFail, 0, 0),
+    ] {
+        let answer = ask(addr, &question(&format!("{name}.d.svc.own.local."))).await;
+        let of = |kind| answer.answers.iter().filter(|r| r.record_type() == kind);
+        assert_eq!(answer.metadata.response_code, code, "{name}");
+        assert_eq!(of(RecordType::CNAME).count(), aliases, "{name}");
+        assert_eq!(of(RecordType::A).count(), addresses, "{name}");
+    }
+    shutdown.trigger();
+    upstream_shutdown.trigger();
+    // Half an answer would be taken for the whole.
+    let (addr, shutdown) = start(aliases(&names), Vec::new()).await;
+    let answer = ask(addr, &question("out.d.svc.own.local.")).await;
+    assert_eq!(answer.metadata.response_code, ResponseCode::ServFail);
+    assert!(answer.answers.is_empty());
     shutdown.trigger();
 }
