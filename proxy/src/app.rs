@@ -127,6 +127,7 @@ impl Proxy {
             node: self.node.clone(),
             scope: Scope {
                 pod_cidr: config.pods(),
+                service_cidr: config.services(),
                 node_local: [config.dns_ip()].into(),
             },
             services,
