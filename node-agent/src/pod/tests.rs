@@ -452,6 +452,30 @@ fn rejected_pods_fail_without_starting_anything() {
 }
 
 #[test]
+fn a_probe_that_passes_can_warn() {
+    let probe = json!({"httpGet": {"port": 80}, "periodSeconds": 1});
+    let mut bench =
+        Bench::ready(json!({"containers": [{"name": "c", "image": "i", "readinessProbe": probe}]}));
+    bench.sandbox();
+    bench.run("c", 0);
+    let told = bench.tell_all(Event::Probed {
+        container: "c".to_owned(),
+        attempt: 0,
+        kind: ProbeKind::Readiness,
+        ok: true,
+        output: "moved".to_owned(),
+    });
+    let warning = Action::Report {
+        severity: Severity::Warning,
+        reason: "ProbeWarning".into(),
+        message: "Readiness probe warning: moved".to_owned(),
+        container: Some("c".to_owned()),
+    };
+    assert_eq!(told, [warning]);
+    assert!(bench.status().container_statuses.expect("statuses")[0].ready);
+}
+
+#[test]
 fn conditions_keep_their_transition_times() {
     let mut bench = Bench::ready(
         json!({"containers": [{"name": "c", "image": "i"}], "readinessGates": [{"conditionType": "x/y"}]}),

@@ -114,6 +114,7 @@ pub enum Event {
         attempt: u32,
         kind: ProbeKind,
         ok: bool,
+        /// What was seen; of a probe that is ok, what is to be warned about.
         output: String,
     },
 }
