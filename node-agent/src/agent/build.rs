@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use corten_base::admin::AdminServer;
 use corten_base::pki::{Authority, CertRequest, Usage};
@@ -23,10 +23,12 @@ use crate::api::ClusterApi;
 use crate::cgroup::Cgroups;
 use crate::config::Config;
 use crate::context::NodeContext;
+use crate::eviction::Evictor;
 use crate::host;
 use crate::images::{Images, ImagesConfig};
 use crate::network::{BridgeNetwork, NetworkConfig, Overlay, RouteKeeper};
 use crate::node::{NodeKeeper, taints};
+use crate::pressure::{Limits, Pressures};
 use crate::runtime::{OciRuntime, OciSettings};
 use crate::sandbox::{DnsSettings, share_mounts_of};
 use crate::server::AgentServer;
@@ -118,6 +120,13 @@ impl Agent {
         let routes = real_network
             .then(|| routes(&config, &client, &name, &addresses, &caches))
             .flatten();
+        let (pressures, shown) = watch::channel(Pressures::default());
+        let evictor = Evictor {
+            context: context.clone(),
+            workers: workers.clone(),
+            limits: limits(&config),
+            pressures,
+        };
         let keeper = NodeKeeper {
             client,
             name,
@@ -127,7 +136,7 @@ impl Agent {
             port,
             capacity,
             allocatable: context.allocatable.clone(),
-            data_dir: config.data_dir.clone(),
+            pressures: shown,
             runtime: runtime_name(&runtimes),
             handlers: runtimes.into_keys().collect(),
             images: services.images,
@@ -140,12 +149,23 @@ impl Agent {
             workers,
             pods,
             keeper,
+            evictor,
             node,
             routes,
             server,
             admin,
             caches,
         })
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        memory_bytes: config.eviction_memory_bytes,
+        disk_percent: config.pressure_disk_percent,
+        inodes_percent: config.pressure_inodes_percent,
+        pids_percent: config.pressure_pids_percent,
+        hold: Duration::from_secs(config.pressure_hold_seconds),
     }
 }
 

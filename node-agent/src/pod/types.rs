@@ -48,6 +48,10 @@ pub enum Event {
         reason: String,
         message: String,
     },
+    /// The node is short of memory, and this pod must go at once.
+    Evicted {
+        message: String,
+    },
     Tick,
     VolumesReady,
     VolumesFailed {
