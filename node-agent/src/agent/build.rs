@@ -120,13 +120,7 @@ impl Agent {
         let routes = real_network
             .then(|| routes(&config, &client, &name, &addresses, &caches))
             .flatten();
-        let (pressures, shown) = watch::channel(Pressures::default());
-        let evictor = Evictor {
-            context: context.clone(),
-            workers: workers.clone(),
-            limits: limits(&config),
-            pressures,
-        };
+        let (evictor, shown) = evictor(&config, &context, &workers);
         let keeper = NodeKeeper {
             client,
             name,
@@ -159,14 +153,26 @@ impl Agent {
     }
 }
 
-fn limits(config: &Config) -> Limits {
-    Limits {
+fn evictor(
+    config: &Config,
+    context: &Arc<NodeContext>,
+    workers: &super::Workers,
+) -> (Evictor, watch::Receiver<Pressures>) {
+    let (pressures, shown) = watch::channel(Pressures::default());
+    let limits = Limits {
         memory_bytes: config.eviction_memory_bytes,
         disk_percent: config.pressure_disk_percent,
         inodes_percent: config.pressure_inodes_percent,
         pids_percent: config.pressure_pids_percent,
         hold: Duration::from_secs(config.pressure_hold_seconds),
-    }
+    };
+    let evictor = Evictor {
+        context: context.clone(),
+        workers: workers.clone(),
+        limits,
+        pressures,
+    };
+    (evictor, shown)
 }
 
 fn runtime_name(runtimes: &BTreeMap<String, PathBuf>) -> String {
