@@ -56,7 +56,15 @@ impl Puller<'_> {
                             image,
                             reference,
                         };
-                        return self.layers(&source, &manifest, &digest, &config).await;
+                        match self.layers(&source, &manifest, &digest, &config).await {
+                            Ok(pulled) => return Ok(pulled),
+                            // A mirror whose content is damaged or cut short is no reason to give up.
+                            Err(error) => {
+                                tracing::warn!(host = host.address, %error, "asking the next host");
+                                last = Some(error);
+                                break;
+                            }
+                        }
                     }
                     Err(error) => last = Some(failure(image, reference, &auth, &error)),
                 }
