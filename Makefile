@@ -38,10 +38,10 @@ unit: setup-test ## Unit and component tests only
 	@$(ENV); cargo test --workspace --locked --exclude corten-e2e
 
 e2e: setup-test ## Black-box tests over real processes, containers and kubectl
-	@$(ENV); cargo build --workspace --locked; cargo test --workspace --locked --test 'e2e_*'
+	@$(ENV); cargo test --workspace --locked --test cli --test 'e2e_*'
 
 test: setup-test ## All tests: unit, component and e2e
-	@$(ENV); cargo build --workspace --locked; cargo test --workspace --locked --no-fail-fast
+	@$(ENV); cargo test --workspace --locked --no-fail-fast
 
 check: setup-build ## Format, lints, tidy: never writes
 	@$(ENV); cargo fmt --all --check; cargo clippy --workspace --all-targets --locked -- -D warnings; cargo run -q --locked -p xtask -- tidy; cargo run -q --locked -p xtask -- deps

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use corten_api::status::Status;
 use corten_base::admin::AdminServer;
+use corten_base::trace;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -28,6 +29,7 @@ use http::{HeaderName, HeaderValue, Request, Response};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use tower::Service;
+use tracing::Instrument;
 
 use crate::audit;
 use crate::authn::{Authenticator, GROUP_MASTERS, Peer, User, impersonation};
@@ -160,9 +162,16 @@ impl Edge {
     /// Answers a request, whatever happens inside.
     pub async fn handle(&self, peer: &Peer, request: Request<Body>) -> Response<Body> {
         let mut record = Record::of(&request);
+        let span = trace::request(
+            "api",
+            request.method().as_str(),
+            &record.info.path,
+            request.headers(),
+        );
         // A panic costs its request a 500, not the connection's other streams their lives.
         let outcome = AssertUnwindSafe(self.pass(peer, request, &mut record))
             .catch_unwind()
+            .instrument(span.clone())
             .await;
         let answer = outcome.unwrap_or_else(|_| {
             self.metrics.panicked();
@@ -178,6 +187,7 @@ impl Edge {
         if let Ok(id) = HeaderValue::from_str(&record.id) {
             response.headers_mut().insert(AUDIT_ID, id);
         }
+        trace::answered(&span, respond::code_of(&response));
         self.finish(peer, &record, respond::code_of(&response));
         response
     }

@@ -19,9 +19,11 @@ use std::time::Duration;
 
 use corten_base::shutdown::Shutdown;
 use corten_base::tasks::{TaskKind, spawn};
+use corten_base::trace;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use tracing::Instrument;
 
 pub use action::{Action, Plan};
 pub use execute::{Executor, Failed};
@@ -309,7 +311,8 @@ impl<C: Controller> Runner<C> {
                 continue;
             }
             self.metrics.taken(taken.queued());
-            self.reconcile(taken).await;
+            let span = trace::run("reconcile", self.controller.name(), taken.key());
+            self.reconcile(taken).instrument(span).await;
         }
     }
 

@@ -25,7 +25,7 @@ use crate::server::AgentServer;
 use crate::traits::PodRef;
 use crate::worker::{self, WorkerHandle};
 
-pub use build::{BuildError, Services};
+pub use build::{BuildError, Services, link_name};
 
 /// Workers by pod uid; read by the server.
 pub(crate) type Workers = Arc<RwLock<HashMap<String, WorkerHandle>>>;

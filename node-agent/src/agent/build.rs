@@ -174,9 +174,9 @@ fn prepare_directories(config: &Config) -> Result<(), BuildError> {
     Ok(())
 }
 
-/// Names of links and tables: those of the default prefix are plain, hosts that share one kernel get their own.
-fn interface(kind: &str, node: &str, config: &Config) -> String {
-    let plain = config.cgroup_prefix == Config::default().cgroup_prefix;
+/// Name of a link of the agent: those of the default cgroup prefix are plain, hosts that share one kernel get their own.
+pub fn link_name(kind: &str, node: &str, cgroup_prefix: &str) -> String {
+    let plain = cgroup_prefix == Config::default().cgroup_prefix;
     let name = if plain {
         format!("corten-{kind}")
     } else {
@@ -198,7 +198,7 @@ fn real_services(
     .map_err(|error| setting("opening the image store")(&error))?;
     let network = BridgeNetwork::new(NetworkConfig {
         state_dir: config.data_dir.join("network"),
-        bridge: interface("br", node, config),
+        bridge: link_name("br", node, &config.cgroup_prefix),
         table: "corten-hostports".to_owned(),
         mtu: config.pod_mtu,
     });

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use corten_base::tasks::{TaskKind, spawn};
+use corten_base::trace;
 use corten_client::events::{EventKind, Recorder};
 use corten_client::{Client, Error};
 use k8s_openapi::api::core::v1::{Binding, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use crate::core::pod::PodInfo;
 
@@ -70,7 +72,8 @@ impl Binder {
         // One of thousands a second: no span of its own.
         spawn("bind", TaskKind::Connection, async move {
             let begin = Instant::now();
-            let result = client.bind(&binding(&pod, &node)).await;
+            let span = trace::run("schedule", "bind", &pod.full_name());
+            let result = client.bind(&binding(&pod, &node)).instrument(span).await;
             match &result {
                 Ok(()) => {
                     let message = format!("Successfully assigned {} to {node}", pod.full_name());

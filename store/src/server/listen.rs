@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use corten_base::shutdown::Shutdown;
 use corten_base::tls::{ClientAuth, TlsListener};
+use corten_base::trace;
 use futures::{Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::{TcpListener, UnixListener};
@@ -176,6 +177,14 @@ where
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .trace_fn(|request| {
+            trace::request(
+                "store",
+                request.method().as_str(),
+                request.uri().path(),
+                request.headers(),
+            )
+        })
         .add_routes(routes);
     let wait = async move { stop.wait().await };
     if let Err(error) = server.serve_with_incoming_shutdown(incoming, wait).await {

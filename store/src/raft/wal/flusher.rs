@@ -151,12 +151,17 @@ pub(super) fn create_segment(dir: &Path, segment: u64, segment_bytes: u64) -> io
     Ok(file)
 }
 
-/// Reserves space ahead, so that a sync has less of the file's own bookkeeping to write, and a full disk shows here.
+/// Reserves space ahead, so that a sync has less of the file's own bookkeeping to write. Where that is not to be had, the file
+/// grows as it is written: a disk that is nearly full must not keep a member from starting, or from writing the deletions that
+/// free it.
 pub(super) fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
         Ok(()) => Ok(()),
-        // Some file systems cannot; the file then grows as it is written.
         Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+        Err(error @ rustix::io::Errno::NOSPC) => {
+            tracing::warn!(%error, bytes, "no space to reserve for the log");
+            Ok(())
+        }
         Err(error) => Err(error.into()),
     }
 }
