@@ -191,7 +191,7 @@ impl Server {
                     }));
                 }
                 Answer::Alias { record, target } => {
-                    aliases.push(record);
+                    aliases.push(*record);
                     if !matches!(query.query_type(), RecordType::CNAME | RecordType::ANY) {
                         name = target;
                         continue;

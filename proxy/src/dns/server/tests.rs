@@ -156,7 +156,12 @@ async fn an_external_name_is_answered_with_its_addresses() {
         ("circle", ResponseCode::ServFail, 0, 0),
     ] {
         let answer = ask(addr, &question(&format!("{name}.d.svc.own.local."))).await;
-        let of = |kind| answer.answers.iter().filter(|r| r.record_type() == kind);
+        let of = |kind| {
+            answer
+                .answers
+                .iter()
+                .filter(move |r| r.record_type() == kind)
+        };
         assert_eq!(answer.metadata.response_code, code, "{name}");
         assert_eq!(of(RecordType::CNAME).count(), aliases, "{name}");
         assert_eq!(of(RecordType::A).count(), addresses, "{name}");
