@@ -39,6 +39,7 @@ pub struct Agent {
     keeper: NodeKeeper,
     node: watch::Receiver<Option<Arc<Node>>>,
     routes: Option<crate::network::RouteKeeper>,
+    collector: Option<crate::images::Collector>,
     server: AgentServer,
     admin: AdminServer,
     caches: Shutdown,
@@ -55,6 +56,7 @@ impl Agent {
             keeper,
             node,
             routes,
+            collector,
             server,
             admin,
             caches,
@@ -79,6 +81,10 @@ impl Agent {
         );
         if let Some(routes) = routes {
             tasks::spawn("routes", TaskKind::Background, routes.run(shutdown.clone()));
+        }
+        if let Some(collector) = collector {
+            let run = collector.run(shutdown.clone());
+            tasks::spawn("image-collection", TaskKind::Background, run);
         }
         let stop = shutdown.clone();
         tasks::spawn("agent-server", TaskKind::Critical, async move {
