@@ -39,6 +39,7 @@ pub struct Agent {
     keeper: NodeKeeper,
     node: watch::Receiver<Option<Arc<Node>>>,
     routes: Option<crate::network::RouteKeeper>,
+    collector: Option<crate::images::Collector>,
     server: AgentServer,
     admin: AdminServer,
     caches: Shutdown,
@@ -55,6 +56,7 @@ impl Agent {
             keeper,
             node,
             routes,
+            collector,
             server,
             admin,
             caches,
@@ -79,6 +81,10 @@ impl Agent {
         );
         if let Some(routes) = routes {
             tasks::spawn("routes", TaskKind::Background, routes.run(shutdown.clone()));
+        }
+        if let Some(collector) = collector {
+            let run = collector.run(shutdown.clone());
+            tasks::spawn("image-collection", TaskKind::Background, run);
         }
         let stop = shutdown.clone();
         tasks::spawn("agent-server", TaskKind::Critical, async move {
@@ -169,6 +175,8 @@ async fn update(context: &Arc<NodeContext>, workers: &Workers, pod: Arc<Pod>) {
     {
         return;
     }
+    // Pods that are gone take nothing any more.
+    workers.write().retain(|_, worker| !worker.is_over());
     let refusal = if is_over(&pod) {
         None
     } else {
@@ -184,9 +192,7 @@ async fn update(context: &Arc<NodeContext>, workers: &Workers, pod: Arc<Pod>) {
     }
     let refusal = refusal.map(|refusal| (refusal.reason, refusal.message));
     let handle = worker::start(context.clone(), pod, refusal);
-    let mut workers = workers.write();
-    workers.retain(|_, worker| !worker.is_over());
-    workers.insert(reference.uid, handle);
+    workers.write().insert(reference.uid, handle);
 }
 
 fn is_over(pod: &Pod) -> bool {

@@ -16,6 +16,7 @@ use crate::runtime::ContainerRuntime;
 use crate::sandbox::DnsSettings;
 use crate::spec::env::PodFacts;
 use crate::spec::generate::HostFacts;
+use crate::spec::sysctls::Allowed;
 use crate::traits::{ImageService, ObjectSource, PodNetwork, PodRef, VolumeService};
 
 /// Why a write to the API did not happen.
@@ -60,6 +61,8 @@ pub struct NodeContext {
     pub dns: DnsSettings,
     pub allocatable: Capacity,
     pub host: HostFacts,
+    /// What pods may set in the kernel.
+    pub sysctls: Allowed,
     pub cgroups: Cgroups,
     pub origin: Instant,
     pub runtime: Arc<dyn ContainerRuntime>,

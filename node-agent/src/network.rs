@@ -99,13 +99,16 @@ impl BridgeNetwork {
         if unchanged {
             return Ok(());
         }
+        let mut wanted = all.clone();
         if ports.is_empty() {
-            all.remove(sandbox);
+            wanted.remove(sandbox);
         } else {
-            all.insert(sandbox.to_owned(), ports);
+            wanted.insert(sandbox.to_owned(), ports);
         }
-        let script = hostports::table(&self.config.table, all.values().flatten());
+        let script = hostports::table(&self.config.table, wanted.values().flatten());
         run("nft", &["-f", "-"], &script).await.map_err(failed)?;
+        // Only now: what failed is tried again at the next call.
+        *all = wanted;
         Ok(())
     }
 
@@ -155,6 +158,7 @@ impl PodNetwork for BridgeNetwork {
             .await
             .map_err(failed)?;
         links::forwarding();
+        links::load_bridge_filter().await;
         self.restore(&pool).await?;
         *self.pool.lock() = Some(pool);
         self.configured.store(true, Ordering::Release);
@@ -163,11 +167,11 @@ impl PodNetwork for BridgeNetwork {
     }
 
     fn ready(&self) -> Result<(), String> {
-        if self.is_configured() {
-            Ok(())
-        } else {
-            Err(NOT_READY.to_owned())
+        if !self.is_configured() {
+            return Err(NOT_READY.to_owned());
         }
+        // Asked each time: an operator who mends it should see the node become ready.
+        links::filter_bridge(Path::new(links::BRIDGE_FILTER))
     }
 
     async fn setup(&self, request: &NetworkRequest) -> Result<PodIps, NetworkError> {
@@ -227,4 +231,33 @@ impl PodNetwork for BridgeNetwork {
 /// The bridge's own address: the first of the pod CIDR.
 fn gateway_of(cidr: Ipv4Net) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(cidr.network()) + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_failed_change_of_host_ports_is_tried_again() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let network = BridgeNetwork::new(NetworkConfig {
+            state_dir: dir.path().to_owned(),
+            bridge: "none".to_owned(),
+            table: "not a name".to_owned(), // nft refuses it, or is not installed: it fails either way
+            mtu: 1450,
+        });
+        let port = HostPort {
+            protocol: "tcp".to_owned(),
+            host_ip: String::new(),
+            host_port: 8080,
+            pod_ip: Ipv4Addr::new(10, 244, 0, 5),
+            pod_port: 80,
+        };
+        for attempt in 0..2 {
+            let set = network.set_host_ports("sandbox", vec![port.clone()]).await;
+            assert!(set.is_err(), "attempt {attempt}");
+        }
+        let nothing = network.set_host_ports("sandbox", Vec::new()).await;
+        assert!(nothing.is_ok(), "there is nothing to take away");
+    }
 }

@@ -217,6 +217,23 @@ impl OciRuntime {
     }
 }
 
+/// Signals the recorded process if it still is that process. The descriptor is opened first, so that the process cannot
+/// become another one between the look and the signal.
+fn signal_recorded(started: &StartedRecord, signal: i32) {
+    let pid = rustix::process::Pid::from_raw(started.pid);
+    let signal = rustix::process::Signal::from_named_raw(signal);
+    let (Some(pid), Some(signal)) = (pid, signal) else {
+        return;
+    };
+    let flags = rustix::process::PidfdFlags::empty();
+    if let Ok(handle) = rustix::process::pidfd_open(pid, flags)
+        && process_start_ticks(started.pid) == Some(started.pid_start_ticks)
+    {
+        // It may have ended just now, which is as good.
+        let _ = rustix::process::pidfd_send_signal(handle, signal);
+    }
+}
+
 #[async_trait]
 impl ContainerRuntime for OciRuntime {
     async fn start(&self, request: StartRequest) -> Result<StartOutcome, RuntimeError> {
@@ -286,15 +303,16 @@ impl ContainerRuntime for OciRuntime {
     }
 
     async fn signal(&self, container: &Container, signal: i32) -> Result<(), RuntimeError> {
-        if container.dir.exit().is_some() || session::signal(&container.dir, signal).await.is_ok() {
+        if container.dir.exit().is_some() {
             return Ok(());
         }
-        // No supervisor to ask: the recorded process, if it still is that process.
-        if let Some(started) = container.dir.started()
-            && process_start_ticks(started.pid) == Some(started.pid_start_ticks)
-            && let Ok(signal) = nix::sys::signal::Signal::try_from(signal)
-        {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(started.pid), signal);
+        let told = session::signal(&container.dir, signal).await.is_ok();
+        // A supervisor that hangs takes the message and does nothing: the last word goes to the process itself, too.
+        if told && signal != nix::sys::signal::Signal::SIGKILL as i32 {
+            return Ok(());
+        }
+        if let Some(started) = container.dir.started() {
+            signal_recorded(&started, signal);
         }
         Ok(())
     }

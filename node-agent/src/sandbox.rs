@@ -14,6 +14,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use crate::mounts::is_point;
 use crate::spec::generate::SharedNamespaces;
 use crate::spec::mounts::PodFiles;
+use crate::spec::sysctls::Setting;
 
 pub use dns::DnsSettings;
 pub use files::{hostname, write_files};
@@ -84,7 +85,7 @@ impl Sandbox {
     }
 
     /// Makes the namespaces with this hostname and these sysctls. Blocking.
-    pub fn create(&self, hostname: &str, sysctls: &[(String, String)]) -> io::Result<()> {
+    pub fn create(&self, hostname: &str, sysctls: &[Setting]) -> io::Result<()> {
         std::fs::create_dir_all(&self.run)?;
         if !self.is_intact() {
             self.unpin();

@@ -12,6 +12,7 @@ pub mod capabilities;
 pub mod generate;
 pub mod mounts;
 pub mod seccomp;
+pub mod sysctls;
 
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod};
 

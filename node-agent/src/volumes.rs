@@ -58,14 +58,12 @@ impl Volumes {
                 .size_limit
                 .as_ref()
                 .and_then(|q| crate::spec::quantity::whole(&q.0));
+            let access = Access::of_empty_dir(fs_group(&request.pod));
             if memory {
-                ensure_tmpfs(&dir, limit)?
+                ensure_tmpfs(&dir, limit, access)?
             } else {
-                make(&dir)?
+                make_once(&dir, access)?
             }
-            // Any user of the pod may write, as upstream has it.
-            set_mode(&dir, 0o777)?;
-            own(&dir, fs_group(&request.pod))?;
             return Ok(PreparedVolume {
                 host_path: dir,
                 read_only: false,
@@ -105,7 +103,7 @@ impl Volumes {
         let (dir, payload, group) = (dir.to_owned(), payload.clone(), fs_group(pod));
         let work = tokio::task::spawn_blocking(move || {
             if payload.sensitive {
-                ensure_tmpfs(&dir, None)?
+                ensure_tmpfs(&dir, None, Access::CONTENT)?
             } else {
                 make(&dir)?
             }
@@ -137,6 +135,8 @@ impl VolumeService for Volumes {
     }
 
     async fn refresh(&self, request: &VolumeRequest) -> Result<(), VolumeError> {
+        // One that fails must not keep the others, such as tokens that run out, from being renewed.
+        let mut failed: Vec<(&str, String)> = Vec::new();
         for volume in volumes(&request.pod) {
             let refreshed = async {
                 match self.content(request, volume).await? {
@@ -151,12 +151,18 @@ impl VolumeService for Volumes {
                     None => Ok(()),
                 }
             };
-            refreshed.await.map_err(|cause: String| VolumeError {
-                volume: volume.name.clone(),
-                cause,
-            })?;
+            if let Err(cause) = refreshed.await {
+                failed.push((&volume.name, cause));
+            }
         }
-        Ok(())
+        if failed.is_empty() {
+            return Ok(());
+        }
+        let (names, causes): (Vec<&str>, Vec<String>) = failed.into_iter().unzip();
+        Err(VolumeError {
+            volume: names.join(", "),
+            cause: causes.join("; "),
+        })
     }
 
     async fn teardown(&self, pod: &PodRef, pod_dir: &Path) -> Result<(), VolumeError> {
@@ -210,21 +216,55 @@ fn set_mode(path: &Path, mode: u32) -> Result<(), String> {
         .map_err(|error| format!("cannot set the mode of {}: {error}", path.display()))
 }
 
-/// Gives a directory to the pod's group, with the bit that makes new files the group's too.
-fn own(dir: &Path, group: Option<u32>) -> Result<(), String> {
-    let Some(group) = group else { return Ok(()) };
-    std::os::unix::fs::chown(dir, None, Some(group))
-        .map_err(|error| format!("cannot give {} to group {group}: {error}", dir.display()))?;
-    set_mode(dir, 0o2777)
+/// Who may do what in a directory when it is made; afterwards it is the pod's to change.
+#[derive(Clone, Copy)]
+struct Access {
+    mode: u32,
+    group: Option<u32>,
+}
+
+impl Access {
+    /// Of a directory whose files the agent writes.
+    const CONTENT: Self = Self {
+        mode: 0o755,
+        group: None,
+    };
+
+    /// Any user of the pod may write, as upstream has it; with a group of the pod's, new files are the group's too.
+    fn of_empty_dir(group: Option<u32>) -> Self {
+        let mode = if group.is_some() { 0o2777 } else { 0o777 };
+        Self { mode, group }
+    }
+}
+
+/// Makes a directory with its access in one step: one that has the name is complete, and is left as the pod has made it.
+fn make_once(dir: &Path, access: Access) -> Result<(), String> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    // No volume's name begins with a dot.
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let aside = dir.with_file_name(format!(".{name}.new"));
+    make(&aside)?;
+    if let Some(group) = access.group {
+        std::os::unix::fs::chown(&aside, None, Some(group)).map_err(|error| {
+            format!("cannot give {} to group {group}: {error}", aside.display())
+        })?;
+    }
+    set_mode(&aside, access.mode)?;
+    std::fs::rename(&aside, dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))
 }
 
 /// Memory-backed directory; a mounted one is left alone.
-fn ensure_tmpfs(dir: &Path, limit: Option<i64>) -> Result<(), String> {
+fn ensure_tmpfs(dir: &Path, limit: Option<i64>, access: Access) -> Result<(), String> {
     make(dir)?;
     if is_mount_point(dir) {
         return Ok(());
     }
-    let mut options = "mode=0755".to_owned();
+    let mut options = format!("mode={:o}", access.mode);
+    if let Some(group) = access.group {
+        options.push_str(&format!(",gid={group}"));
+    }
     if let Some(bytes) = limit.filter(|bytes| *bytes > 0) {
         options.push_str(&format!(",size={bytes}"));
     }

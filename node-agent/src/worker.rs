@@ -22,7 +22,7 @@ use crate::context::NodeContext;
 use crate::pod::{Action, Event, PodMachine};
 use crate::traits::{PodRef, PodView, PreparedVolume};
 
-pub use layout::{container_of, read_record, stored_pods};
+pub use layout::{container_of, images_in_use, read_record, stored_pods};
 
 /// Events waiting for a worker. Senders wait when it is full: nothing is lost.
 const MAILBOX: usize = 64;
@@ -51,15 +51,16 @@ impl WorkerHandle {
         self.view.borrow().clone()
     }
 
-    /// The object for counting what this node has given away; None when it was never let in.
+    /// The object for counting what this node has given away; None when it was never let in, or is gone.
     pub fn counted(&self) -> Option<Arc<Pod>> {
         if self.rejected {
             return None;
         }
-        Some(
-            self.view()
-                .map_or_else(|| self.first.clone(), |view| view.pod.clone()),
-        )
+        match self.view() {
+            Some(view) => Some(view.pod.clone()),
+            None if self.is_over() => None,
+            None => Some(self.first.clone()),
+        }
     }
 
     pub fn is_over(&self) -> bool {
@@ -226,5 +227,26 @@ async fn sleep_for(duration: Option<Duration>) {
     match duration {
         Some(duration) => tokio::time::sleep(duration).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_that_is_gone_no_longer_counts() {
+        let (sender, mut events) = mpsc::channel(1);
+        let (_shown, view) = watch::channel(None);
+        let handle = WorkerHandle {
+            pod_ref: PodRef::of(&Pod::default()),
+            first: Arc::default(),
+            rejected: false,
+            sender,
+            view,
+        };
+        assert!(handle.counted().is_some(), "it has only just come");
+        events.close();
+        assert!(handle.counted().is_none());
     }
 }

@@ -1,7 +1,7 @@
 //! What the rules are made from: each port of each Service with the endpoints that this node may use, in plain types.
 //! Reading Kubernetes objects happens here and nowhere else in the data path. IPv4 only, for now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv4Addr;
 
@@ -74,6 +74,8 @@ pub struct Endpoint {
     pub port: u16,
     /// Whether the pod runs on this node.
     pub local: bool,
+    /// Ready; else it is going away and still serves.
+    pub ready: bool,
 }
 
 /// A Service port with what this node knows of it.
@@ -97,7 +99,7 @@ pub struct ServicePort {
     pub internal_local: bool,
     /// Who may use the load-balancer addresses; empty is everyone.
     pub source_ranges: Vec<Ipv4Net>,
-    /// Usable endpoints: the ready ones, or while there are none, those that still serve while terminating. Sorted.
+    /// Endpoints that are ready, or still serve while they terminate. Sorted. Which of them count is said below.
     pub endpoints: Vec<Endpoint>,
 }
 
@@ -112,10 +114,30 @@ impl ServicePort {
         self.select(self.external_local)
     }
 
+    /// Endpoints of the whole cluster, whatever the policies say.
+    pub fn cluster(&self) -> Vec<Endpoint> {
+        self.select(false)
+    }
+
+    /// Addresses that any rule of this port may lead to.
+    pub fn targets(&self) -> BTreeSet<Ipv4Addr> {
+        let mut found = self.cluster();
+        if self.internal_local || self.external_local {
+            found.extend(self.select(true));
+        }
+        found.into_iter().map(|endpoint| endpoint.ip).collect()
+    }
+
+    /// KEP-1669: among the endpoints that may be used at all, those that still serve while terminating are used while no
+    /// other is ready. Among the node's own where the policy is Local, else a node whose last pod is going would drop
+    /// traffic because another node has a ready one.
     fn select(&self, local_only: bool) -> Vec<Endpoint> {
+        let usable = |e: &&Endpoint| e.local || !local_only;
+        let any_ready = self.endpoints.iter().filter(usable).any(|e| e.ready);
         self.endpoints
             .iter()
-            .filter(|e| e.local || !local_only)
+            .filter(usable)
+            .filter(|e| e.ready || !any_ready)
             .copied()
             .collect()
     }
@@ -205,56 +227,46 @@ fn external_ips(service: &Service) -> Vec<Ipv4Addr> {
 }
 
 fn endpoints(slices: &[&EndpointSlice], port_name: &str, node: &str) -> Vec<Endpoint> {
-    let (mut ready, mut serving) = (Vec::new(), Vec::new());
+    let mut found = Vec::new();
     for slice in slices.iter().filter(|slice| slice.address_type == "IPv4") {
-        let found = slice
+        let named = slice
             .ports
             .iter()
             .flatten()
             .find(|p| p.name.as_deref().unwrap_or_default() == port_name);
-        let Some(port) = found.and_then(|p| u16::try_from(p.port?).ok()) else {
+        let Some(port) = named.and_then(|p| u16::try_from(p.port?).ok()) else {
             continue;
         };
         for endpoint in &slice.endpoints {
             let Some(ip) = endpoint.addresses.first().and_then(|a| a.parse().ok()) else {
                 continue;
             };
-            let made = Endpoint {
-                ip,
-                port,
-                local: endpoint.node_name.as_deref() == Some(node),
-            };
-            match usability(endpoint) {
-                Usability::Ready => ready.push(made),
-                Usability::ServingWhileTerminating => serving.push(made),
-                Usability::None => {}
+            if let Some(ready) = readiness(endpoint) {
+                found.push(Endpoint {
+                    ip,
+                    port,
+                    local: endpoint.node_name.as_deref() == Some(node),
+                    ready,
+                });
             }
         }
     }
-    let mut usable = if ready.is_empty() { serving } else { ready };
-    usable.sort_unstable();
-    usable.dedup();
-    usable
+    // One address may be in two slices for a moment: the ready one comes first and stays.
+    found.sort_unstable_by_key(|e| (e.ip, e.port, !e.local, !e.ready));
+    found.dedup_by_key(|e| (e.ip, e.port));
+    found
 }
 
-enum Usability {
-    Ready,
-    ServingWhileTerminating,
-    None,
-}
-
-/// KEP-1672: a terminating endpoint that still serves is used while no other is ready.
-fn usability(endpoint: &ApiEndpoint) -> Usability {
+/// Whether an endpoint is ready; `None` when it serves nobody (KEP-1672).
+fn readiness(endpoint: &ApiEndpoint) -> Option<bool> {
     let Some(conditions) = &endpoint.conditions else {
-        return Usability::Ready;
+        return Some(true);
     };
     if conditions.ready.unwrap_or(true) {
-        Usability::Ready
-    } else if conditions.serving.unwrap_or(false) && conditions.terminating.unwrap_or(false) {
-        Usability::ServingWhileTerminating
-    } else {
-        Usability::None
+        return Some(true);
     }
+    let leaving = conditions.serving.unwrap_or(false) && conditions.terminating.unwrap_or(false);
+    leaving.then_some(false)
 }
 
 #[cfg(test)]
@@ -290,14 +302,34 @@ mod tests {
         assert_eq!(ports.len(), 1);
         let ips: Vec<_> = ports[0]
             .1
-            .endpoints
+            .cluster()
             .iter()
             .map(|e| (e.ip.to_string(), e.local))
             .collect();
         assert_eq!(ips, [("10.244.1.2".to_owned(), true)]);
         let only = slice(json!([terminating, broken]));
         let ports = service_ports(&service(), &[&only], "n1");
-        assert_eq!(ports[0].1.endpoints[0].ip.to_string(), "10.244.0.3");
+        assert_eq!(ports[0].1.cluster()[0].ip.to_string(), "10.244.0.3");
+    }
+
+    #[test]
+    fn a_terminating_endpoint_here_serves_although_another_node_has_a_ready_one() {
+        let here = json!({"addresses": ["10.244.0.3"], "nodeName": "n1",
+            "conditions": {"ready": false, "serving": true, "terminating": true}});
+        let there =
+            json!({"addresses": ["10.244.1.2"], "nodeName": "n2", "conditions": {"ready": true}});
+        let slice = slice(json!([here, there]));
+        let mut service = service();
+        service.spec.as_mut().expect("spec").external_traffic_policy = Some("Local".to_owned());
+        let on = |node| service_ports(&service, &[&slice], node)[0].1.clone();
+        let text = |found: Vec<Endpoint>| -> Vec<String> {
+            found.iter().map(|e| e.ip.to_string()).collect()
+        };
+        assert_eq!(text(on("n1").external()), ["10.244.0.3"]);
+        assert_eq!(text(on("n1").internal()), ["10.244.1.2"]);
+        assert_eq!(text(on("n2").external()), ["10.244.1.2"]);
+        assert_eq!(text(on("n3").external()), Vec::<String>::new());
+        assert_eq!(on("n1").targets().len(), 2, "connections to both are live");
     }
 
     #[test]

@@ -26,8 +26,18 @@ pub const MASQUERADE_MARK: u32 = 0x4000;
 pub struct Scope {
     /// All pods of the cluster: their traffic to a Service keeps its source address.
     pub pod_cidr: Ipv4Net,
+    /// All cluster addresses of Services: no Service may claim one as its external address.
+    pub service_cidr: Ipv4Net,
     /// Addresses that are answered on this node itself (cluster DNS) and get no rules.
     pub node_local: BTreeSet<Ipv4Addr>,
+}
+
+impl Scope {
+    /// Whether an external address is one that Services may have. Anyone who may write a Service can set them, so they must
+    /// not reach what belongs to others.
+    fn admits(&self, external: Ipv4Addr) -> bool {
+        !self.service_cidr.contains(&external) && !self.node_local.contains(&external)
+    }
 }
 
 /// Key of an element of the `services` and `closed` maps.
@@ -55,53 +65,63 @@ pub struct Ruleset {
 /// Computes the whole rule set.
 pub fn compute(model: &Model, scope: &Scope) -> Ruleset {
     let mut rules = Ruleset::default();
-    for (name, port) in model {
-        if !scope.node_local.contains(&port.cluster_ip) {
-            add_port(&mut rules, name, port, scope);
-        }
+    let ports: Vec<_> = model
+        .iter()
+        .filter(|(_, port)| !scope.node_local.contains(&port.cluster_ip))
+        .map(|(name, port)| (chain_id(name, port.protocol), port))
+        .collect();
+    // Cluster addresses are handed out once; external ones are claimed, so they come after all of them and take nothing.
+    for (id, port) in &ports {
+        add_cluster(&mut rules, id, port, scope);
+    }
+    for (id, port) in &ports {
+        add_external(&mut rules, id, port, scope);
     }
     rules
 }
 
-fn add_port(rules: &mut Ruleset, name: &PortName, port: &ServicePort, scope: &Scope) {
-    let id = chain_id(name, port.protocol);
-    let cluster_key = (port.cluster_ip, port.protocol, port.port);
+fn add_cluster(rules: &mut Ruleset, id: &str, port: &ServicePort, scope: &Scope) {
+    let key = (port.cluster_ip, port.protocol, port.port);
     let internal = port.internal();
     if internal.is_empty() {
-        rules.closed.insert(cluster_key);
-    } else {
-        let chain = format!("svc-{id}");
-        let from_outside = format!("ip saddr != {} jump mark-masquerade", scope.pod_cidr);
-        let body = balance(rules, &id, port, &internal, vec![from_outside]);
-        rules.chains.insert(chain.clone(), body);
-        rules.services.insert(cluster_key, chain);
-    }
-    if port.external_ips.is_empty() && port.node_port.is_none() {
+        rules.closed.insert(key);
         return;
     }
-    add_external(rules, &id, port);
+    let chain = format!("svc-{id}");
+    let body = balance(rules, id, port, &internal, vec![from_outside(scope)]);
+    rules.chains.insert(chain.clone(), body);
+    rules.services.insert(key, chain);
 }
 
-fn add_external(rules: &mut Ruleset, id: &str, port: &ServicePort) {
-    let external = port.external();
-    let keys = port
+/// Answers to clients beyond the pods must come back through this node.
+fn from_outside(scope: &Scope) -> String {
+    format!("ip saddr != {} jump mark-masquerade", scope.pod_cidr)
+}
+
+fn add_external(rules: &mut Ruleset, id: &str, port: &ServicePort, scope: &Scope) {
+    let keys: Vec<ServiceKey> = port
         .external_ips
         .iter()
-        .map(|ip| (*ip, port.protocol, port.port));
+        .filter(|ip| scope.admits(**ip))
+        .map(|ip| (*ip, port.protocol, port.port))
+        .filter(|key| !rules.services.contains_key(key) && !rules.closed.contains(key))
+        .collect();
     let node_key = port.node_port.map(|node_port| (port.protocol, node_port));
-    if external.is_empty() {
+    if keys.is_empty() && node_key.is_none() {
+        return;
+    }
+    if port.cluster().is_empty() {
         rules.closed.extend(keys);
         rules.closed_nodeports.extend(node_key);
         return;
     }
     let chain = format!("ext-{id}");
-    // With policy Local the client's address is kept, and the answer leaves by this node anyway.
-    let opening = if port.external_local {
-        Vec::new()
+    let body = if port.external_local {
+        local_only(rules, id, port, scope)
     } else {
-        vec!["jump mark-masquerade".to_owned()]
+        let opening = vec!["jump mark-masquerade".to_owned()];
+        balance(rules, id, port, &port.external(), opening)
     };
-    let body = balance(rules, id, port, &external, opening);
     rules.chains.insert(chain.clone(), body);
     if let Some(key) = node_key {
         rules.nodeports.insert(key, chain.clone());
@@ -109,7 +129,31 @@ fn add_external(rules: &mut Ruleset, id: &str, port: &ServicePort) {
     let guarded = guard(rules, id, port, chain);
     rules
         .services
-        .extend(keys.map(|key| (key, guarded.clone())));
+        .extend(keys.into_iter().map(|key| (key, guarded.clone())));
+}
+
+/// externalTrafficPolicy Local: what comes from outside keeps its address and stays on this node, or is dropped without a
+/// word: a load balancer then takes another node, where a refusal would reach the client. Pods and this node itself are not
+/// outside; they are served by all endpoints, as at the cluster address.
+fn local_only(rules: &mut Ruleset, id: &str, port: &ServicePort, scope: &Scope) -> Vec<String> {
+    let everywhere = if port.internal_local {
+        let chain = format!("all-{id}");
+        let body = balance(rules, id, port, &port.cluster(), vec![from_outside(scope)]);
+        rules.chains.insert(chain.clone(), body);
+        chain
+    } else {
+        format!("svc-{id}") // the cluster has endpoints, so it is there
+    };
+    let within = vec![
+        format!("ip saddr {} goto {everywhere}", scope.pod_cidr),
+        format!("fib saddr type local goto {everywhere}"),
+    ];
+    let here = port.external();
+    if here.is_empty() {
+        let drop = "drop".to_owned();
+        return within.into_iter().chain([drop]).collect();
+    }
+    balance(rules, id, port, &here, within)
 }
 
 /// Load-balancer addresses may be limited to source ranges.

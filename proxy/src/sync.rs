@@ -57,7 +57,10 @@ pub struct Sync {
 #[derive(Default)]
 struct State {
     model: Model,
-    applied: Option<(Model, Ruleset)>,
+    /// What the kernel holds; None when the table must be built anew.
+    applied: Option<Ruleset>,
+    /// The model behind what was applied last, which flows in the kernel may still follow. Kept when the table is rebuilt.
+    followed: Option<Model>,
     dirty: BTreeSet<ObjectName>,
 }
 
@@ -115,10 +118,12 @@ impl Sync {
         }
         let wanted = compute(&state.model, &self.scope);
         let script = match &state.applied {
-            Some((_, applied)) => diff(&self.table, applied, &wanted),
+            Some(applied) => diff(&self.table, applied, &wanted),
             None => full(&self.table, &wanted, &self.scope),
         };
         if script.is_empty() {
+            // Endpoints of other nodes may have changed without a rule of ours.
+            state.followed = Some(state.model.clone());
             return true;
         }
         if let Err(error) = nft::apply(&script).await {
@@ -127,13 +132,25 @@ impl Sync {
             self.synced.send_replace(false);
             return false;
         }
-        let before = state
-            .applied
-            .replace((state.model.clone(), wanted))
-            .map(|(model, _)| model);
-        conntrack::delete(&conntrack::stale(&before.unwrap_or_default(), &state.model)).await;
+        state.applied = Some(wanted);
+        let stale = match state.followed.replace(state.model.clone()) {
+            Some(before) => conntrack::stale(&before, &state.model),
+            None => self.leftover(&state.model).await,
+        };
+        conntrack::delete(&stale).await;
         self.synced.send_replace(true);
         true
+    }
+
+    /// Flows that an earlier process let begin.
+    async fn leftover(&self, model: &Model) -> BTreeSet<conntrack::Stale> {
+        match conntrack::list().await {
+            Ok(listing) => conntrack::leftover(&listing, model, &self.scope),
+            Err(error) => {
+                tracing::warn!(%error, "stale UDP connections of an earlier run may linger");
+                BTreeSet::new()
+            }
+        }
     }
 
     fn update(&self, model: &mut Model, name: &ObjectName) {

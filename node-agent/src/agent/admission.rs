@@ -8,6 +8,7 @@ use crate::context::NodeContext;
 use crate::host::Capacity;
 use crate::pod::status::phase_is_over;
 use crate::spec::resources::pod_request;
+use crate::spec::sysctls::{self, Allowed};
 
 /// Why a pod is not run here; becomes its status.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +29,17 @@ pub(super) fn admit(context: &NodeContext, workers: &Workers, pod: &Pod) -> Resu
         .map(|other| &**other)
         .filter(|other| other.metadata.uid != pod.metadata.uid && !phase_is_over(other))
         .collect();
+    check_sysctls(&context.sysctls, pod)?;
     check(&context.allocatable, &others, pod)
+}
+
+fn check_sysctls(allowed: &Allowed, pod: &Pod) -> Result<(), Refusal> {
+    sysctls::settings(pod, allowed)
+        .map(drop)
+        .map_err(|cause| Refusal {
+            reason: "SysctlForbidden".to_owned(),
+            message: format!("Pod was rejected: {cause}"),
+        })
 }
 
 fn check(allocatable: &Capacity, others: &[&Pod], pod: &Pod) -> Result<(), Refusal> {
@@ -101,6 +112,24 @@ mod tests {
         serde_json::from_value(json!({"spec": {"containers": [{"name": "c",
             "resources": {"requests": {"cpu": cpu}}, "ports": [{"containerPort": 1, "hostPort": port}]}]}}))
         .expect("a pod")
+    }
+
+    #[test]
+    fn a_pod_with_a_setting_of_the_host_is_refused() {
+        let pod = |name: &str| -> Pod {
+            serde_json::from_value(json!({"spec": {"containers": [],
+                "securityContext": {"sysctls": [{"name": name, "value": "1"}]}}}))
+            .expect("a pod")
+        };
+        let allowed = Allowed::default();
+        let safe = pod("net.ipv4.tcp_syncookies");
+        assert_eq!(check_sysctls(&allowed, &safe), Ok(()));
+        let refusal = check_sysctls(&allowed, &pod("kernel.core_pattern")).expect_err("the host's");
+        assert_eq!(refusal.reason, "SysctlForbidden");
+        assert_eq!(
+            refusal.message,
+            "Pod was rejected: forbidden sysctl: \"kernel.core_pattern\" not allowlisted"
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
 use super::auth::Credentials;
-use super::registries::Registries;
+use super::registries::{self, Registries};
 use super::store::Store;
 use super::unpack::unpack;
 use crate::traits::{ImageConfig, ImageError, ImageRecord, PullProgress};
@@ -37,19 +37,17 @@ impl Puller<'_> {
     ) -> Result<(ImageRecord, u64), ImageError> {
         let mut last = None;
         for host in self.registries.hosts(reference.registry()) {
-            let client = self
-                .registries
-                .client(&host)
-                .map_err(|cause| ImageError::Pull {
-                    image: image.to_owned(),
-                    cause,
-                })?;
             let mut target = reference.clone();
             target.set_mirror_registry(host.address.clone());
             for auth in self
                 .auth
                 .candidates(reference.registry(), reference.repository())
             {
+                // One client for each try: a client keeps the first credentials that it was given for a registry.
+                let client = registries::client(&host).map_err(|cause| ImageError::Pull {
+                    image: image.to_owned(),
+                    cause,
+                })?;
                 match client.pull_manifest_and_config(&target, &auth).await {
                     Ok((manifest, digest, config)) => {
                         let source = Source {
@@ -128,7 +126,9 @@ impl Puller<'_> {
             layers,
             config: parsed.config,
         };
-        Ok((self.store.put(record)?, downloaded))
+        let store = Arc::clone(self.store);
+        let kept = tokio::task::spawn_blocking(move || store.put(record)).await;
+        Ok((kept.map_err(|e| fail(e.to_string()))??, downloaded))
     }
 
     /// One layer: (its directory, bytes downloaded, its size).
@@ -149,16 +149,13 @@ impl Puller<'_> {
         };
         let blob = self.store.scratch();
         download(source, layer, &blob).await.map_err(&fail)?;
-        let (store, diff_id, path) = (Arc::clone(self.store), diff_id.to_owned(), blob.clone());
+        let (store, diff_id) = (Arc::clone(self.store), diff_id.to_owned());
+        // The blob goes along: this runs to its end even if the pull is given up.
         let unpacked =
             tokio::task::spawn_blocking(move || -> Result<std::path::PathBuf, String> {
-                let file = std::fs::File::open(&path).map_err(|e| e.to_string())?;
+                let file = std::fs::File::open(&*blob).map_err(|e| e.to_string())?;
                 let into = store.scratch();
-                let unpacked = unpack(file, &into, &diff_id).map_err(|e| e.to_string());
-                if let Err(cause) = unpacked {
-                    let _ = std::fs::remove_dir_all(&into); // emptied at the next start otherwise
-                    return Err(cause);
-                }
+                unpack(file, &into, &diff_id).map_err(|e| e.to_string())?;
                 store
                     .commit_layer(&into, &diff_id)
                     .map_err(|e| e.to_string())
@@ -166,9 +163,8 @@ impl Puller<'_> {
         let path = unpacked
             .await
             .map_err(|e| fail(e.to_string()))?
-            .map_err(&fail);
-        let _ = tokio::fs::remove_file(&blob).await;
-        Ok((path?, size, size))
+            .map_err(&fail)?;
+        Ok((path, size, size))
     }
 }
 
@@ -186,9 +182,9 @@ async fn download(source: &Source<'_>, layer: &OciDescriptor, to: &Path) -> Resu
         .pull_blob_stream(source.target, layer)
         .await
         .map_err(|e| describe(&e))?;
-    let mut file = tokio::fs::File::create(to)
-        .await
-        .map_err(|e| e.to_string())?;
+    // Made at once: given to another thread, it could be made after the pull was given up and cleaned up behind.
+    let file = std::fs::File::create(to).map_err(|e| e.to_string())?;
+    let mut file = tokio::fs::File::from_std(file);
     let limit = u64::try_from(layer.size).unwrap_or_default();
     let mut written = 0_u64;
     while let Some(chunk) = blob.stream.next().await {
@@ -321,6 +317,12 @@ pub(super) fn parse_config(text: &[u8]) -> Result<ParsedConfig, String> {
     }
     let raw: Raw = serde_json::from_slice(text)
         .map_err(|e| format!("the image's configuration is not valid: {e}"))?;
+    // They become names of directories: nothing but a digest may.
+    if let Some(bad) = raw.rootfs.diff_ids.iter().find(|id| !is_sha256(id)) {
+        return Err(format!(
+            "the image's configuration names a layer {bad:?}, which is not a sha256 digest"
+        ));
+    }
     let run = raw.config.unwrap_or_default();
     let config = ImageConfig {
         entrypoint: run.entrypoint.unwrap_or_default(),
@@ -334,4 +336,37 @@ pub(super) fn parse_config(text: &[u8]) -> Result<ParsedConfig, String> {
         diff_ids: raw.rootfs.diff_ids,
         config,
     })
+}
+
+/// `sha256:` and 64 lower-case hexadecimal digits, as the OCI image specification wants it.
+fn is_sha256(digest: &str) -> bool {
+    digest.strip_prefix("sha256:").is_some_and(|hex| {
+        hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layer_that_is_not_a_digest_is_refused() {
+        let parse = |id: &str| {
+            let text = serde_json::json!({"rootfs": {"diff_ids": [id]}}).to_string();
+            parse_config(text.as_bytes()).map(|parsed| parsed.diff_ids)
+        };
+        let good = format!("sha256:{}", "0a".repeat(32));
+        assert_eq!(parse(&good), Ok(vec![good.clone()]));
+        for bad in [
+            "/etc/corten".to_owned(),
+            "../../../etc".to_owned(),
+            String::new(),
+            "sha256:".to_owned(),
+            good.to_uppercase(),
+            format!("{good}/.."),
+            format!("sha256:{}", "/x".repeat(32)),
+        ] {
+            assert!(parse(&bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -1,14 +1,11 @@
 //! Where a registry's images really come from: `hosts.toml` files as containerd reads them (mirrors first, then the
-//! registry itself), and one HTTP client for each way of reaching a host.
+//! registry itself), and how a host is reached. Knows no credentials and keeps nothing between pulls.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use oci_client::Client;
 use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
-use parking_lot::Mutex;
 
 /// A registry that does not answer within this is passed over.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -16,7 +13,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// One place to ask.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Host {
     /// `host` or `host:port`.
     pub(super) address: String,
@@ -27,15 +24,11 @@ pub(super) struct Host {
 
 pub(super) struct Registries {
     dir: Option<PathBuf>,
-    clients: Mutex<HashMap<Host, Arc<Client>>>,
 }
 
 impl Registries {
     pub(super) fn new(dir: Option<PathBuf>) -> Self {
-        Self {
-            dir,
-            clients: Mutex::new(HashMap::new()),
-        }
+        Self { dir }
     }
 
     /// The places to ask for a registry's images, in order. The files are read at each pull, so changes need no restart.
@@ -62,20 +55,11 @@ impl Registries {
             None => vec![default_host(registry)],
         }
     }
-
-    /// The client for a host; clients keep connections and tokens.
-    pub(super) fn client(&self, host: &Host) -> Result<Arc<Client>, String> {
-        let mut clients = self.clients.lock();
-        if let Some(client) = clients.get(host) {
-            return Ok(Arc::clone(client));
-        }
-        let client = Arc::new(build(host)?);
-        clients.insert(host.clone(), Arc::clone(&client));
-        Ok(client)
-    }
 }
 
-fn build(host: &Host) -> Result<Client, String> {
+/// A new client for a host. Clients keep tokens and credentials by registry, so one must never serve two pulls: the second
+/// would be made with the first one's rights.
+pub(super) fn client(host: &Host) -> Result<Client, String> {
     let mut config = ClientConfig {
         protocol: if host.plain_http {
             ClientProtocol::Http

@@ -59,10 +59,11 @@ pub(super) fn table<'a>(name: &str, ports: impl Iterator<Item = &'a HostPort>) -
     for port in ports {
         let target = format!("{} . {}", port.pod_ip, port.pod_port);
         let key = format!("{} . {}", port.protocol, port.host_port);
-        if port.host_ip.is_empty() {
-            any.push(format!("{key} : {target}"));
-        } else {
-            limited.push(format!("{} . {key} : {target}", port.host_ip));
+        match port.host_ip.parse::<Ipv4Addr>() {
+            _ if port.host_ip.is_empty() => any.push(format!("{key} : {target}")),
+            Ok(ip) => limited.push(format!("{ip} . {key} : {target}")),
+            // The table is IPv4's. One such element would make nft refuse it whole, every other pod's ports with it.
+            Err(_) => {}
         }
     }
     let elements = |list: Vec<String>| {
@@ -120,5 +121,25 @@ mod tests {
             script.contains("elements = { 127.0.0.2 . udp . 53 : 10.244.0.5 . 53 };"),
             "{script}"
         );
+    }
+
+    #[test]
+    fn a_host_ip_that_is_not_ipv4_does_not_spoil_the_table() {
+        let of = |host_ip: &str, host_port| HostPort {
+            protocol: "tcp".to_owned(),
+            host_ip: host_ip.to_owned(),
+            host_port,
+            pod_ip: Ipv4Addr::new(10, 244, 0, 5),
+            pod_port: 80,
+        };
+        let good = [of("", 1), of("192.0.2.1", 2)];
+        let all = [
+            of("::1", 3),
+            good[0].clone(),
+            of("::", 4),
+            good[1].clone(),
+            of("x; delete", 5),
+        ];
+        assert_eq!(table("hp", all.iter()), table("hp", good.iter()));
     }
 }

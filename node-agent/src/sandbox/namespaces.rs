@@ -8,6 +8,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::spec::generate::SharedNamespaces;
+use crate::spec::sysctls::Setting;
 
 /// Magic number of nsfs: what a pinned namespace is.
 const NSFS_MAGIC: i64 = 0x6e73_6673;
@@ -21,7 +22,7 @@ pub(super) fn is_pinned(pin: &Path) -> bool {
 pub(super) fn create(
     wanted: &SharedNamespaces,
     hostname: &str,
-    sysctls: &[(String, String)],
+    sysctls: &[Setting],
 ) -> io::Result<()> {
     let pins: Vec<(PathBuf, &'static str, CloneFlags)> = [
         (&wanted.network, "net", CloneFlags::CLONE_NEWNET),
@@ -45,7 +46,7 @@ pub(super) fn create(
 fn enter_and_pin(
     pins: &[(PathBuf, &'static str, CloneFlags)],
     hostname: &str,
-    sysctls: &[(String, String)],
+    sysctls: &[Setting],
 ) -> io::Result<()> {
     let flags = pins
         .iter()
@@ -57,10 +58,9 @@ fn enter_and_pin(
     if flags.contains(CloneFlags::CLONE_NEWNET) {
         raise_loopback()?;
     }
-    for (name, value) in sysctls {
-        let path = Path::new("/proc/sys").join(name.replace('.', "/"));
-        std::fs::write(&path, value)
-            .map_err(|error| io::Error::other(format!("setting sysctl {name}: {error}")))?;
+    for Setting { path, value } in sysctls {
+        std::fs::write(Path::new("/proc/sys").join(path), value)
+            .map_err(|error| io::Error::other(format!("setting sysctl {path}: {error}")))?;
     }
     for (pin, name, _) in pins {
         std::fs::File::create(pin)?;

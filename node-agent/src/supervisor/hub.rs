@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
+use nix::poll::PollFlags;
+
 use super::cri_log::Stream;
 use super::protocol::{self, AttachHello, Kind};
 
@@ -18,6 +20,8 @@ const CLIENT_STALL: Duration = Duration::from_secs(10);
 const CLIENTS: usize = 64;
 /// stdin bytes held for a container that does not read.
 const STDIN_QUEUE_BYTES: usize = 64 * 1024;
+/// Most clients that send input.
+const WRITERS: usize = 16;
 
 /// What clients asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,13 +59,19 @@ impl Hub {
         }
     }
 
-    /// The descriptors to poll with the wish to write; index 0 is the listener, then the clients in order.
-    pub(super) fn descriptors(&self) -> impl Iterator<Item = (BorrowedFd<'_>, bool)> {
-        std::iter::once((self.listener.as_fd(), false)).chain(
-            self.clients
-                .iter()
-                .map(|c| (c.stream.as_fd(), !c.output.is_empty())),
-        )
+    /// The descriptors to poll and for what. A client that must wait with its input is left out while nothing is to be
+    /// sent to it: the kernel reports a hang-up whether asked or not, and the loop would spin on it.
+    pub(super) fn descriptors(
+        &self,
+        stdin_queued: usize,
+    ) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
+        let clients = self.clients.iter().filter_map(move |client| {
+            let mut wish = PollFlags::empty();
+            wish.set(PollFlags::POLLIN, client.may_send(stdin_queued));
+            wish.set(PollFlags::POLLOUT, !client.output.is_empty());
+            (!wish.is_empty()).then(|| (client.stream.as_fd(), wish))
+        });
+        std::iter::once((self.listener.as_fd(), PollFlags::POLLIN)).chain(clients)
     }
 
     /// Whether output may be read from the container now.
@@ -88,17 +98,28 @@ impl Hub {
         let mut requests = Vec::new();
         for client in &mut self.clients {
             client.flush(now);
-            if stdin_queued < STDIN_QUEUE_BYTES {
+            if client.may_send(stdin_queued) {
                 client.read(&mut requests);
             }
         }
+        self.limit_writers();
         for client in self.clients.iter().filter(|client| client.gone) {
-            if client.attach.is_some_and(|hello| hello.stdin) {
+            if client.writes() {
                 requests.push(Request::StdinEnded);
             }
         }
         self.clients.retain(|client| !client.gone);
         requests
+    }
+
+    /// Writers beyond the limit are refused, the newest first: each may have to wait without being heard, and slots must
+    /// stay free for those who watch and signal.
+    fn limit_writers(&mut self) {
+        let writers = self.clients.iter_mut().filter(|client| client.writes());
+        for client in writers.skip(WRITERS) {
+            client.attach = None; // its leaving ends nobody else's input
+            client.gone = true;
+        }
     }
 
     /// Queues container output for everyone attached to that stream.
@@ -140,6 +161,16 @@ impl Hub {
 }
 
 impl Client {
+    /// Whether it may send input to the container.
+    fn writes(&self) -> bool {
+        self.attach.is_some_and(|hello| hello.stdin)
+    }
+
+    /// Whether its frames are read now. Only input can pile up; signals and questions are always heard.
+    fn may_send(&self, stdin_queued: usize) -> bool {
+        stdin_queued < STDIN_QUEUE_BYTES || !self.writes()
+    }
+
     fn queue(&mut self, kind: Kind, bytes: &[u8]) {
         let mut frame = Vec::new();
         for chunk in bytes.chunks(protocol::MAX_PAYLOAD) {
@@ -195,8 +226,10 @@ impl Client {
                 Ok(hello) => self.attach = Some(hello),
                 Err(_) => self.gone = true,
             },
-            Kind::Stdin => requests.push(Request::Stdin(payload)),
-            Kind::StdinClose => requests.push(Request::StdinEnded),
+            // Input is for those who said so: they alone can be made to wait.
+            Kind::Stdin if self.writes() => requests.push(Request::Stdin(payload)),
+            Kind::StdinClose if self.writes() => requests.push(Request::StdinEnded),
+            Kind::Stdin | Kind::StdinClose => {}
             Kind::Resize => {
                 if let Ok([w0, w1, h0, h1]) = <[u8; 4]>::try_from(payload.as_slice()) {
                     let (width, height) =
@@ -212,5 +245,82 @@ impl Client {
             // A watcher only waits; the rest are the server's own frames.
             Kind::Watch | Kind::Stdout | Kind::Stderr | Kind::Exit => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Bench {
+        hub: Hub,
+        socket: std::path::PathBuf,
+        _dir: tempfile::TempDir,
+    }
+
+    fn bench() -> Bench {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let socket = dir.path().join("s");
+        let listener = UnixListener::bind(&socket).expect("bind");
+        listener.set_nonblocking(true).expect("non-blocking");
+        Bench {
+            hub: Hub::new(listener),
+            socket,
+            _dir: dir,
+        }
+    }
+
+    fn client(bench: &Bench, frames: &[(Kind, &[u8])]) -> UnixStream {
+        let mut stream = UnixStream::connect(&bench.socket).expect("connect");
+        let mut bytes = Vec::new();
+        for (kind, payload) in frames {
+            protocol::encode(*kind, payload, &mut bytes);
+        }
+        stream.write_all(&bytes).expect("write");
+        stream
+    }
+
+    const WRITER: &[u8] = br#"{"stdin": true, "stdout": false, "stderr": false}"#;
+
+    #[test]
+    fn a_container_that_does_not_read_its_input_can_still_be_killed() {
+        let mut bench = bench();
+        let now = Instant::now();
+        let mut writer = client(&bench, &[(Kind::Attach, WRITER), (Kind::Stdin, b"x")]);
+        assert_eq!(
+            bench.hub.serve(0, now),
+            [Request::Stdin(b"x".to_vec())],
+            "there is room"
+        );
+        // Now the queue is full: the writer waits, also after it has left, and is not polled; a signal comes through.
+        writer.write_all(b"more").expect("write");
+        drop(writer);
+        let _killer = client(&bench, &[(Kind::Signal, &9_i32.to_be_bytes())]);
+        assert_eq!(
+            bench.hub.serve(STDIN_QUEUE_BYTES, now),
+            [Request::Signal(9)]
+        );
+        let polled = bench.hub.descriptors(STDIN_QUEUE_BYTES).count();
+        assert_eq!(polled, 2, "the listener and the killer");
+        assert_eq!(bench.hub.descriptors(0).count(), 3);
+    }
+
+    #[test]
+    fn waiting_writers_leave_room_for_signals() {
+        let mut bench = bench();
+        let now = Instant::now();
+        let writers: Vec<UnixStream> = (0..CLIENTS)
+            .map(|_| {
+                let writer = client(&bench, &[(Kind::Attach, WRITER)]);
+                bench.hub.serve(0, now);
+                writer
+            })
+            .collect();
+        let _killer = client(&bench, &[(Kind::Signal, &9_i32.to_be_bytes())]);
+        assert_eq!(
+            bench.hub.serve(STDIN_QUEUE_BYTES, now),
+            [Request::Signal(9)]
+        );
+        drop(writers);
     }
 }

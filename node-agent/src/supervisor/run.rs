@@ -197,8 +197,8 @@ impl Running {
         if let Some(stdin) = self.stdin.as_ref().filter(|_| !self.stdin_queue.is_empty()) {
             fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLOUT));
         }
-        for (fd, write) in self.hub.descriptors() {
-            fds.push(PollFd::new(fd, client_flags(write)));
+        for (fd, wish) in self.hub.descriptors(self.stdin_queue.len()) {
+            fds.push(PollFd::new(fd, wish));
         }
         let tick = deadline.map_or(TICK_MS, |deadline| {
             let left = deadline
@@ -313,14 +313,6 @@ impl Running {
                 self.exited = Some(end);
             }
         }
-    }
-}
-
-fn client_flags(write: bool) -> PollFlags {
-    if write {
-        PollFlags::POLLIN | PollFlags::POLLOUT
-    } else {
-        PollFlags::POLLIN
     }
 }
 

@@ -181,3 +181,66 @@ async fn what_is_missing_or_not_built_says_so() {
         );
     }
 }
+
+#[tokio::test]
+async fn one_missing_object_does_not_stop_the_renewal_of_the_others() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let objects = Arc::new(Objects::default());
+    let put = |name: &str, value: &str| {
+        let map = map(json!({"key": value}));
+        objects.maps.lock().insert(name.to_owned(), map);
+    };
+    put("a", "1");
+    put("b", "1");
+    let volumes = Volumes::new(Arc::clone(&objects) as Arc<dyn ObjectSource>);
+    let request = request(
+        dir.path(),
+        json!([{"name": "first", "configMap": {"name": "a"}}, {"name": "second", "configMap": {"name": "b"}}]),
+    );
+    let prepared = volumes.setup(&request).await.expect("setup");
+    objects.maps.lock().remove("a");
+    put("b", "2");
+    let error = volumes.refresh(&request).await.expect_err("one is gone");
+    assert_eq!(
+        error.to_string(),
+        "MountVolume.SetUp failed for volume \"first\" : configmap \"a\" not found"
+    );
+    let renewed = prepared["second"].host_path.join("key");
+    assert_eq!(std::fs::read_to_string(renewed).expect("file"), "2");
+}
+
+#[tokio::test]
+async fn an_agent_restart_keeps_the_mode_that_a_pod_gave_its_empty_dir() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let mut request = request(
+        dir.path(),
+        json!([{"name": "disk", "emptyDir": {}}, {"name": "memory", "emptyDir": {"medium": "Memory"}}]),
+    );
+    let access = |path: &Path| {
+        use std::os::unix::fs::MetadataExt;
+        let meta = std::fs::metadata(path).expect("stat");
+        (meta.mode() & 0o7777, meta.gid())
+    };
+    for (group, fresh) in [(None, (0o777, 0)), (Some(2000), (0o2777, 2000))] {
+        let pod = Arc::make_mut(&mut request.pod);
+        pod.spec.as_mut().expect("spec").security_context =
+            serde_json::from_value(json!({"fsGroup": group})).expect("context");
+        for name in ["disk", "memory"] {
+            let volumes = Volumes::new(Arc::new(Objects::default()));
+            let path = volumes.setup(&request).await.expect("setup")[name]
+                .host_path
+                .clone();
+            assert_eq!(access(&path), fresh, "{name}");
+            set_mode(&path, 0o700).expect("the pod's own choice");
+            std::os::unix::fs::chown(&path, Some(1000), Some(1000)).expect("chown");
+            let restarted = Volumes::new(Arc::new(Objects::default()));
+            restarted.setup(&request).await.expect("setup again");
+            assert_eq!(access(&path), (0o700, 1000), "{name}");
+        }
+        let volumes = Volumes::new(Arc::new(Objects::default()));
+        volumes
+            .teardown(&request.pod_ref, dir.path())
+            .await
+            .expect("teardown");
+    }
+}

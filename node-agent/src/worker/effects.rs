@@ -12,7 +12,7 @@ use super::{Shared, pause, start, subpath};
 use crate::check;
 use crate::pod::{Action, Event, PodMachine};
 use crate::sandbox::{hostname, write_files};
-use crate::spec::resources;
+use crate::spec::{resources, sysctls};
 use crate::supervisor::record::boot_id;
 use crate::traits::{
     ImageError, ImageRequest, NetworkRequest, PodIps, PullPolicy, PullProgress, PullSecret,
@@ -149,15 +149,8 @@ async fn try_create_sandbox(shared: &Arc<Shared>, pod: &Arc<Pod>) -> Result<PodI
     let made = cgroup_of_pod(shared, &cgroup, &limits);
     made.map_err(|error| format!("making the pod's cgroup {cgroup}: {error}"))?;
     let name = hostname(pod, &context.dns.domain, &context.node_name);
-    let sysctls: Vec<(String, String)> = pod
-        .spec
-        .as_ref()
-        .and_then(|s| s.security_context.as_ref())
-        .and_then(|c| c.sysctls.clone())
-        .unwrap_or_default()
-        .into_iter()
-        .map(|sysctl| (sysctl.name, sysctl.value))
-        .collect();
+    // Asked again although admission did: a pod on disk may be older than the rule.
+    let sysctls = sysctls::settings(pod, &context.sysctls)?;
     let place = sandbox.clone();
     tokio::task::spawn_blocking(move || place.create(&name, &sysctls))
         .await

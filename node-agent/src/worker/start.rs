@@ -2,8 +2,9 @@
 //! to its end. The configuration itself is `spec::generate`'s.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Seek, SeekFrom};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use corten_base::tasks::{self, TaskKind};
@@ -27,8 +28,10 @@ use crate::spec::{ContainerKind, SpecError, user};
 use crate::supervisor::record::{ExitRecord, write_json};
 use crate::traits::{ImageRecord, SourceError};
 
-/// Longest termination message.
-const MESSAGE_MAX: usize = 4096;
+/// Longest termination message, in bytes.
+const MESSAGE_MAX: u64 = 4096;
+/// Where the end of a log is looked for, in bytes: the lines in it carry their times.
+const LOG_TAIL_READ: u64 = 64 * 1024;
 /// What is taken from the end of a log instead, in bytes and lines.
 const LOG_TAIL: (usize, usize) = (2048, 80);
 
@@ -152,8 +155,12 @@ pub(super) fn exit_of(
     container: &Container,
     record: ExitRecord,
 ) -> Exit {
-    let text = std::fs::read(container.dir.termination_log()).unwrap_or_default();
-    let mut message = String::from_utf8_lossy(&text[..text.len().min(MESSAGE_MAX)]).into_owned();
+    let text = read_slice(
+        &container.dir.termination_log(),
+        SeekFrom::Start(0),
+        MESSAGE_MAX,
+    );
+    let mut message = String::from_utf8_lossy(&text).into_owned();
     let falls_back = spec.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
     if message.is_empty() && falls_back && record.exit_code != 0 {
         message = log_tail(
@@ -174,9 +181,21 @@ pub(super) fn exit_of(
     }
 }
 
-fn log_tail(path: &std::path::Path) -> String {
-    let text = std::fs::read(path).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text[text.len().saturating_sub(64 * 1024)..]).into_owned();
+/// At most `limit` bytes of a file from a position on; a container may have made it as large as the disk, or larger.
+fn read_slice(path: &Path, from: SeekFrom, limit: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|mut file| {
+        file.seek(from)?;
+        file.take(limit).read_to_end(&mut bytes)
+    });
+    // A file that cannot be read says as much as an empty one.
+    read.map(|_| bytes).unwrap_or_default()
+}
+
+fn log_tail(path: &Path) -> String {
+    let length = std::fs::metadata(path).map_or(0, |meta| meta.len());
+    let from = SeekFrom::Start(length.saturating_sub(LOG_TAIL_READ));
+    let text = String::from_utf8_lossy(&read_slice(path, from, LOG_TAIL_READ)).into_owned();
     let lines: Vec<&str> = text
         .lines()
         .filter_map(|line| line.splitn(4, ' ').nth(3))
@@ -451,5 +470,22 @@ fn absolute(path: &str) -> String {
         path.to_owned()
     } else {
         format!("/{path}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endless_termination_log_is_not_read_whole() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("termination-log");
+        let file = std::fs::File::create(&path).expect("file");
+        file.set_len(1 << 40).expect("a sparse file");
+        let text = read_slice(&path, SeekFrom::Start(0), MESSAGE_MAX);
+        assert_eq!(text.len() as u64, MESSAGE_MAX);
+        assert!(log_tail(&path).len() <= LOG_TAIL.0);
+        assert!(read_slice(&dir.path().join("absent"), SeekFrom::Start(0), 1).is_empty());
     }
 }

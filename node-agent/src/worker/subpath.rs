@@ -2,7 +2,7 @@
 //! beneath the one before by the kernel, and what was opened is pinned by a bind mount before the runtime sees a path.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Component, Path};
 
@@ -86,6 +86,21 @@ pub(super) fn unmount_all(directory: &Path) {
     }
 }
 
+/// Most that is read of one file of an image.
+const IMAGE_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// The beginning of a regular file; images are free to hold devices and endless files under any name.
+fn read_small(found: &OwnedFd) -> io::Result<String> {
+    let stat = rustix::fs::fstat(found)?;
+    if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
+    let mut bytes = Vec::new();
+    file.take(IMAGE_FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// Reads a small file of an image as seen from inside: links are resolved within the layer, never on the host.
 pub(super) fn read_in_layers(layers: &[std::path::PathBuf], name: &str) -> String {
     for layer in layers.iter().rev() {
@@ -94,19 +109,49 @@ pub(super) fn read_in_layers(layers: &[std::path::PathBuf], name: &str) -> Strin
         else {
             continue;
         };
-        let opened = rustix::fs::openat2(
+        // Not opened for reading yet: opening a device can do things.
+        let found = rustix::fs::openat2(
             &base,
             name,
-            OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK,
+            OFlags::PATH | OFlags::CLOEXEC,
             Mode::empty(),
             ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
         );
-        match opened {
-            Ok(fd) => return io::read_to_string(File::from(fd)).unwrap_or_default(),
+        match found {
+            Ok(fd) => return read_small(&fd).unwrap_or_default(),
             Err(rustix::io::Errno::NOENT) => {}
             // Unreadable here hides what lower layers have.
             Err(_) => return String::new(),
         }
     }
     String::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endless_passwd_of_an_image_is_not_read_whole() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let layer = dir.path().join("layer");
+        std::fs::create_dir_all(layer.join("etc")).expect("etc");
+        let passwd = layer.join("etc/passwd");
+        let read = || read_in_layers(std::slice::from_ref(&layer), "etc/passwd");
+        std::fs::write(&passwd, "root:x:0:0::/:/bin/sh\n").expect("file");
+        assert_eq!(read(), "root:x:0:0::/:/bin/sh\n");
+        let endless = File::create(&passwd).expect("file");
+        endless.set_len(1 << 40).expect("a sparse file");
+        assert_eq!(read().len() as u64, IMAGE_FILE_BYTES_MAX);
+        std::fs::remove_file(&passwd).expect("remove");
+        let zero = nix::sys::stat::makedev(1, 5);
+        nix::sys::stat::mknod(
+            &passwd,
+            nix::sys::stat::SFlag::S_IFCHR,
+            nix::sys::stat::Mode::from_bits_truncate(0o666),
+            zero,
+        )
+        .expect("/dev/zero in an image (tests run as root)");
+        assert_eq!(read(), "");
+    }
 }

@@ -68,6 +68,13 @@ impl Node {
             log_max_bytes: 10 << 20,
             log_max_files: 5,
         };
+        for sub in ["data", "run"] {
+            // As the agent makes them: users of pods must manage with it.
+            use std::os::unix::fs::PermissionsExt;
+            let path = dir.join(sub);
+            std::fs::create_dir_all(&path).expect("a directory");
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o700)).expect("a mode");
+        }
         for sub in ["data/pods", "run/pods"] {
             share_mounts_of(&dir.join(sub)).expect("a shared mount");
         }
@@ -87,6 +94,7 @@ impl Node {
             },
             allocatable: host::capacity(Path::new("/"), 110),
             host: host::facts(&cgroups, true),
+            sysctls: corten_node_agent::spec::sysctls::Allowed::default(),
             cgroups: cgroups.clone(),
             origin: Instant::now(),
             runtime: Arc::new(OciRuntime::new(settings, cgroups)),

@@ -1,13 +1,16 @@
 //! DNS over UDP and TCP. Decodes one question, asks the zone, encodes the answer within what the client can take. Work
 //! under way is bounded: beyond it questions are dropped, and clients ask again.
 
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use corten_base::shutdown::Shutdown;
 use corten_base::tasks::{TaskKind, spawn};
-use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{Name, Record, RecordType};
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
@@ -15,8 +18,13 @@ use tokio::sync::Semaphore;
 use super::forward::Upstreams;
 use super::zone::{Answer, Zone};
 
-/// Questions being forwarded, and TCP clients, at once.
-const CONCURRENCY: usize = 1_024;
+/// UDP questions being forwarded at once.
+const FORWARDS: usize = 1_024;
+/// TCP clients at once, and of one address: pods have an address each, so none of them can shut out the others.
+const TCP_CLIENTS: usize = 1_024;
+const TCP_CLIENTS_OF_ONE: usize = 32;
+/// Names that lead to names that lead to names: beyond this it is taken for a circle.
+const ALIASES_MAX: usize = 8;
 /// An idle TCP client is cut after this.
 const TCP_IDLE: Duration = Duration::from_secs(10);
 /// UDP answers without EDNS (RFC 1035), and the most that we send with it (the DNS flag day of 2020).
@@ -26,7 +34,47 @@ const UDP_EDNS_BYTES: u16 = 1_232;
 struct Server {
     zone: Zone,
     upstreams: Upstreams,
-    slots: Arc<Semaphore>,
+    forwards: Arc<Semaphore>,
+    clients: Clients,
+}
+
+/// How many TCP clients each address has.
+#[derive(Clone, Default)]
+struct Clients(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// One of them, until it is dropped.
+struct Seat {
+    clients: Clients,
+    address: IpAddr,
+}
+
+impl Clients {
+    /// A seat for a client from this address, if it may have one more.
+    fn seat(&self, address: IpAddr) -> Option<Seat> {
+        let mut seats = self.0.lock();
+        let all: usize = seats.values().sum();
+        let own = seats.get(&address).copied().unwrap_or_default();
+        if all >= TCP_CLIENTS || own >= TCP_CLIENTS_OF_ONE {
+            return None;
+        }
+        seats.insert(address, own + 1);
+        Some(Seat {
+            clients: self.clone(),
+            address,
+        })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut seats = self.clients.0.lock();
+        if let Some(own) = seats.get_mut(&self.address) {
+            *own -= 1;
+            if *own == 0 {
+                seats.remove(&self.address);
+            }
+        }
+    }
 }
 
 /// Binds `addr` on both transports and answers until `shutdown`.
@@ -41,7 +89,8 @@ pub async fn serve(
     let server = Arc::new(Server {
         zone,
         upstreams,
-        slots: Arc::new(Semaphore::new(CONCURRENCY)),
+        forwards: Arc::new(Semaphore::new(FORWARDS)),
+        clients: Clients::default(),
     });
     spawn(
         "dns-udp",
@@ -79,13 +128,13 @@ async fn udp_loop(server: Arc<Server>, socket: Arc<UdpSocket>, shutdown: Shutdow
                 }
             }
             Step::Drop => {}
-            Step::Forward(request) => {
-                let Ok(slot) = Arc::clone(&server.slots).try_acquire_owned() else {
+            Step::Forward(forward) => {
+                let Ok(slot) = Arc::clone(&server.forwards).try_acquire_owned() else {
                     continue;
                 };
                 let (server, socket) = (Arc::clone(&server), Arc::clone(&socket));
                 spawn("dns-forward", TaskKind::Connection, async move {
-                    let answer = server.forward(&request, &question, false).await;
+                    let answer = server.forward(&forward, &question, false).await;
                     // The client asks again when this is lost.
                     let _ = socket.send_to(&answer, peer).await;
                     drop(slot);
@@ -102,26 +151,35 @@ async fn tcp_loop(server: Arc<Server>, listener: TcpListener, shutdown: Shutdown
             () = shutdown.wait() => return,
             accepted = listener.accept() => accepted,
         };
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, peer)) = accepted else {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let Ok(slot) = Arc::clone(&server.slots).try_acquire_owned() else {
+        let Some(seat) = server.clients.seat(peer.ip()) else {
             continue;
         };
         let server = Arc::clone(&server);
         spawn("dns-connection", TaskKind::Connection, async move {
             // Ends with the client, or when it idles.
             let _ = server.tcp_client(stream).await;
-            drop(slot);
+            drop(seat);
         });
     }
 }
 
 enum Step {
     Answer(Vec<u8>),
-    Forward(Box<Message>),
+    Forward(Box<Forward>),
     Drop,
+}
+
+/// A question for upstreams.
+struct Forward {
+    request: Message,
+    /// What our own zone says first; without it the question is passed on as it came.
+    aliases: Vec<Record>,
+    /// The name to ask for.
+    name: Name,
 }
 
 impl Server {
@@ -136,12 +194,15 @@ impl Server {
                 .map_err(std::io::Error::other)??;
             let answer = match self.local(&question, true) {
                 Step::Answer(answer) => answer,
-                Step::Forward(request) => self.forward(&request, &question, true).await,
+                Step::Forward(forward) => self.forward(&forward, &question, true).await,
                 Step::Drop => return Ok(()),
             };
             let length = u16::try_from(answer.len()).map_err(std::io::Error::other)?;
-            stream.write_all(&length.to_be_bytes()).await?;
-            stream.write_all(&answer).await?;
+            let framed = [&length.to_be_bytes()[..], &answer].concat();
+            // One that asks and does not read is idle too.
+            tokio::time::timeout(TCP_IDLE, stream.write_all(&framed))
+                .await
+                .map_err(std::io::Error::other)??;
         }
     }
 
@@ -167,29 +228,75 @@ impl Server {
                 over_tcp,
             ));
         };
-        let mut answer = reply(&request, ResponseCode::NoError);
-        answer.metadata.authoritative = true;
-        match self.zone.lookup(query.name(), query.query_type()) {
-            Answer::NotOurs => return Step::Forward(Box::new(request)),
-            Answer::NxDomain => {
-                answer.metadata.response_code = ResponseCode::NXDomain;
+        let mut aliases = Vec::new();
+        let mut name = query.name().clone();
+        while aliases.len() <= ALIASES_MAX {
+            let (code, records) = match self.zone.lookup(&name, query.query_type()) {
+                Answer::NotOurs => {
+                    return Step::Forward(Box::new(Forward {
+                        request,
+                        aliases,
+                        name,
+                    }));
+                }
+                Answer::Alias { record, target } => {
+                    aliases.push(*record);
+                    if !matches!(query.query_type(), RecordType::CNAME | RecordType::ANY) {
+                        name = target;
+                        continue;
+                    }
+                    (ResponseCode::NoError, std::mem::take(&mut aliases))
+                }
+                Answer::NotReady => break,
+                Answer::NxDomain => (ResponseCode::NXDomain, Vec::new()),
+                Answer::Records(records) => (ResponseCode::NoError, records),
+            };
+            let mut answer = reply(&request, code);
+            answer.metadata.authoritative = true;
+            if records.is_empty() {
                 answer.add_authority(self.zone.soa());
             }
-            Answer::Records(records) if records.is_empty() => {
-                answer.add_authority(self.zone.soa());
-            }
-            Answer::Records(records) => {
-                answer.add_answers(records);
-            }
+            answer.add_answers(aliases);
+            answer.add_answers(records);
+            return Step::Answer(encode(&answer, &request, over_tcp));
         }
-        Step::Answer(encode(&answer, &request, over_tcp))
+        let failed = reply(&request, ResponseCode::ServFail);
+        Step::Answer(encode(&failed, &request, over_tcp))
     }
 
-    async fn forward(&self, request: &Message, question: &[u8], over_tcp: bool) -> Vec<u8> {
-        match self.upstreams.ask(question, over_tcp).await {
-            Some(answer) => answer,
-            None => encode(&reply(request, ResponseCode::ServFail), request, over_tcp),
+    async fn forward(&self, forward: &Forward, question: &[u8], over_tcp: bool) -> Vec<u8> {
+        let request = &forward.request;
+        let answer = if forward.aliases.is_empty() {
+            self.upstreams.ask(question, over_tcp).await
+        } else {
+            let followed = self.follow(forward, over_tcp).await;
+            followed.map(|answer| encode(&answer, request, over_tcp))
+        };
+        answer.unwrap_or_else(|| encode(&reply(request, ResponseCode::ServFail), request, over_tcp))
+    }
+
+    /// What upstreams know of the name that an alias of ours leads to, behind the alias: clients' resolvers expect both in
+    /// one answer, and ask nobody for the second half.
+    async fn follow(&self, forward: &Forward, over_tcp: bool) -> Option<Message> {
+        let [query] = forward.request.queries.as_slice() else {
+            return None;
+        };
+        let mut question = Message::query();
+        question.metadata.recursion_desired = true;
+        question.add_query(Query::query(forward.name.clone(), query.query_type()));
+        let question = question.to_vec().ok()?;
+        let mut found = Message::from_vec(&self.upstreams.ask(&question, over_tcp).await?).ok()?;
+        if found.metadata.truncation && !over_tcp {
+            found = Message::from_vec(&self.upstreams.ask(&question, true).await?).ok()?;
         }
+        let code = found.metadata.response_code;
+        if !matches!(code, ResponseCode::NoError | ResponseCode::NXDomain) {
+            return None;
+        }
+        let mut answer = reply(&forward.request, code);
+        answer.add_answers(forward.aliases.iter().cloned());
+        answer.add_answers(found.answers);
+        Some(answer)
     }
 }
 

@@ -43,6 +43,15 @@ pub fn addresses_of(slice: &EndpointSlice) -> Vec<String> {
 pub enum Answer {
     /// Records of the wanted type; empty when the name exists without them.
     Records(Vec<Record>),
+    /// The name stands for another one, which the rest of the answer is about.
+    Alias {
+        /// What says so.
+        record: Box<Record>,
+        /// The other name.
+        target: Name,
+    },
+    /// Not known yet: the caches are still empty. Saying no now would be kept by clients.
+    NotReady,
     /// No such name in the cluster.
     NxDomain,
     /// Not a name of the cluster.
@@ -87,9 +96,15 @@ impl Zone {
             ["svc" | "pod"] => Answer::Records(Vec::new()),
             ["dns-version"] if kind == RecordType::TXT => text(name, "1.1.0"),
             [pod, _namespace, "pod"] => pod_address(name, pod, kind),
+            [_, .., "svc"] if !self.is_ready() => Answer::NotReady,
             [rest @ .., namespace, "svc"] => self.service(name, rest, namespace, kind),
             _ => Answer::NxDomain,
         }
+    }
+
+    /// Whether what the caches do not hold is known not to exist.
+    fn is_ready(&self) -> bool {
+        self.services.is_synced() && self.slices.is_synced()
     }
 
     /// The record that goes with negative answers, and says how long they may be kept.
@@ -131,7 +146,14 @@ impl Zone {
                 .as_deref()
                 .and_then(|n| Name::from_utf8(format!("{n}.")).ok());
             return match (prefix, target) {
-                ([], Some(target)) => one(name, RData::CNAME(CNAME(target))),
+                ([], Some(target)) => Answer::Alias {
+                    record: Box::new(Record::from_rdata(
+                        name.clone(),
+                        TTL_SECONDS,
+                        RData::CNAME(CNAME(target.clone())),
+                    )),
+                    target,
+                },
                 _ => Answer::NxDomain,
             };
         }
@@ -282,6 +304,9 @@ impl Zone {
         };
         if !self.reverse.iter().any(|net| net.contains(&ip)) {
             return Answer::NotOurs;
+        }
+        if !self.is_ready() {
+            return Answer::NotReady;
         }
         let names = self.names_of(ip);
         if names.is_empty() {

@@ -8,6 +8,7 @@ use super::*;
 fn scope() -> Scope {
     Scope {
         pod_cidr: "10.244.0.0/16".parse().expect("cidr"),
+        service_cidr: "10.96.0.0/16".parse().expect("cidr"),
         node_local: BTreeSet::from([Ipv4Addr::new(10, 96, 0, 10)]),
     }
 }
@@ -37,6 +38,7 @@ fn port(last: u8, endpoints: &[u8]) -> ServicePort {
                 ip: Ipv4Addr::new(10, 244, 0, *e),
                 port: 8080,
                 local: e % 2 == 0,
+                ready: true,
             })
             .collect(),
     }
@@ -74,13 +76,77 @@ fn policy_local_uses_local_endpoints_and_keeps_the_source() {
     local.node_port = Some(30080);
     local.external_local = true;
     let rules = compute(&Model::from([(name("a"), local)]), &scope());
-    let chain = &rules.nodeports[&(Protocol::Tcp, 30080)];
+    let body = &rules.chains[&rules.nodeports[&(Protocol::Tcp, 30080)]];
+    let outside: Vec<_> = body.iter().filter(|r| !is_from_within(r)).collect();
     assert_eq!(
-        rules.chains[chain].len(),
+        outside.len(),
         1,
-        "one local endpoint, no masquerade: {:?}",
-        rules.chains[chain]
+        "one local endpoint, no masquerade: {body:?}"
     );
+    assert!(outside[0].ends_with("-0af40002-8080"), "{body:?}");
+}
+
+fn is_from_within(rule: &str) -> bool {
+    rule.starts_with("ip saddr 10.244.0.0/16 goto ")
+        || rule.starts_with("fib saddr type local goto ")
+}
+
+#[test]
+fn policy_local_serves_pods_from_everywhere_and_drops_what_it_cannot_serve() {
+    let mut elsewhere = port(5, &[1, 3]); // odd ones are on other nodes
+    elsewhere.external_ips = vec![Ipv4Addr::new(192, 0, 2, 1)];
+    elsewhere.node_port = Some(30080);
+    elsewhere.external_local = true;
+    for internal_local in [false, true] {
+        elsewhere.internal_local = internal_local;
+        let rules = compute(&Model::from([(name("a"), elsewhere.clone())]), &scope());
+        assert!(rules.closed_nodeports.is_empty(), "nothing is rejected");
+        let key = (Ipv4Addr::new(192, 0, 2, 1), Protocol::Tcp, 80);
+        let body = &rules.chains[&rules.services[&key]];
+        assert_eq!(body.len(), 3, "{body:?}");
+        assert!(
+            body[..2].iter().all(|rule| is_from_within(rule)),
+            "{body:?}"
+        );
+        assert_eq!(body[2], "drop");
+        let everywhere = body[0].split(' ').next_back().expect("a chain");
+        let shared = &rules.chains[everywhere];
+        assert!(shared[1].starts_with("numgen random mod 2"), "{shared:?}");
+    }
+    // Without any endpoint at all there is nobody to wait for: that is refused, as at the cluster address.
+    elsewhere.endpoints.clear();
+    let rules = compute(&Model::from([(name("a"), elsewhere)]), &scope());
+    assert_eq!((rules.closed.len(), rules.closed_nodeports.len()), (2, 1));
+}
+
+#[test]
+fn an_external_address_cannot_take_over_a_service_or_the_cluster_dns() {
+    let victim = port(5, &[1]);
+    let taken = [victim.cluster_ip, Ipv4Addr::new(10, 96, 0, 10)];
+    let free = Ipv4Addr::new(192, 0, 2, 1);
+    let external = |last, address: &[Ipv4Addr]| {
+        let mut thief = port(last, &[2]);
+        thief.external_ips = address.to_vec();
+        thief
+    };
+    // Before and behind the victim in order of names.
+    for thief in ["a", "z"] {
+        let mut model = Model::from([(name("m"), victim.clone())]);
+        let before = compute(&model, &scope());
+        model.insert(name(thief), external(6, &[taken[0], taken[1], free]));
+        let rules = compute(&model, &scope());
+        let key = |ip| (ip, Protocol::Tcp, 80);
+        assert_eq!(
+            rules.services[&key(taken[0])],
+            before.services[&key(taken[0])]
+        );
+        assert!(!rules.services.contains_key(&key(taken[1])));
+        assert!(rules.services[&key(free)].starts_with("ext-"));
+        // What two claim is the first one's, and stays it.
+        model.insert(name("zz"), external(7, &[free]));
+        let again = compute(&model, &scope());
+        assert_eq!(again.services[&key(free)], rules.services[&key(free)]);
+    }
 }
 
 #[test]

@@ -58,7 +58,13 @@ fn zone() -> Zone {
 
 /// The answer as text, so that tables stay readable.
 fn ask(name: &str, kind: RecordType) -> String {
-    match zone().lookup(&Name::from_ascii(name).expect("name"), kind) {
+    ask_of(&zone(), name, kind)
+}
+
+fn ask_of(zone: &Zone, name: &str, kind: RecordType) -> String {
+    match zone.lookup(&Name::from_ascii(name).expect("name"), kind) {
+        Answer::NotReady => "not ready".to_owned(),
+        Answer::Alias { record, .. } => record.data.to_string(),
         Answer::NxDomain => "nxdomain".to_owned(),
         Answer::NotOurs => "not ours".to_owned(),
         Answer::Records(records) => records
@@ -117,4 +123,56 @@ fn names_of_the_specification() {
     ] {
         assert_eq!(ask(name, kind), expected, "{name} {kind}");
     }
+}
+
+/// A client of an API server that is not there.
+fn client(dir: &std::path::Path) -> corten_client::Client {
+    use corten_base::pki::{Authority, CertRequest};
+    let file = |name: &str| Some(dir.join(name));
+    let authority = Authority::create("test").expect("authority");
+    authority.write(dir, "ca").expect("files");
+    authority
+        .issue_to_files(
+            &CertRequest::default(),
+            &dir.join("c.crt"),
+            &dir.join("c.key"),
+        )
+        .expect("certificate");
+    let config = corten_client::ClientConfig {
+        servers: vec!["https://127.0.0.1:1".to_owned()],
+        ca: file("ca.crt"),
+        cert: file("c.crt"),
+        key: file("c.key"),
+    };
+    corten_client::Client::connect(&config).expect("a client")
+}
+
+#[tokio::test]
+async fn nothing_is_denied_before_the_caches_are_filled() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let client = client(dir.path());
+    let shutdown = corten_base::shutdown::Shutdown::new();
+    let mut waiting = zone();
+    waiting.slices = Cache::start(
+        &client,
+        CacheOptions::all()
+            .index(BY_SERVICE, service_of)
+            .index(BY_ADDRESS, addresses_of),
+        &shutdown,
+    );
+    for (name, kind, expected) in [
+        (
+            "nope.default.svc.cluster.local.",
+            RecordType::A,
+            "not ready",
+        ),
+        ("default.svc.cluster.local.", RecordType::A, "not ready"),
+        ("9.0.244.10.in-addr.arpa.", RecordType::PTR, "not ready"),
+        ("1.1.168.192.in-addr.arpa.", RecordType::PTR, "not ours"),
+        ("svc.cluster.local.", RecordType::A, ""),
+        ("example.org.", RecordType::A, "not ours"),
+    ] {
+        assert_eq!(ask_of(&waiting, name, kind), expected, "{name}");
+    }
+    shutdown.trigger();
 }
