@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use corten_api::selector::FieldSelector;
 use serde_json::Value;
 
 use crate::authz::policy::Rule;
@@ -285,14 +286,10 @@ impl Question<'_> {
     }
 
     fn selects_own_pods(&self) -> bool {
-        let terms = self
-            .attributes
-            .field_selector
-            .unwrap_or_default()
-            .split(',');
-        terms
-            .filter_map(|term| term.trim().strip_prefix("spec.nodeName="))
-            .any(|value| value.strip_prefix('=').unwrap_or(value) == self.node)
+        let text = self.attributes.field_selector.unwrap_or_default();
+        // Read as the registry reads it: a comma may be escaped and then belongs to a value.
+        FieldSelector::parse(text)
+            .is_ok_and(|selector| selector.required_value("spec.nodeName") == Some(self.node))
     }
 
     fn lease(&self) -> Decision {
