@@ -19,3 +19,42 @@ fn an_escaped_comma_made_a_selector_look_like_the_nodes_own() {
         assert_eq!(allowed, expected, "{selector}");
     }
 }
+
+#[test]
+fn labels_that_aggregate_a_role_got_around_the_escalation_check() {
+    let live = sample();
+    let reader = User::authenticated("r", ["readers"]);
+    let secrets = json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]);
+    let role = |metadata: Value| json!({"metadata": metadata, "rules": secrets.clone()});
+    let check = |resource: &'static str, old: &Value, new: &Value| {
+        let write = escalation::Write {
+            user: &reader,
+            resource,
+            namespace: "",
+            name: "wide",
+            old: Some(old),
+            new,
+        };
+        live.check_escalation(&write).is_ok()
+    };
+    let old = role(json!({"name": "wide", "finalizers": ["a"], "resourceVersion": "1"}));
+    let released = role(json!({"name": "wide", "ownerReferences": []}));
+    assert!(
+        check("clusterroles", &old, &released),
+        "the collector's work"
+    );
+    let label = "rbac.authorization.k8s.io/aggregate-to-view";
+    let aggregated = role(json!({"name": "wide", "labels": {label: "true"}}));
+    assert!(!check("clusterroles", &old, &aggregated));
+    // A role that has or had an aggregation rule takes full rights, to set and to take away.
+    let gathers = json!({"metadata": {"name": "wide"}, "rules": [], "aggregationRule": {"clusterRoleSelectors": []}});
+    let gathers_no_more = json!({"metadata": {"name": "wide"}, "rules": []});
+    assert!(!check("clusterroles", &gathers, &gathers_no_more));
+    let binding = |labels: Value| {
+        json!({"metadata": {"name": "wide", "labels": labels},
+        "roleRef": {"kind": "ClusterRole", "name": "nowhere"}, "subjects": []})
+    };
+    let (plain, labelled) = (binding(json!({})), binding(json!({"a": "b"})));
+    assert!(check("clusterrolebindings", &plain, &plain));
+    assert!(!check("clusterrolebindings", &plain, &labelled));
+}
