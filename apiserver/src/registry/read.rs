@@ -310,8 +310,8 @@ impl Page<'_> {
                     return Ok(self.list(items, following));
                 }
             }
-            match range.items.last() {
-                Some(last) if range.more => query.start = format!("{}\0", last.key),
+            match &range.last_key {
+                Some(last) if range.more => query.start = format!("{last}\0"),
                 _ => return Ok(self.list(items, 0)),
             }
         }
