@@ -14,7 +14,7 @@ use crate::authz::policy::Rule;
 use crate::authz::{Attributes, Decision, rbac};
 
 /// What a pod may refer to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Referent {
     /// A Secret, by volume, env, envFrom or imagePullSecrets.
     Secret,
@@ -105,7 +105,8 @@ impl Graph {
     }
 }
 
-fn references_of(spec: &Value, namespace: &str) -> HashSet<Reference> {
+/// What a pod with this spec refers to.
+pub(super) fn references_of(spec: &Value, namespace: &str) -> HashSet<Reference> {
     let mut found = HashSet::new();
     let mut add = |referent, name: &Value| {
         if let Some(name) = name.as_str().filter(|name| !name.is_empty()) {

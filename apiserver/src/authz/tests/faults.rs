@@ -58,3 +58,53 @@ fn labels_that_aggregate_a_role_got_around_the_escalation_check() {
     assert!(check("clusterrolebindings", &plain, &plain));
     assert!(!check("clusterrolebindings", &plain, &labelled));
 }
+
+#[test]
+fn a_mirror_pod_referred_to_secrets_by_env_and_pull_secret() {
+    let n1 = User::authenticated("system:node:n1", ["system:nodes"]);
+    let created = |spec: Value| {
+        let mut pod = json!({
+            "metadata": {"namespace": "a", "annotations": {"kubernetes.io/config.mirror": "hash"}},
+            "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i"}]},
+        });
+        for (key, value) in spec.as_object().expect("a map") {
+            pod["spec"][key] = value.clone();
+        }
+        restriction::check(&restriction::Write {
+            resource: "pods",
+            operation: restriction::Operation::Create,
+            new: Some(&pod),
+            name: "p",
+            ..write_of(&n1)
+        })
+    };
+    assert_eq!(created(json!({})), Ok(()));
+    let refused = "node \"n1\" can not create pods that reference ";
+    for (spec, what) in [
+        (
+            json!({"containers": [{"env": [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}]}),
+            "secrets",
+        ),
+        (
+            json!({"initContainers": [{"envFrom": [{"secretRef": {"name": "s"}}]}]}),
+            "secrets",
+        ),
+        (json!({"imagePullSecrets": [{"name": "s"}]}), "secrets"),
+        (
+            json!({"containers": [{"envFrom": [{"configMapRef": {"name": "s"}}]}]}),
+            "configmaps",
+        ),
+        (
+            json!({"volumes": [{"persistentVolumeClaim": {"claimName": "d"}}]}),
+            "persistentvolumeclaims",
+        ),
+        (json!({"serviceAccountName": "sa"}), "a service account"),
+        (
+            json!({"volumes": [{"projected": {"sources": []}}]}),
+            "API objects",
+        ),
+    ] {
+        let shown = spec.to_string();
+        assert_eq!(created(spec), Err(format!("{refused}{what}")), "{shown}");
+    }
+}
