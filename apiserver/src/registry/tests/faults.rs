@@ -5,6 +5,7 @@ use crate::authn::User;
 use crate::authz::live::Live;
 use crate::chain::objects::Change;
 use crate::storage::{Committed, Txn};
+use crate::testing::pod;
 
 /// An authorizer that lets jane do this to leases.
 fn leases(verb: &str) -> Arc<Live> {
@@ -67,4 +68,87 @@ async fn one_secret_that_cannot_be_decrypted_stopped_every_cache() {
     let refused = refused.unwrap_err();
     assert_eq!(refused.code(), 500);
     assert!(refused.message.contains("cannot be decrypted"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_gated_pod_was_bound() {
+    let api = TestApi::start().await;
+    let mut gated = pod("a");
+    gated["spec"]["schedulingGates"] = json!([{"name": "example.com/wait"}]);
+    api.create("", "pods", "default", gated).await;
+    let binding = Target {
+        subresource: "binding".to_owned(),
+        ..Target::of("", "pods", "default", "a").unwrap()
+    };
+    let to = json!({"metadata": {}, "target": {"kind": "Node", "name": "n1"}});
+    let refused = api
+        .registry
+        .create(&Context::internal(), &binding, to)
+        .await
+        .unwrap_err();
+    assert!(refused.is(&Reason::Conflict), "{refused}");
+    assert!(refused.message.contains("schedulingGates"), "{refused}");
+    let read = api.get("", "pods", "default", "a").await;
+    assert_eq!(read["spec"]["nodeName"], Value::Null);
+}
+
+#[tokio::test]
+async fn an_evicted_pod_did_not_say_so() {
+    let api = TestApi::start().await;
+    for (name, dry) in [("a", true), ("b", false)] {
+        let mut held = pod(name);
+        held["metadata"]["finalizers"] = json!(["example.com/x"]);
+        let created = api.create("", "pods", "default", held).await;
+        let eviction = Target {
+            subresource: "eviction".to_owned(),
+            ..Target::of("", "pods", "default", name).unwrap()
+        };
+        let revision = &created["metadata"]["resourceVersion"];
+        let body = json!({
+            "metadata": {"name": name},
+            "deleteOptions": {"preconditions": {"resourceVersion": revision}, "dryRun": if dry { vec!["All"] } else { vec![] }},
+        });
+        let context = Context::internal();
+        let evicted = api.registry.create(&context, &eviction, body).await;
+        evicted.unwrap();
+        let read = api.get("", "pods", "default", name).await;
+        let target = read["status"]["conditions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|condition| condition["type"] == "DisruptionTarget");
+        let Some(target) = target else {
+            assert!(dry, "{read}");
+            continue;
+        };
+        assert!(!dry, "{read}");
+        assert_eq!(
+            (&target["status"], &target["reason"]),
+            (&json!("True"), &json!("EvictionByEvictionAPI"))
+        );
+        assert!(read["metadata"]["deletionTimestamp"].is_string());
+    }
+}
+
+#[tokio::test]
+async fn a_sparse_body_could_not_finalize_a_namespace() {
+    let api = TestApi::start().await;
+    let namespace = Target::of("", "namespaces", "", "gone").unwrap();
+    let context = Context::internal();
+    api.create("", "namespaces", "", json!({"metadata": {"name": "gone"}}))
+        .await;
+    let options = DeleteOptions::default();
+    api.registry
+        .delete(&context, &namespace, &options)
+        .await
+        .unwrap();
+    let finalize = Target {
+        subresource: "finalize".to_owned(),
+        ..namespace.clone()
+    };
+    let sparse = json!({"metadata": {"name": "gone"}, "spec": {"finalizers": []}});
+    let finalized = api.registry.update(&context, &finalize, sparse).await;
+    finalized.unwrap();
+    let found = api.registry.get(&namespace, None).await;
+    assert_eq!(found.unwrap_err().code(), 404);
 }
