@@ -5,6 +5,7 @@
 //! the store, except to make sure before it says that a namespace does not exist.
 
 mod namespace;
+mod nodes;
 mod pods;
 mod service_account;
 
@@ -76,6 +77,9 @@ impl Admission {
             service_account::admit(registry, review, object).await?;
             pods::set_priority(registry, review, object)?;
             pods::add_default_tolerations(self, object);
+        }
+        if review.operation == Operation::Create && review.is("", "nodes") {
+            nodes::taint(object);
         }
         Ok(())
     }

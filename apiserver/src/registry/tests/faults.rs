@@ -131,6 +131,22 @@ async fn an_evicted_pod_did_not_say_so() {
 }
 
 #[tokio::test]
+async fn a_new_node_was_schedulable_before_it_was_ready() {
+    let api = TestApi::start().await;
+    let taint = json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"});
+    let own = json!({"key": "a", "effect": "NoExecute"});
+    for (name, spec, expected) in [
+        ("n1", json!(null), json!([taint])),
+        ("n2", json!({"taints": [own]}), json!([own, taint])),
+        ("n3", json!({"taints": [taint]}), json!([taint])),
+    ] {
+        let node = json!({"metadata": {"name": name}, "spec": spec});
+        let created = api.create("", "nodes", "", node).await;
+        assert_eq!(created["spec"]["taints"], expected);
+    }
+}
+
+#[tokio::test]
 async fn a_sparse_body_could_not_finalize_a_namespace() {
     let api = TestApi::start().await;
     let namespace = Target::of("", "namespaces", "", "gone").unwrap();
