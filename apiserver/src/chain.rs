@@ -32,7 +32,7 @@ use tower::Service;
 use tracing::Instrument;
 
 use crate::audit;
-use crate::authn::{Authenticator, GROUP_MASTERS, Peer, User, impersonation};
+use crate::authn::{Authenticator, GROUP_MASTERS, Peer, User, bearer, impersonation};
 use crate::authz::live::Live;
 use crate::authz::{self, Attributes};
 use crate::request::{self, Body, Caller, RequestInfo};
@@ -213,6 +213,7 @@ impl Edge {
         record.user = Some(Arc::clone(&user));
         // Nothing behind this line may see the secret, a node agent that a stream goes to least of all.
         request.headers_mut().remove(AUTHORIZATION);
+        bearer::strip(request.headers_mut());
 
         // Impersonation before authorization, so that the request is judged as the user it acts for.
         let acting =
@@ -243,10 +244,10 @@ impl Edge {
         request.extensions_mut().insert(caller.clone());
         request.extensions_mut().insert(record.slot.clone());
         let answer = self.dispatch(caller, request, record.grpc);
-        if record.is_long_running() || record.grpc {
-            // gRPC clients send their own deadlines, which tonic keeps.
+        if record.is_long_running() {
             return answer.await;
         }
+        // gRPC clients may send deadlines of their own, but need not: this one ends what holds a slot.
         let timed = tokio::time::timeout(REQUEST_TIMEOUT, answer).await;
         timed.unwrap_or_else(|_| {
             Err(Status::timeout(

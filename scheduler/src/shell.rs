@@ -176,7 +176,9 @@ impl Shell {
             answers,
             config.binds_at_once,
         );
-        let reporter = Reporter::start(client, recorder, &config.scheduler_name, shutdown);
+        let pods = caches.pods.clone();
+        let name = &config.scheduler_name;
+        let reporter = Reporter::start(client, pods, recorder, name, shutdown);
         let next_tick = Instant::now();
         Self {
             state,

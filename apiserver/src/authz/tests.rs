@@ -1,5 +1,7 @@
 //! Tables of questions over small policies and graphs.
 
+mod faults;
+
 use serde_json::{Value, json};
 
 use super::live::Live;
