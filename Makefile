@@ -20,6 +20,7 @@ setup-run:
 setup-test: setup-build setup-run
 	@xtask/setup/packages.sh test
 	@xtask/setup/kubectl.sh
+	@xtask/setup/etcdctl.sh
 
 build: setup-build ## Build every binary (release)
 	@$(ENV); step "building (release)"; cargo build --release --locked -p corten
