@@ -189,6 +189,11 @@ pub trait Replica: Send + Sync + 'static {
     /// The consensus state.
     fn status(&self) -> Status;
 
+    /// Limit of the store's size in bytes, which every put asks for; 0 means none.
+    fn quota_bytes(&self) -> u64 {
+        self.status().quota_bytes
+    }
+
     /// The present term alone, which goes into every header.
     fn term(&self) -> u64 {
         self.status().term

@@ -8,6 +8,7 @@ mod context;
 mod kv;
 mod lease;
 mod maintenance;
+mod quota;
 mod watch;
 
 use std::sync::Arc;

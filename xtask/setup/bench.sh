@@ -39,7 +39,8 @@ figures="$(inside "$corten" bench "${paths[@]}")"
 inside "$corten" down "${paths[@]}" >/dev/null
 
 step "store, 3 members on loopback, fsync on"
-cargo build --quiet --release --locked -p corten-store --example bench
+# Together with the launcher, so that both share one set of features and nothing is built twice.
+cargo build --quiet --release --locked -p corten -p corten-store --bin corten --example bench
 members="m1=http://127.0.0.1:23801,m2=http://127.0.0.1:23802,m3=http://127.0.0.1:23803"
 for i in 1 2 3; do
     cat > "$work/m$i.toml" <<TOML
@@ -52,11 +53,10 @@ TOML
     "$corten" role store --config "$work/m$i.toml" >"$work/m$i.log" 2>&1 &
     pids+=($!)
 done
-sleep 3
 endpoints=http://127.0.0.1:23791,http://127.0.0.1:23792,http://127.0.0.1:23793
 bench="$CARGO_TARGET_DIR/release/examples/bench"
-one="$("$bench" --endpoints "$endpoints" --clients 1 --total 2000 | tail -n 3)"
-many="$("$bench" --endpoints "$endpoints" --clients 256 --conns 16 --total 40000 | tail -n 3)"
+store="$("$bench" --endpoints "$endpoints" --clients 1 --total 2000 &&
+    "$bench" --endpoints "$endpoints" --clients 256 --conns 16 --total 40000)" || { tail -n 20 "$work"/m?.log >&2; exit 1; }
 
 cat <<TXT
 
@@ -65,8 +65,6 @@ cold start to Ready, first ever              $first ms
 cold start to Ready, state present           $second ms
 idle memory of the whole process (RSS)       $((rss / 1024)) MiB
 $figures
-store, 3 members, put 256 B, 1 client:
-$one
-store, 3 members, put 256 B, 256 clients:
-$many
+store, 3 members on loopback, fsync on:
+$store
 TXT

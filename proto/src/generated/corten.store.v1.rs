@@ -29,6 +29,9 @@ pub struct MemberNode {
     /// Added to stay without a vote; others get theirs as soon as they have caught up.
     #[prost(bool, tag = "5")]
     pub stays_learner: bool,
+    /// It has worked in this cluster: an empty folder under its id is a lost one.
+    #[prost(bool, tag = "6")]
+    pub started: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VoterSet {
@@ -310,6 +313,10 @@ pub struct MembersResponse {
     pub membership: ::core::option::Option<StoredMembership>,
     #[prost(uint64, tag = "3")]
     pub leader: u64,
+    /// Followers that hold a part of the log, as far as the asked member knows from leading. Tells a founding member with an
+    /// empty folder that it has worked before, even if it never got as far as publishing itself.
+    #[prost(uint64, repeated, tag = "4")]
+    pub have_log: ::prost::alloc::vec::Vec<u64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ChangeMemberRequest {
@@ -1502,6 +1509,10 @@ pub struct RaftRequest {
     /// A proposer must not exceed the level the cluster has agreed on.
     #[prost(uint32, tag = "1")]
     pub level: u32,
+    /// The command has an effect only in an entry of this term; 0: of any. What a leader decides by what it alone knows
+    /// (leases run out, checkpoints) must not be applied once another has led.
+    #[prost(uint64, tag = "2")]
+    pub term: u64,
     #[prost(
         oneof = "raft_request::Command",
         tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19"

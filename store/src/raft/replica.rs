@@ -56,6 +56,10 @@ impl Replica for RaftReplica {
         self.member.status()
     }
 
+    fn quota_bytes(&self) -> u64 {
+        self.member.quota_bytes()
+    }
+
     fn members(&self) -> Vec<etcdserverpb::Member> {
         self.member.members()
     }

@@ -5,11 +5,16 @@
 //! and ports, waits for conditions with a deadline, and never sleeps for luck.
 
 mod harness;
+mod history;
 mod process;
 
 mod crash;
+mod etcdctl;
+mod leases;
 mod membership;
+mod quota;
 mod replication;
+mod restore;
 mod single;
 mod snapshot;
 mod tls;
