@@ -9,7 +9,7 @@ use std::sync::{
 
 use bytes::Bytes;
 use corten_proto::etcd::etcdserverpb::{
-    AlarmMember, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
+    AlarmMember, AlarmType, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
 };
 
 use crate::{
@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     /// Bytes of rows written since the start.
     written: AtomicU64,
     no_space: AtomicBool,
+    /// Whether the CORRUPT alarm is on for anybody.
+    corrupt: AtomicBool,
     revision: AtomicI64,
     compacted: AtomicI64,
 }
@@ -57,6 +59,7 @@ impl Shared {
     /// Makes a committed state visible. The compacted revision goes first: a reader checks it last.
     pub(crate) fn publish(&self, state: &State, alarms: &Alarms) {
         self.no_space.store(alarms.no_space(), Ordering::Release);
+        self.corrupt.store(alarms.corrupt(), Ordering::Release);
         self.compacted
             .store(state.compacted.get(), Ordering::Release);
         self.revision.store(state.revision.get(), Ordering::Release);
@@ -72,6 +75,7 @@ impl Store {
             counts: Counts::default(),
             written: AtomicU64::new(0),
             no_space: AtomicBool::new(false),
+            corrupt: AtomicBool::new(false),
             revision: AtomicI64::new(state.revision.get()),
             compacted: AtomicI64::new(state.compacted.get()),
         });
@@ -103,6 +107,17 @@ impl Store {
     /// Whether the NOSPACE alarm is on, of any member.
     pub fn no_space(&self) -> bool {
         self.shared.no_space.load(Ordering::Acquire)
+    }
+
+    /// Whether the CORRUPT alarm is on for a member. Costs nothing while it is on for nobody.
+    pub fn is_corrupt(&self, member: u64) -> bool {
+        let is_it =
+            |alarm: &AlarmMember| alarm.member_id == member && alarm.alarm() == AlarmType::Corrupt;
+        // A state that cannot be read is no better than a corrupt one.
+        self.shared.corrupt.load(Ordering::Acquire)
+            && self
+                .alarms()
+                .map_or(true, |alarms| alarms.iter().any(is_it))
     }
 
     /// The backend itself: for backups and hashes that outlive a call.

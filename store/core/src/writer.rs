@@ -49,6 +49,12 @@ impl Alarms {
             .iter()
             .any(|(_, alarm)| *alarm == AlarmType::Nospace as i32)
     }
+
+    pub(crate) fn corrupt(&self) -> bool {
+        self.0
+            .iter()
+            .any(|(_, alarm)| *alarm == AlarmType::Corrupt as i32)
+    }
 }
 
 impl Writer {

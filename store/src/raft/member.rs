@@ -4,6 +4,7 @@
 //! second time.
 
 mod compactor;
+mod corruption;
 mod leases;
 mod membership;
 mod publish;
@@ -35,6 +36,7 @@ use crate::peer::connect::{Lane, Peers};
 use crate::replica::{Engine, ProposeError};
 
 pub(crate) use compactor::run_compactor;
+pub(crate) use corruption::run_comparisons;
 pub(crate) use leases::run_lessor;
 pub(crate) use membership::promote_learners;
 pub(crate) use publish::publish_self;

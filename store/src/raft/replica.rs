@@ -60,6 +60,10 @@ impl Replica for RaftReplica {
         self.member.quota_bytes()
     }
 
+    fn is_corrupt(&self) -> bool {
+        self.member.is_corrupt()
+    }
+
     fn members(&self) -> Vec<etcdserverpb::Member> {
         self.member.members()
     }

@@ -186,6 +186,12 @@ fn spawn_background(settings: &Settings, member: &Arc<Member>, wal: Arc<Wal>, st
         TaskKind::Critical,
         member::promote_learners(Arc::clone(member), stop.clone()),
     );
+    let every = settings.corruption_check;
+    spawn(
+        "compare-members",
+        TaskKind::Background,
+        member::run_comparisons(Arc::clone(member), every, stop.clone()),
+    );
     let compactor = member::run_compactor(Arc::clone(member), settings.retention, stop.clone());
     spawn("compactor", TaskKind::Background, compactor);
     spawn(

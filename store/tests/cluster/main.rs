@@ -8,10 +8,12 @@ mod harness;
 mod history;
 mod process;
 
+mod corruption;
 mod crash;
 mod etcdctl;
 mod leases;
 mod membership;
+mod metrics;
 mod quota;
 mod replication;
 mod restore;

@@ -1,9 +1,8 @@
 //! A store that is full: refuses what makes it grow, and takes it again once there is space.
 
 use corten_proto::etcd::etcdserverpb as etcd;
-use etcd::maintenance_client::MaintenanceClient;
 
-use super::harness::{Cluster, Running, get, put, try_put, wait_for};
+use super::harness::{Cluster, Running, alarms, get, put, try_put, wait_for};
 
 const QUOTA: u64 = 24 << 20;
 const VALUE_BYTES: usize = 400 << 10;
@@ -18,17 +17,6 @@ fn noise(seed: u64) -> Vec<u8> {
         state.to_le_bytes()[0]
     };
     std::iter::repeat_with(byte).take(VALUE_BYTES).collect()
-}
-
-async fn alarms(member: &Running) -> Vec<etcd::AlarmMember> {
-    let request = etcd::AlarmRequest {
-        action: etcd::alarm_request::AlarmAction::Get as i32,
-        ..Default::default()
-    };
-    let answer = MaintenanceClient::new(member.channel.clone())
-        .alarm(request)
-        .await;
-    answer.expect("alarms").into_inner().alarms
 }
 
 async fn fill(member: &Running) -> Vec<String> {
