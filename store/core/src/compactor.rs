@@ -72,7 +72,10 @@ impl Compactor {
                 let old = self
                     .seen
                     .partition_point(|(at, _)| now.saturating_sub(*at) >= age);
-                self.seen.drain(..old).next_back().map(|(_, revision)| revision)
+                self.seen
+                    .drain(..old)
+                    .next_back()
+                    .map(|(_, revision)| revision)
             }
         };
         let target = target.filter(|target| *target > self.last)?;
