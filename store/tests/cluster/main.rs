@@ -14,6 +14,7 @@ mod etcdctl;
 mod leases;
 mod membership;
 mod metrics;
+mod pauses;
 mod quota;
 mod replication;
 mod restore;

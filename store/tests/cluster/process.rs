@@ -120,6 +120,14 @@ impl Processes {
         status.success()
     }
 
+    /// Sends a signal to a running member.
+    pub(crate) fn signal(&self, i: usize, signal: rustix::process::Signal) {
+        let child = self.children[i].as_ref().expect("running");
+        let pid = i32::try_from(child.id()).expect("a pid");
+        let pid = rustix::process::Pid::from_raw(pid).expect("not zero");
+        rustix::process::kill_process(pid, signal).expect("signalled");
+    }
+
     /// SIGKILL, and reaped.
     pub(crate) fn kill(&mut self, i: usize) {
         let mut child = self.children[i].take().expect("running");

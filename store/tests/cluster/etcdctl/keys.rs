@@ -1,4 +1,4 @@
-//! Keys: put, get with its options, del, txn, compaction, watch, make-mirror's paging.
+//! Keys: put, get with its options, del, txn, compaction, watch.
 
 use super::command::Etcdctl;
 use super::start;
@@ -152,7 +152,8 @@ async fn etcdctl_reads_the_past_until_it_is_compacted() {
         );
 
         let mut watch = etcdctl.start(&["watch", &key, &at, "--prev-kv"]);
-        watch.prints(&["PUT", "", "", &key, "old"][..1]).await;
+        watch.prints(&["PUT", &key, "old"]).await;
+        watch.prints(&["PUT", &key, "old", &key, "new"]).await;
         drop(watch);
 
         let now = etcdctl.revision().await;
