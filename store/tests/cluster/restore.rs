@@ -62,13 +62,10 @@ async fn a_backup_becomes_a_cluster_of_one_and_then_of_three() {
 
         new.start_all().await;
         new.leader().await;
-        for i in 0..size {
+        for (i, restored) in restored.iter().enumerate() {
             assert_eq!(keys(new.member(i), "k/").await, expected);
             let status = new.member(i).status().await.expect("status");
-            assert_eq!(
-                status.header.expect("header").member_id,
-                restored[i].member_id
-            );
+            assert_eq!(status.header.expect("header").member_id, restored.member_id);
         }
         let next = put(new.member(0), "k/new", b"v").await;
         assert_eq!(next, last + 1, "revisions go on where the backup ended");
