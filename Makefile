@@ -20,6 +20,7 @@ setup-run:
 setup-test: setup-build setup-run
 	@xtask/setup/packages.sh test
 	@xtask/setup/kubectl.sh
+	@xtask/setup/etcdctl.sh
 
 build: setup-build ## Build every binary (release)
 	@$(ENV); step "building (release)"; cargo build --release --locked -p corten
@@ -49,7 +50,7 @@ check: setup-build ## Format, lints, tidy: never writes
 fix: setup-build ## What check wants, written
 	@$(ENV); cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged; cargo fmt --all
 
-bench: build setup-test ## Measure this machine and print the figures
+bench: setup-test ## Measure this machine and print the figures
 	@$(ENV); xtask/setup/bench.sh
 
 ci: check test ## What CI runs

@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # `make bench` behind the build: figures of this machine, each from a fresh start. Nothing here passes or fails.
 . "$(dirname "$0")/env.sh"
+# Together, so that both share one set of features and nothing is built twice.
+step "building (release)"
+cargo build --release --locked -p corten -p corten-store --bin corten --example bench
 corten="$CARGO_TARGET_DIR/release/corten"
 work="$(mktemp -d /var/tmp/corten-bench.XXXXXX)"
 ns="corten-bench"
@@ -41,7 +44,6 @@ inside "$corten" down "${paths[@]}" >/dev/null
 
 step "store: 3 members on loopback, fsync on, beside etcd of the same shape; the two take turns"
 "$(dirname "$0")/etcd.sh"
-cargo build --quiet --release --locked -p corten-store --example bench
 load="$CARGO_TARGET_DIR/release/examples/bench"
 cluster="" peers=""
 for i in 1 2 3; do
@@ -69,10 +71,11 @@ endpoints() { echo "http://127.0.0.1:${1}1,http://127.0.0.1:${1}2,http://127.0.0
 store_figures=""
 # usage: compare LABEL FLAGS...; three turns each, so that a disturbed one shows.
 compare() {
-    local label="$1" turn; shift
+    local label="$1" turn ours theirs; shift
     for turn in 1 2 3; do
-        store_figures+="$label   corten-store  $("$load" --endpoints "$(endpoints 2379)" "$@")"$'\n'
-        store_figures+="$label   etcd 3.6      $("$load" --endpoints "$(endpoints 2579)" "$@")"$'\n'
+        ours="$("$load" --endpoints "$(endpoints 2379)" "$@")" || { tail -n 20 "$work"/m?.log >&2; exit 1; }
+        theirs="$("$load" --endpoints "$(endpoints 2579)" "$@")" || { tail -n 20 "$work"/etcd?.log >&2; exit 1; }
+        store_figures+="$label   corten-store  $ours"$'\n'"$label   etcd 3.6      $theirs"$'\n'
     done
 }
 compare "put 256 B " --clients 1 --total 1000

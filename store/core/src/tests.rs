@@ -5,4 +5,5 @@ mod harness;
 mod hub;
 mod leases;
 mod model;
+mod pages;
 mod rules;

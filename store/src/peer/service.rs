@@ -280,6 +280,19 @@ impl Peer for PeerService {
             .ok_or_else(|| Status::invalid_argument("no change"))?;
         Ok(Response::new(self.member.change_member_here(change).await?))
     }
+
+    async fn kv_hash(
+        &self,
+        request: Request<pb::KvHashRequest>,
+    ) -> Result<Response<pb::KvHashResponse>, Status> {
+        self.check(&request)?;
+        let pb::KvHashRequest { revision, index } = request.into_inner();
+        let hash = self.member.kv_hash_here(revision, index).await?;
+        Ok(Response::new(pb::KvHashResponse {
+            hash: hash.hash,
+            compacted: hash.compacted.get(),
+        }))
+    }
 }
 
 fn vote_request(message: &pb::VoteRequest) -> Result<VoteRequest<TypeConfig>, Status> {

@@ -62,6 +62,7 @@ pub(crate) fn node_to_pb(id: MemberId, node: &Node) -> pb::MemberNode {
         peer_urls: node.peer_urls.clone(),
         client_urls: node.client_urls.clone(),
         stays_learner: node.stays_learner,
+        started: node.started,
     }
 }
 
@@ -71,6 +72,7 @@ pub(crate) fn node(node: &pb::MemberNode) -> (MemberId, Node) {
         peer_urls: node.peer_urls.clone(),
         client_urls: node.client_urls.clone(),
         stays_learner: node.stays_learner,
+        started: node.started,
     };
     (MemberId(node.id), value)
 }

@@ -113,6 +113,16 @@ pub(crate) fn founding_members(settings: &Settings) -> BTreeMap<MemberId, Node> 
     settings.cluster.iter().map(member).collect()
 }
 
+/// The identity of a member that founds a cluster.
+pub(crate) fn founding(settings: &Settings) -> Identity {
+    let token = &settings.config.initial_cluster_token;
+    let name = &settings.config.name;
+    Identity {
+        cluster: cluster_id(token, &founding_members(settings)),
+        member: member_id(token, name, &settings.cluster[name]),
+    }
+}
+
 /// Reads the identity, or finds it out and writes it down.
 pub(crate) async fn establish(settings: &Settings) -> Result<Identity, IdentityError> {
     let dir = &settings.config.data_dir;
@@ -127,17 +137,7 @@ pub(crate) async fn establish(settings: &Settings) -> Result<Identity, IdentityE
     }
     let identity = match settings.config.initial_cluster_state {
         ClusterState::New => {
-            let members = founding_members(settings);
-            let token = &settings.config.initial_cluster_token;
-            let member = member_id(
-                token,
-                &settings.config.name,
-                &settings.cluster[&settings.config.name],
-            );
-            let identity = Identity {
-                cluster: cluster_id(token, &members),
-                member,
-            };
+            let identity = founding(settings);
             refuse_if_known(settings, identity).await?;
             identity
         }
@@ -172,7 +172,7 @@ fn load(dir: &Path) -> Result<Option<(Identity, String)>, IdentityError> {
     Ok(Some((identity, message.name)))
 }
 
-fn save(dir: &Path, identity: Identity, name: &str) -> io::Result<()> {
+pub(crate) fn save(dir: &Path, identity: Identity, name: &str) -> io::Result<()> {
     use std::io::Write;
     std::fs::create_dir_all(dir)?;
     let message = pb::Identity {
@@ -209,10 +209,9 @@ async fn refuse_if_known(settings: &Settings, own: Identity) -> Result<(), Ident
         let nodes = stored
             .map(|membership| membership.nodes)
             .unwrap_or_default();
-        // A member publishes its client URLs when it has started.
-        let started =
-            |node: &pb::MemberNode| node.id == own.member.0 && !node.client_urls.is_empty();
-        if answer.cluster_id == own.cluster && nodes.iter().any(started) {
+        let started = |node: &pb::MemberNode| node.id == own.member.0 && node.started;
+        let has_worked = nodes.iter().any(started) || answer.have_log.contains(&own.member.0);
+        if answer.cluster_id == own.cluster && has_worked {
             return Err(IdentityError::DataLost(settings.config.name.clone()));
         }
     }
@@ -240,8 +239,12 @@ async fn ask_cluster(settings: &Settings) -> Result<Identity, IdentityError> {
             let mut client = connect::client(0, MemberId(0), urls, tls.clone());
             match tokio::time::timeout(JOIN_TIMEOUT, client.members(pb::MembersRequest {})).await {
                 Ok(Ok(answer)) => {
-                    if let Some(identity) = find(&answer.into_inner(), &settings.advertise_peer) {
-                        return Ok(identity);
+                    match find(&answer.into_inner(), &settings.advertise_peer) {
+                        Some((_, true)) => {
+                            return Err(IdentityError::DataLost(settings.config.name.clone()));
+                        }
+                        Some((identity, false)) => return Ok(identity),
+                        None => {}
                     }
                     tracing::info!(member = %name, "this member does not list us yet");
                 }
@@ -258,7 +261,8 @@ async fn ask_cluster(settings: &Settings) -> Result<Identity, IdentityError> {
     }
 }
 
-fn find(answer: &pb::MembersResponse, own_urls: &[String]) -> Option<Identity> {
+/// The member with these peer URLs, and whether it has worked before.
+fn find(answer: &pb::MembersResponse, own_urls: &[String]) -> Option<(Identity, bool)> {
     let nodes = &answer.membership.as_ref()?.membership.as_ref()?.nodes;
     let same = |node: &&pb::MemberNode| {
         let (mut theirs, mut ours) = (node.peer_urls.clone(), own_urls.to_vec());
@@ -266,11 +270,13 @@ fn find(answer: &pb::MembersResponse, own_urls: &[String]) -> Option<Identity> {
         ours.sort();
         theirs == ours
     };
-    let (member, _) = codec::node(nodes.iter().find(same)?);
-    Some(Identity {
+    let (member, node) = codec::node(nodes.iter().find(same)?);
+    let identity = Identity {
         cluster: answer.cluster_id,
         member,
-    })
+    };
+    let has_worked = node.started || answer.have_log.contains(&member.0);
+    Some((identity, has_worked))
 }
 
 #[cfg(test)]

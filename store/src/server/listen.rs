@@ -21,6 +21,7 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::{Connected, TcpIncoming};
 
+use super::authority::Tolerant;
 use super::{Serving, StoreError};
 use crate::config::{Listen, ServerFiles};
 
@@ -187,6 +188,7 @@ where
         })
         .add_routes(routes);
     let wait = async move { stop.wait().await };
+    let incoming = incoming.map(|connection| connection.map(Tolerant::new));
     if let Err(error) = server.serve_with_incoming_shutdown(incoming, wait).await {
         tracing::error!(%error, "a listener ended");
     }

@@ -17,6 +17,7 @@ use tonic::service::Routes;
 use super::listen::{self, Bound};
 use super::{Serving, StoreError};
 use crate::config::{ClusterState, Settings};
+use crate::metrics::Metrics;
 use crate::peer::connect::Peers;
 use crate::peer::service::PeerService;
 use crate::raft::applied::AppliedIndex;
@@ -45,10 +46,11 @@ pub(super) struct Started {
 pub(super) async fn start(
     settings: &Settings,
     peer_sockets: Vec<Bound>,
+    metrics: &Metrics,
     background: &Shutdown,
 ) -> Result<Started, StoreError> {
     let identity = Box::pin(identity::establish(settings)).await?;
-    let (member, wal, apply) = Box::pin(open(settings, identity)).await?;
+    let (member, wal, apply) = Box::pin(open(settings, identity, metrics)).await?;
     let peer_tls = match &settings.peer_tls {
         Some(files) => Some(tls::server_config(files, ClientAuth::Required)?),
         None => None,
@@ -73,19 +75,22 @@ pub(super) async fn start(
 async fn open(
     settings: &Settings,
     identity: Identity,
+    metrics: &Metrics,
 ) -> Result<(Arc<Member>, Arc<Wal>, ApplyThread), StoreError> {
     let dir = &settings.config.data_dir;
     let (incoming, outgoing) = (dir.join("incoming"), dir.join("outgoing"));
     snapshot::clear(&incoming)?;
     snapshot::clear(&outgoing)?;
-    let wal = Arc::new(Wal::open(WalOptions::new(dir.join("wal")))?);
+    let mut wal_options = WalOptions::new(dir.join("wal"));
+    wal_options.sync_seconds = metrics.wal_fsync.clone();
+    let wal = Arc::new(Wal::open(wal_options)?);
     let options = RocksOptions {
         cache_bytes: settings.config.block_cache_bytes,
         memtable_bytes: settings.config.memtable_bytes,
     };
     let rocks = Arc::new(Rocks::open(&dir.join("state"), options)?);
     let (store, writer) = CoreStore::open(Arc::clone(&rocks) as Arc<_>)?;
-    let engine = Engine::new(store)?;
+    let engine = Engine::new(store, settings.lease_checkpoint)?;
     let applied = AppliedIndex::default();
     let machine = Machine::new(
         Arc::clone(&rocks),
@@ -93,6 +98,7 @@ async fn open(
         engine.clone(),
         applied.clone(),
         outgoing,
+        metrics.backend_commit.clone(),
     )?;
     let (state_machine, apply) = StateMachine::start(machine, rocks)?;
     let client_tls = match &settings.peer_tls {
@@ -105,7 +111,7 @@ async fn open(
             .validate()
             .map_err(|error| StoreError::Consensus(error.to_string()))?,
     );
-    let network = NetworkFactory::new(Arc::clone(&peers));
+    let network = NetworkFactory::new(Arc::clone(&peers), metrics.clone());
     let raft = Raft::new(
         identity.member,
         config,
@@ -123,6 +129,7 @@ async fn open(
         engine,
         incoming,
         quota_bytes: settings.config.quota_backend_bytes,
+        metrics: metrics.clone(),
     });
     Ok((Arc::new(member), wal, apply))
 }
@@ -178,6 +185,24 @@ fn spawn_background(settings: &Settings, member: &Arc<Member>, wal: Arc<Wal>, st
         "promote-learners",
         TaskKind::Critical,
         member::promote_learners(Arc::clone(member), stop.clone()),
+    );
+    let every = settings.corruption_check;
+    spawn(
+        "compare-members",
+        TaskKind::Background,
+        member::run_comparisons(Arc::clone(member), every, stop.clone()),
+    );
+    let compactor = member::run_compactor(Arc::clone(member), settings.retention, stop.clone());
+    spawn("compactor", TaskKind::Background, compactor);
+    spawn(
+        "leaders",
+        TaskKind::Background,
+        member::count_leaders(Arc::clone(member), stop.clone()),
+    );
+    spawn(
+        "quota",
+        TaskKind::Critical,
+        member::run_quota(Arc::clone(member), stop.clone()),
     );
     let (name, urls) = (
         settings.config.name.clone(),

@@ -5,11 +5,19 @@
 //! and ports, waits for conditions with a deadline, and never sleeps for luck.
 
 mod harness;
+mod history;
 mod process;
 
+mod corruption;
 mod crash;
+mod etcdctl;
+mod leases;
 mod membership;
+mod metrics;
+mod pauses;
+mod quota;
 mod replication;
+mod restore;
 mod single;
 mod snapshot;
 mod tls;

@@ -11,9 +11,9 @@ use crate::raft::types::{Command, MemberId};
 
 fn options(dir: &Path) -> WalOptions {
     WalOptions {
-        dir: dir.to_owned(),
         segment_bytes: 1024,
         cache_bytes: 2_000,
+        ..WalOptions::new(dir)
     }
 }
 
