@@ -23,7 +23,7 @@ setup-test: setup-build setup-run
 	@xtask/setup/etcdctl.sh
 
 build: setup-build ## Build every binary (release)
-	@$(ENV); step "building (release)"; cargo build --release --locked -p corten
+	@$(ENV); step "building (release)"; cargo build --release --locked --workspace --bin corten
 
 up: build setup-run ## Start a one-machine cluster with the demo on it
 	@$(ENV); xtask/setup/up.sh

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # `make bench` behind the build: figures of this machine, each from a fresh start. Nothing here passes or fails.
 . "$(dirname "$0")/env.sh"
-# Together, so that both share one set of features and nothing is built twice.
+# Of the whole workspace, as `make up` does: one set of features, so that nothing is built twice.
 step "building (release)"
-cargo build --release --locked -p corten -p corten-store --bin corten --example bench
+cargo build --release --locked --workspace --bin corten --example bench
 corten="$CARGO_TARGET_DIR/release/corten"
 work="$(mktemp -d /var/tmp/corten-bench.XXXXXX)"
 ns="corten-bench"
