@@ -23,7 +23,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-pub use action::{Action, Plan};
+pub use action::{Action, Expected, Plan};
 pub use execute::{Executor, Failed};
 use metrics::ControllerMetrics;
 pub use metrics::Metrics;
@@ -356,6 +356,10 @@ impl<C: Controller> Runner<C> {
                 .max();
             report.last_error = Some(format!("{key:?}: {}: {}", first.action, first.error));
             let delay = taken.failed();
+            if let Some(due) = requeue_after.filter(|due| *due < delay) {
+                // What is due by time does not wait for what fails.
+                self.queue.add_after(key.clone(), due);
+            }
             if let Some(later) = retry_after.filter(|later| *later > delay) {
                 // The server's wish is longer than our back-off: the key is woken earlier only by news.
                 self.queue.postpone(&key, later);
