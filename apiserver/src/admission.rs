@@ -6,6 +6,7 @@
 
 mod namespace;
 mod nodes;
+mod pod_security;
 mod pods;
 mod service_account;
 
@@ -96,10 +97,22 @@ impl Admission {
             namespace::keep_system_namespaces(review)?;
         }
         node_restriction(review, object, old)?;
+        pod_security::validate(registry, review, object, old)?;
         if let Some(object) = object {
             no_escalation(registry, review, object, old)?;
         }
         Ok(())
+    }
+
+    /// What a client is to be told about an object that is let through.
+    pub fn warnings(
+        &self,
+        registry: &Registry,
+        review: &Review<'_>,
+        object: &Value,
+        old: Option<&Value>,
+    ) -> Vec<String> {
+        pod_security::warnings(registry, review, object, old)
     }
 }
 

@@ -182,11 +182,19 @@ impl Registry {
             self.apply_rules(context, target, part, &mut new, &old)
                 .await?;
         }
-        let warnings = if part == Part::Main {
-            strategy.warnings(&new)
-        } else {
-            Vec::new()
-        };
+        let mut warnings = Vec::new();
+        if part == Part::Main {
+            warnings = strategy.warnings(&new);
+        }
+        if part != Part::Own {
+            let review = Review {
+                context,
+                target,
+                operation: Operation::Update,
+            };
+            let told = self.admission.warnings(self, &review, &new, Some(&old));
+            warnings.extend(told);
+        }
         let plan = self.plan_allocations(target, Some(&old), Some(&mut new))?;
         strategy.encode_for_storage(&mut new);
         meta::set_revision(&mut new, None);
