@@ -480,10 +480,9 @@ fn a_deployment_whose_set_cannot_be_created_said_nothing() {
     };
     let view = controller.view(&ObjectName::new("d", "web"));
     let now: Timestamp = NOW.parse().expect("time");
-    let create = controller.plan(&view, now).actions.into_iter();
-    let tried = create
-        .filter(|action| matches!(action, Action::Create { .. }))
-        .next_back()
+    let mut planned = controller.plan(&view, now).actions.into_iter();
+    let tried = planned
+        .find(|action| matches!(action, Action::Create { .. }))
         .expect("a new set is planned");
     let refused = |cause: &str| {
         let failure = Failure {
