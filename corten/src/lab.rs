@@ -8,6 +8,9 @@
 //!                               └── table bridge cut: ports that are cut off
 //! ```
 //!
+//! With several segments there is a bridge for each (br0, br1, ...), and <lab>-net routes between them: hosts reach each
+//! other, pods only through what the agents set up.
+//!
 //! Everything that a lab made is found again through its folder; `delete` removes all of it.
 
 mod net;
@@ -111,12 +114,20 @@ impl Lab {
 
     /// Lets every host pull `registry`'s images from `endpoint`, as containerd's hosts.toml says it.
     pub fn add_registry(&self, registry: &str, endpoint: &str) -> Result<()> {
+        self.add_mirrors(registry, endpoint, &[endpoint])
+    }
+
+    /// Lets every host pull `registry`'s images from `mirrors` in turn, and then from `server`.
+    pub fn add_mirrors(&self, registry: &str, server: &str, mirrors: &[&str]) -> Result<()> {
         for host in &self.plan.hosts {
             let dir = self.plan.host_dir(host).join("registries").join(registry);
             std::fs::create_dir_all(&dir)?;
-            let text = format!(
-                "server = \"{endpoint}\"\n[host.\"{endpoint}\"]\ncapabilities = [\"pull\", \"resolve\"]\n"
-            );
+            let mut text = format!("server = \"{server}\"\n");
+            for mirror in mirrors {
+                text.push_str(&format!(
+                    "[host.\"{mirror}\"]\ncapabilities = [\"pull\", \"resolve\"]\n"
+                ));
+            }
             std::fs::write(dir.join("hosts.toml"), text)?;
         }
         Ok(())
@@ -319,7 +330,12 @@ impl Lab {
             } else {
                 ""
             };
-            out.push_str(&format!("{} {}{cut}\n", host.name, host.ip));
+            let segment = if self.plan.segments > 1 {
+                format!(" on segment {}", host.segment)
+            } else {
+                String::new()
+            };
+            out.push_str(&format!("{} {}{segment}{cut}\n", host.name, host.ip));
             for role in &host.roles {
                 let state = self
                     .pid(host, *role)

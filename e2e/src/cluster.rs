@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use corten::lab::{Lab, Shape};
+use corten::roles::Role;
 use serde_json::Value;
 
 use crate::registry::Registry;
@@ -27,28 +28,54 @@ pub struct Cluster {
 impl Cluster {
     /// Starts `members` store members with API servers, and `nodes` nodes. Debris of an earlier run is removed first.
     pub fn start(name: &str, members: u8, nodes: u8) -> Result<Self> {
+        let shape = Shape {
+            members,
+            nodes,
+            segments: 1,
+        };
+        Self::prepare(name, shape)?.run()
+    }
+
+    /// Starts a lab of any shape.
+    pub fn start_shaped(name: &str, shape: Shape) -> Result<Self> {
+        Self::prepare(name, shape)?.run()
+    }
+
+    /// Makes a lab and its registry but starts no role yet: a test may change the roles' settings first.
+    pub fn prepare(name: &str, shape: Shape) -> Result<Self> {
         let dir = Path::new(ROOT).join(name);
         let binary = binary()?;
         if let Ok(old) = Lab::open(&dir, &binary) {
             old.delete()?;
         }
-        let lab = Lab::create(&dir, name, Shape { members, nodes }, &binary)?;
+        let lab = Lab::create(&dir, name, shape, &binary)?;
         let beside_lab = lab.clone();
         let ip = lab.plan().beside().to_string();
-        let registry = Registry::start(&dir, &ip, move |program| beside_lab.beside(program))?;
+        let at = (ip.as_str(), crate::registry::PORT);
+        let registry = Registry::start(&dir, at, false, |program| beside_lab.beside(program))?;
         lab.add_registry(crate::registry::NAME, &registry.url())?;
-        let cluster = Self {
+        Ok(Self {
             lab: Some(lab),
             registry,
             dir,
-        };
-        cluster.lab().start()?;
-        let took = cluster.lab().wait_ready(READY)?;
+        })
+    }
+
+    /// Starts every role and waits until all nodes are ready.
+    pub fn run(self) -> Result<Self> {
+        self.lab().start()?;
+        let took = self.lab().wait_ready(READY)?;
+        let hosts = &self.lab().plan().hosts;
+        let members = hosts
+            .iter()
+            .filter(|host| host.roles.contains(&Role::Store))
+            .count();
         step(&format!(
-            "{members} members and {nodes} nodes are ready after {:.1} s",
+            "{members} members on {} hosts are ready after {:.1} s",
+            hosts.len(),
             took.as_secs_f64()
         ));
-        Ok(cluster)
+        Ok(self)
     }
 
     /// The lab.
@@ -59,6 +86,11 @@ impl Cluster {
     /// The test's folder.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The registry that every node knows as `registry.test`.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
     }
 
     /// Builds an image and puts it into the registry as `registry.test/<tag>`.
@@ -133,6 +165,56 @@ impl Cluster {
     /// kubectl apply of a manifest.
     pub fn apply(&self, manifest: &str) -> Result<String> {
         self.kubectl_with(&["apply", "-f", "-"], manifest)
+    }
+
+    /// Waits until pods are Ready.
+    pub fn ready(&self, pods: &[&str], limit: Duration) -> Result<()> {
+        let limit = format!("--timeout={}s", limit.as_secs());
+        for pod in pods {
+            self.kubectl(&[
+                "wait",
+                "--for=condition=Ready",
+                &format!("pod/{pod}"),
+                &limit,
+            ])?;
+        }
+        Ok(())
+    }
+
+    /// A command in a pod's first container; its standard output.
+    pub fn exec(&self, pod: &str, command: &[&str]) -> Result<String> {
+        self.kubectl(&[&["exec", pod, "--"][..], command].concat())
+    }
+
+    /// A shell line in a pod's first container.
+    pub fn shell(&self, pod: &str, line: &str) -> Result<String> {
+        self.exec(pod, &["sh", "-c", line])
+    }
+
+    /// A command on a host that must succeed; its standard output.
+    pub fn on(&self, host: &str, command: &[&str]) -> Result<String> {
+        let out = self
+            .lab()
+            .on_host(host, command[0])?
+            .args(&command[1..])
+            .output()?;
+        if !out.status.success() {
+            bail!(
+                "{command:?} on {host}: {}{}",
+                String::from_utf8_lossy(&out.stdout),
+                String::from_utf8_lossy(&out.stderr)
+            );
+        }
+        Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+    }
+
+    /// A text field of an object, by JSON pointer; empty when it is absent.
+    pub fn field(&self, kind: &str, name: &str, pointer: &str) -> Result<String> {
+        let object = self.get(kind, name)?;
+        let value = object.pointer(pointer);
+        Ok(value
+            .map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned))
+            .unwrap_or_default())
     }
 
     /// Waits for a Deployment's rollout.

@@ -1,9 +1,11 @@
-//! Images for tests, made of Debian's static busybox and a few scripts: a docker archive, built without any builder.
+//! Images for tests, made of Debian's static busybox and a few scripts: a docker archive, built without any builder. Where
+//! busybox is not enough, programs of this machine come along with the libraries that they are linked to.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
 /// What an image shall hold beside busybox.
@@ -15,14 +17,18 @@ pub struct Recipe {
     pub command: Vec<String>,
     /// `NAME=value` pairs.
     pub env: Vec<String>,
+    /// Programs of this machine, as absolute paths.
+    pub programs: Vec<&'static str>,
 }
 
 /// A web server that says its version and host name, and goes on serving for a while after SIGTERM, as a server that drains
 /// does.
 pub fn web(version: &str) -> Recipe {
-    let script = "#!/bin/sh\nmkdir -p /tmp/www\necho \"$VERSION $(hostname)\" > /tmp/www/index.html\n\
+    let script = "#!/bin/sh\nmkdir -p /tmp/www\nln -sf /srv/cgi-bin /tmp/www/cgi-bin\necho \"$VERSION $(hostname)\" > /tmp/www/index.html\n\
                   trap 'sleep 3; exit 0' TERM\nhttpd -p 8080 -h /tmp/www\necho \"serving $VERSION\"\n\
                   while :; do sleep 1 & wait $!; done\n";
+    // What a client's address looks like from here.
+    let whoami = "#!/bin/sh\necho 'Content-Type: text/plain'\necho\necho \"$REMOTE_ADDR\" | sed 's/.*ffff://; s/]//'\n";
     // Debian's busybox is linked statically against glibc, whose resolver cannot load its parts here: wget crashes. nslookup
     // has a resolver of its own, and nc does without for addresses.
     let fetch = "#!/bin/sh\ncase $1 in [0-9]*.*) ip=$1 ;; *) ip=$(nslookup -type=a $1 | awk '/^Address/ && !/:53$/ {print $NF}' | tail -n 1) ;; esac\n\
@@ -31,10 +37,60 @@ pub fn web(version: &str) -> Recipe {
         files: vec![
             ("bin/web".to_owned(), script.to_owned()),
             ("bin/fetch".to_owned(), fetch.to_owned()),
+            ("srv/cgi-bin/whoami".to_owned(), whoami.to_owned()),
         ],
         command: vec!["/bin/web".to_owned()],
         env: vec![format!("VERSION={version}")],
+        programs: Vec::new(),
     }
+}
+
+/// Answers each UDP packet with the pod's name and the packet's length.
+const UDP_SERVE: &str = r#"#!/usr/bin/perl
+$| = 1;
+$SIG{TERM} = sub { exit 0 };
+chomp(my $name = `hostname`);
+socket(S, 2, 2, 17) or die "socket: $!";
+bind(S, pack('S n C4 x8', 2, $ARGV[0], 0, 0, 0, 0)) or die "bind: $!";
+while (1) {
+    my $from = recv(S, my $text, 65535, 0);
+    send(S, "$name " . length($text), 0, $from) if defined $from;
+}
+"#;
+
+/// Asks an address again and again through one socket; a line for each try: the answer, or `-`.
+const UDP_ASK: &str = r#"#!/usr/bin/perl
+$| = 1;
+$SIG{TERM} = sub { exit 0 };
+my ($ip, $port, $bytes, $times) = @ARGV;
+socket(S, 2, 2, 17) or die "socket: $!";
+connect(S, pack('S n C4 x8', 2, $port, split(/\./, $ip))) or die "connect: $!";
+for (my $i = 0; !$times || $i < $times; $i++) {
+    send(S, 'x' x ($bytes || 1), 0);
+    my $ready = '';
+    vec($ready, fileno(S), 1) = 1;
+    my ($text, $answer) = ('', '-');
+    if (select($ready, undef, undef, 0.5)) {
+        $answer = $text if defined(recv(S, $text, 65535, 0)) && length($text);
+    }
+    print "$answer\n";
+    select(undef, undef, undef, 0.2);
+}
+"#;
+
+/// The web server with real clients beside it: curl (names, TLS, uploads), and perl for `udp-serve` and `udp-ask`.
+pub fn tools(version: &str) -> Recipe {
+    let mut recipe = web(version);
+    recipe.programs = vec!["/usr/bin/curl", "/usr/bin/perl"];
+    recipe.files.extend([
+        ("bin/udp-serve".to_owned(), UDP_SERVE.to_owned()),
+        ("bin/udp-ask".to_owned(), UDP_ASK.to_owned()),
+        (
+            "etc/nsswitch.conf".to_owned(),
+            "hosts: files dns\n".to_owned(),
+        ),
+    ]);
+    recipe
 }
 
 /// Writes a docker archive of `recipe` under the name `tag`; returns its path.
@@ -76,7 +132,8 @@ fn layer(recipe: &Recipe) -> Result<Vec<u8>> {
         .context("busybox")?;
     let mut archive = tar::Builder::new(Vec::new());
     for dir in [
-        "bin", "etc", "tmp", "root", "proc", "sys", "dev", "usr", "var",
+        "bin", "etc", "tmp", "root", "proc", "sys", "dev", "usr", "usr/bin", "var", "srv", "lib",
+        "lib64",
     ] {
         let mut header = plain_header();
         header.set_entry_type(tar::EntryType::Directory);
@@ -110,7 +167,31 @@ fn layer(recipe: &Recipe) -> Result<Vec<u8>> {
     for (path, content) in &recipe.files {
         append(&mut archive, path, content.as_bytes(), 0o755)?;
     }
+    for path in with_libraries(&recipe.programs)? {
+        let content = std::fs::read(&path).with_context(|| path.clone())?;
+        append(&mut archive, path.trim_start_matches('/'), &content, 0o755)?;
+    }
     Ok(archive.into_inner()?)
+}
+
+/// The programs and every library that they are linked to, each once, under the names by which they are looked for.
+fn with_libraries(programs: &[&str]) -> Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    for program in programs {
+        let out = std::process::Command::new("ldd").arg(program).output()?;
+        ensure!(
+            out.status.success(),
+            "ldd {program}: {}",
+            String::from_utf8_lossy(&out.stderr)
+        );
+        // `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x7f...)`, and the loader alone on its line.
+        for line in String::from_utf8_lossy(&out.stdout).lines() {
+            let path = line.split_whitespace().find(|word| word.starts_with('/'));
+            found.extend(path.map(str::to_owned));
+        }
+        found.insert((*program).to_owned());
+    }
+    Ok(found)
 }
 
 /// Owned by root, at the beginning of time, so that the same recipe gives the same image.

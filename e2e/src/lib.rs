@@ -3,6 +3,7 @@
 //!
 //! Each test owns its lab, by name, under its own folder, and removes it at the end, also when it fails.
 
+pub mod background;
 pub mod cluster;
 pub mod image;
 pub mod load;

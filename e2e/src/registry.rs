@@ -1,6 +1,6 @@
 //! A real OCI registry (Debian's docker-registry) beside the hosts of a lab, and images pushed to it by skopeo.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -11,24 +11,45 @@ use crate::wait::until;
 
 /// The name under which pods ask for images; no such host exists, the lab maps it.
 pub const NAME: &str = "registry.test";
-const PORT: u16 = 5000;
+/// Its port.
+pub const PORT: u16 = 5000;
+
+/// Who may use a private registry: the only user, with the password as docker-registry wants it hashed.
+pub const USER: (&str, &str) = ("corten", "s3cret");
+const HTPASSWD: &str = "corten:$2b$04$j.GWzvjMDMxgHmCPzF51gOmWHrnd89wgNr2jX90/wr4ujiuwtUz5m\n";
 
 /// A running registry; ends with the value.
 pub struct Registry {
     child: Child,
     address: String,
+    private: bool,
+    root: PathBuf,
 }
 
 impl Registry {
-    /// Starts one at `ip` with a command that runs beside the hosts.
-    pub fn start(dir: &Path, ip: &str, beside: impl Fn(&str) -> Command) -> Result<Self> {
-        let root = dir.join("registry");
+    /// Starts one at `ip` with a command that runs beside the hosts; `private` ones ask who is there. Its data is in
+    /// `<dir>/registry-<port>`.
+    pub fn start(
+        dir: &Path,
+        (ip, port): (&str, u16),
+        private: bool,
+        beside: impl Fn(&str) -> Command,
+    ) -> Result<Self> {
+        let root = dir.join(format!("registry-{port}"));
         std::fs::create_dir_all(&root)?;
-        let address = format!("{ip}:{PORT}");
-        let config = format!(
+        let address = format!("{ip}:{port}");
+        let mut config = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{address}\"}}\n",
             root.join("data").display()
         );
+        if private {
+            let users = root.join("htpasswd");
+            std::fs::write(&users, HTPASSWD)?;
+            config.push_str(&format!(
+                "auth: {{htpasswd: {{realm: corten, path: {}}}}}\n",
+                users.display()
+            ));
+        }
         let file = root.join("config.yml");
         std::fs::write(&file, config)?;
         let log = std::fs::File::create(root.join("log"))?;
@@ -40,11 +61,17 @@ impl Registry {
             .stdout(log.try_clone()?)
             .stderr(log);
         let child = command.spawn().context("docker-registry is missing")?;
-        let registry = Self { child, address };
+        let registry = Self {
+            child,
+            address,
+            private,
+            root,
+        };
         let url = format!("http://{}/v2/", registry.address);
         until("the registry answers", Duration::from_secs(10), || {
+            // A private one answers too, if only to ask for a password.
             let status = beside("curl")
-                .args(["-fsS", "-o", "/dev/null", &url])
+                .args(["-sS", "-o", "/dev/null", &url])
                 .stderr(Stdio::null())
                 .status();
             if status.is_ok_and(|status| status.success()) {
@@ -61,6 +88,16 @@ impl Registry {
         format!("http://{}", self.address)
     }
 
+    /// The file that holds a blob (`sha256:...`).
+    pub fn blob(&self, digest: &str) -> PathBuf {
+        let hex = digest.trim_start_matches("sha256:");
+        self.root
+            .join("data/docker/registry/v2/blobs/sha256")
+            .join(&hex[..2])
+            .join(hex)
+            .join("data")
+    }
+
     /// Builds an image and pushes it as `NAME/<tag>`.
     pub fn push(
         &self,
@@ -70,13 +107,17 @@ impl Registry {
         beside: impl Fn(&str) -> Command,
     ) -> Result<()> {
         let archive = build(recipe, &format!("{NAME}/{tag}"), &dir.join("images"))?;
-        let out = beside("skopeo")
-            .args([
-                "copy",
-                "--quiet",
-                "--dest-tls-verify=false",
-                "--insecure-policy",
-            ])
+        let mut command = beside("skopeo");
+        command.args([
+            "copy",
+            "--quiet",
+            "--dest-tls-verify=false",
+            "--insecure-policy",
+        ]);
+        if self.private {
+            command.arg(format!("--dest-creds={}:{}", USER.0, USER.1));
+        }
+        let out = command
             .arg(format!("docker-archive:{}", archive.display()))
             .arg(format!("docker://{}/{tag}", self.address))
             .output()

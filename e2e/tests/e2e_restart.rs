@@ -20,7 +20,7 @@ fn ticker() -> Recipe {
             ("bin/serve".to_owned(), serve.to_owned()),
         ],
         command: vec!["/bin/serve".to_owned()],
-        env: Vec::new(),
+        ..Recipe::default()
     }
 }
 

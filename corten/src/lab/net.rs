@@ -1,4 +1,5 @@
-//! The network of a lab: namespaces, a bridge, and the table that cuts hosts off. All of it inside namespaces of the lab.
+//! The network of a lab: namespaces, a bridge per segment, the router between segments, and the table that cuts hosts off.
+//! All of it inside namespaces of the lab.
 
 use std::process::{Command, Stdio};
 
@@ -26,27 +27,34 @@ pub(super) fn enter(namespace: &str, program: &str) -> Command {
 pub(super) fn create(plan: &Plan) -> Result<()> {
     let underlay = underlay_namespace(plan);
     run("ip", &["netns", "add", &underlay], "")?;
-    let address = format!("{}/24", plan.beside());
-    inside(
-        &underlay,
-        &["ip", "-batch", "-"],
-        &format!(
-            "link set lo up\nlink add br0 type bridge\naddress add {address} dev br0\nlink set br0 up\n"
-        ),
-    )?;
+    let mut bridges = "link set lo up\n".to_owned();
+    for segment in 0..plan.segments {
+        let (address, prefix) = (plan.gateway(segment), plan.prefix());
+        bridges.push_str(&format!(
+            "link add br{segment} type bridge\naddress add {address}/{prefix} dev br{segment}\nlink set br{segment} up\n"
+        ));
+    }
+    inside(&underlay, &["ip", "-batch", "-"], &bridges)?;
+    if plan.segments > 1 {
+        // A router as strict as real networks: it knows hosts, and drops what comes from or goes to a pod.
+        let strict = ["net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=1"];
+        inside(&underlay, &[&["sysctl", "-qw"][..], &strict].concat(), "")?;
+    }
     inside(&underlay, &["nft", "-f", "-"], CUT_TABLE)?;
     for host in &plan.hosts {
         let (namespace, port) = (host_namespace(plan, host), port(host));
         run("ip", &["netns", "add", &namespace], "")?;
         let link = format!(
-            "link add {port} type veth peer name u0 netns {namespace}\nlink set {port} master br0 up\n"
+            "link add {port} type veth peer name u0 netns {namespace}\nlink set {port} master br{} up\n",
+            host.segment
         );
         inside(&underlay, &["ip", "-batch", "-"], &link)?;
-        // A default route, as hosts have one; nothing is behind it.
+        // A default route, as hosts have one; behind it are the other segments, if any.
         let within = format!(
-            "link set lo up\naddress add {}/24 dev u0\nlink set u0 up\nroute add default via {}\n",
+            "link set lo up\naddress add {}/{} dev u0\nlink set u0 up\nroute add default via {}\n",
             host.ip,
-            plan.beside()
+            plan.prefix(),
+            plan.gateway(host.segment)
         );
         inside(&namespace, &["ip", "-batch", "-"], &within)?;
         inside(&namespace, &["sysctl", "-qw", "net.ipv4.ip_forward=1"], "")?;

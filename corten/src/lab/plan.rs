@@ -12,6 +12,9 @@ use crate::roles::Role;
 
 /// Hosts of one lab; more would not fit one machine's memory anyway.
 const HOSTS_MAX: u8 = 20;
+/// Segments are the quarters of the lab's 256 addresses, each large enough for every host.
+const SEGMENTS_MAX: u8 = 4;
+const SEGMENT_SIZE: u8 = 64;
 /// Network namespace and interface names are short.
 const NAME_BYTES_MAX: usize = 8;
 
@@ -24,6 +27,9 @@ pub struct Shape {
     /// Hosts that run pods.
     #[arg(long, default_value_t = 3)]
     pub nodes: u8,
+    /// Network segments (1 to 4) that the hosts are dealt out to in turn; a router joins them, and pods cross it by VXLAN.
+    #[arg(long, default_value_t = 1)]
+    pub segments: u8,
 }
 
 /// One host.
@@ -35,6 +41,9 @@ pub struct Host {
     pub index: u8,
     /// Its address.
     pub ip: Ipv4Addr,
+    /// The segment that it is on: 0, 1, ...
+    #[serde(default)]
+    pub segment: u8,
     /// What runs on it, in order of start.
     pub roles: Vec<Role>,
 }
@@ -48,8 +57,15 @@ pub struct Plan {
     pub dir: PathBuf,
     /// First three bytes of the hosts' addresses.
     pub subnet: [u8; 3],
+    /// How many segments the hosts are on.
+    #[serde(default = "one")]
+    pub segments: u8,
     /// The hosts.
     pub hosts: Vec<Host>,
+}
+
+fn one() -> u8 {
+    1
 }
 
 impl Plan {
@@ -60,6 +76,9 @@ impl Plan {
         let count = shape.members.max(shape.nodes);
         if shape.nodes == 0 || count > HOSTS_MAX {
             bail!("a lab has 1 to {HOSTS_MAX} nodes");
+        }
+        if shape.segments == 0 || shape.segments > SEGMENTS_MAX {
+            bail!("a lab has 1 to {SEGMENTS_MAX} segments");
         }
         let plain = name
             .bytes()
@@ -85,10 +104,13 @@ impl Plan {
             if index <= shape.nodes {
                 roles.extend([Role::NodeAgent, Role::Proxy]);
             }
+            let segment = (index - 1) % shape.segments;
+            let last = segment * SEGMENT_SIZE + index;
             Host {
                 name: format!("h{index}"),
                 index,
-                ip: Ipv4Addr::new(subnet[0], subnet[1], subnet[2], index),
+                ip: Ipv4Addr::new(subnet[0], subnet[1], subnet[2], last),
+                segment,
                 roles,
             }
         };
@@ -97,6 +119,7 @@ impl Plan {
             name: name.to_owned(),
             dir,
             subnet,
+            segments: shape.segments,
             hosts: (1..=count).map(host).collect(),
         })
     }
@@ -108,7 +131,22 @@ impl Plan {
 
     /// The address beside the hosts: bridge, registry, kubectl.
     pub fn beside(&self) -> Ipv4Addr {
-        Ipv4Addr::new(self.subnet[0], self.subnet[1], self.subnet[2], 254)
+        self.gateway(0)
+    }
+
+    /// The address beside the hosts of a segment, which is also their way to the other segments.
+    pub(super) fn gateway(&self, segment: u8) -> Ipv4Addr {
+        let last = if self.segments == 1 {
+            254
+        } else {
+            segment * SEGMENT_SIZE + SEGMENT_SIZE - 2
+        };
+        Ipv4Addr::new(self.subnet[0], self.subnet[1], self.subnet[2], last)
+    }
+
+    /// Length of a segment's prefix.
+    pub(super) fn prefix(&self) -> u8 {
+        if self.segments == 1 { 24 } else { 26 }
     }
 
     /// Parent of the cgroups of a host's pods.
@@ -176,21 +214,48 @@ mod tests {
         let shape = Shape {
             members: 3,
             nodes: 4,
+            segments: 1,
         };
         let plan = Plan::new(Path::new("/x"), "lab", shape).expect("fits");
         assert_eq!(plan.hosts.len(), 4);
         assert_eq!(plan.hosts[3].roles, [Role::NodeAgent, Role::Proxy]);
         assert_eq!(plan.hosts[0].roles.len(), 6);
-        for (members, nodes, name) in [
-            (2, 3, "lab"),
-            (3, 0, "lab"),
-            (3, 3, "a-b"),
-            (3, 3, "much-too-long"),
+        for (members, nodes, segments, name) in [
+            (2, 3, 1, "lab"),
+            (3, 0, 1, "lab"),
+            (3, 3, 0, "lab"),
+            (3, 3, 5, "lab"),
+            (3, 3, 1, "a-b"),
+            (3, 3, 1, "much-too-long"),
         ] {
+            let shape = Shape {
+                members,
+                nodes,
+                segments,
+            };
             assert!(
-                Plan::new(Path::new("/x"), name, Shape { members, nodes }).is_err(),
-                "{members} {nodes} {name}"
+                Plan::new(Path::new("/x"), name, shape).is_err(),
+                "{members} {nodes} {segments} {name}"
             );
         }
+    }
+
+    #[test]
+    fn segments_share_no_addresses() {
+        let shape = Shape {
+            members: 1,
+            nodes: 5,
+            segments: 2,
+        };
+        let plan = Plan::new(Path::new("/x"), "lab", shape).expect("fits");
+        let places: Vec<(u8, u8)> = plan
+            .hosts
+            .iter()
+            .map(|host| (host.segment, host.ip.octets()[3]))
+            .collect();
+        assert_eq!(places, [(0, 1), (1, 66), (0, 3), (1, 68), (0, 5)]);
+        let gateways = [0, 1].map(|segment| plan.gateway(segment).octets()[3]);
+        assert_eq!((gateways, plan.prefix()), ([62, 126], 26));
+        assert_eq!(plan.beside(), plan.gateway(0));
     }
 }

@@ -116,7 +116,7 @@ impl Agent {
             .local_addr()
             .map_or(config.listen.port(), |address| address.port());
         let routes = real_network
-            .then(|| routes(&client, &name, &addresses, &caches))
+            .then(|| routes(&config, &client, &name, &addresses, &caches))
             .flatten();
         let keeper = NodeKeeper {
             client,
@@ -244,6 +244,7 @@ fn real_services(
 }
 
 fn routes(
+    config: &Config,
     client: &Client,
     node: &str,
     addresses: &[IpAddr],
@@ -257,6 +258,7 @@ fn routes(
         node: node.to_owned(),
         host,
         vxlan: "corten-vxlan".to_owned(),
+        mtu: config.pod_mtu,
         overlay: Overlay::default(),
         nodes: Cache::<Node>::start(client, CacheOptions::all(), caches),
     })

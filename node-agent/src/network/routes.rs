@@ -1,6 +1,7 @@
 //! Routes to the pods of other hosts: which ones (pure), and the keeper that follows the Node objects and sets them. Peers on
 //! a segment of ours are reached directly; others through VXLAN, whose addresses follow from the peer's address alone, so
-//! that nothing needs to be exchanged.
+//! that nothing needs to be exchanged. The tunnel's own address is the network address of our pods: what this host itself
+//! sends through the tunnel is answered through the tunnel, where the network between would drop it.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -49,10 +50,19 @@ pub struct RouteKeeper {
     pub host: Ipv4Addr,
     /// Name of the VXLAN link.
     pub vxlan: String,
+    /// MTU of pod interfaces, and so of the tunnel.
+    pub mtu: u32,
     /// How peers are reached.
     pub overlay: Overlay,
     /// All nodes.
     pub nodes: Cache<Node>,
+}
+
+/// What was set last.
+#[derive(Default)]
+struct Applied {
+    own: Option<Ipv4Net>,
+    peers: BTreeMap<Ipv4Net, Peer>,
 }
 
 impl RouteKeeper {
@@ -60,54 +70,79 @@ impl RouteKeeper {
     pub async fn run(self, shutdown: Shutdown) {
         self.nodes.wait_synced().await;
         let mut changes = self.nodes.subscribe();
-        let mut set: BTreeMap<Ipv4Net, Peer> = BTreeMap::new();
+        let mut applied = Applied::default();
         loop {
-            if let Err(error) = self.sync(&mut set).await {
+            if let Err(error) = self.sync(&mut applied).await {
                 tracing::warn!(%error, "cannot set routes to other nodes; trying again");
-                set.clear();
+                applied = Applied::default();
             }
             tokio::select! {
                 biased;
                 () = shutdown.wait() => return,
                 change = changes.next() => if change.is_none() { return },
-                () = tokio::time::sleep(RESYNC) => set.clear(),
+                () = tokio::time::sleep(RESYNC) => applied = Applied::default(),
             }
             while changes.try_next().is_some() {}
         }
     }
 
-    async fn sync(&self, set: &mut BTreeMap<Ipv4Net, Peer>) -> Result<(), CommandError> {
+    async fn sync(&self, applied: &mut Applied) -> Result<(), CommandError> {
         let nodes = self.nodes.list();
         let wanted: BTreeMap<Ipv4Net, Peer> = nodes
             .iter()
             .filter_map(|node| peer(node, &self.node))
             .map(|peer| (peer.pods, peer))
             .collect();
-        if *set == wanted {
+        let own = nodes
+            .iter()
+            .find(|node| node.metadata.name.as_deref() == Some(&self.node))
+            .and_then(|node| pod_cidr(node));
+        if applied.own == own && applied.peers == wanted {
             return Ok(());
         }
         let local = segments(&run("ip", &["-4", "-o", "address", "show"], "").await?);
         let mut vxlan_made = false;
         for (pods, peer) in &wanted {
-            if set.get(pods) == Some(peer) {
+            if applied.own == own && applied.peers.get(pods) == Some(peer) {
                 continue;
             }
             if is_direct(self.overlay, &local, self.host, peer.host) {
                 self.direct(peer).await?;
             } else {
                 if !vxlan_made {
-                    self.ensure_vxlan().await?;
+                    self.ensure_vxlan(own).await?;
                     vxlan_made = true;
                 }
                 self.tunnel(peer).await?;
             }
         }
-        for pods in set.keys().filter(|pods| !wanted.contains_key(*pods)) {
-            // It may be gone with its link already.
-            let _ = run("ip", &["route", "delete", &pods.to_string()], "").await;
+        for (pods, peer) in &applied.peers {
+            if !wanted.contains_key(pods) {
+                self.forget(peer).await;
+            }
         }
-        *set = wanted;
+        *applied = Applied { own, peers: wanted };
         Ok(())
+    }
+
+    /// Takes a peer's route away, and what the tunnel knows of it. Any of it may be gone with its link already.
+    async fn forget(&self, peer: &Peer) {
+        let (name, mac, host) = (&self.vxlan, mac(peer.host), peer.host.to_string());
+        let gateway = peer.pods.network().to_string();
+        let _ = run("ip", &["route", "delete", &peer.pods.to_string()], "").await;
+        let _ = run("ip", &["neighbour", "delete", &gateway, "dev", name], "").await;
+        let entry = [
+            "fdb",
+            "delete",
+            &mac,
+            "dev",
+            name,
+            "dst",
+            &host,
+            "self",
+            "permanent",
+        ];
+        let _ = run("bridge", &entry, "").await;
     }
 
     async fn direct(&self, peer: &Peer) -> Result<(), CommandError> {
@@ -126,7 +161,7 @@ impl RouteKeeper {
         .map(drop)
     }
 
-    async fn ensure_vxlan(&self) -> Result<(), CommandError> {
+    async fn ensure_vxlan(&self, own: Option<Ipv4Net>) -> Result<(), CommandError> {
         let name = &self.vxlan;
         if !super::links::exists(name).await {
             let make = format!(
@@ -136,9 +171,15 @@ impl RouteKeeper {
             );
             run("ip", &["-batch", "-"], &make).await?;
         }
-        run("ip", &["link", "set", "dev", name, "up"], "")
-            .await
-            .map(drop)
+        // The kernel's own choice would be that of a link without a parent, and packets would leave in fragments.
+        let mut batch = format!("link set dev {name} mtu {} up\n", self.mtu);
+        if let Some(own) = own {
+            batch.push_str(&format!(
+                "address replace {}/32 dev {name}\n",
+                own.network()
+            ));
+        }
+        run("ip", &["-batch", "-"], &batch).await.map(drop)
     }
 
     async fn tunnel(&self, peer: &Peer) -> Result<(), CommandError> {
@@ -179,19 +220,22 @@ fn peer(node: &Node, own: &str) -> Option<Peer> {
     if node.metadata.name.as_deref() == Some(own) {
         return None;
     }
-    let spec = node.spec.as_ref()?;
-    let pods = spec
-        .pod_cidrs
-        .iter()
-        .flatten()
-        .chain(spec.pod_cidr.iter())
-        .find_map(|cidr| cidr.parse().ok())?;
+    let pods = pod_cidr(node)?;
     let addresses = node.status.as_ref()?.addresses.as_ref()?;
     let host = addresses
         .iter()
         .filter(|a| a.type_ == "InternalIP")
         .find_map(|a| a.address.parse().ok())?;
     Some(Peer { host, pods })
+}
+
+fn pod_cidr(node: &Node) -> Option<Ipv4Net> {
+    let spec = node.spec.as_ref()?;
+    spec.pod_cidrs
+        .iter()
+        .flatten()
+        .chain(spec.pod_cidr.iter())
+        .find_map(|cidr| cidr.parse().ok())
 }
 
 /// Our own address with the networks of the interface that carries it, from `ip -o address`.
