@@ -325,6 +325,11 @@ async fn take_forwarded(
                 return;
             };
             let id = forwarded.id;
+            // What cannot be read must not enter the log: no member could apply it, and all of them would stop.
+            if let Err(error) = pb::RaftRequest::decode(forwarded.command.clone()) {
+                tracing::warn!(%error, "a member forwards what is no command");
+                return;
+            }
             let sender = results.clone();
             let callback = Callback::new(move |result| {
                 // The follower may be gone; it will have reported the outcome as unknown.

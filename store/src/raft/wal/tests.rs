@@ -405,3 +405,38 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    #[test]
+    fn files_of_any_bytes_are_opened_or_refused(
+        bytes in prop::collection::vec(any::<u8>(), 0..400),
+        flips in prop::collection::vec((0usize..2000, 1u8..), 0..4),
+    ) {
+        let dir = tempfile::tempdir().expect("temp dir");
+        std::fs::write(segment_path(dir.path(), 1), &bytes).expect("write");
+        let _ = Wal::open(options(dir.path()));
+
+        let dir = tempfile::tempdir().expect("temp dir");
+        let wal = Wal::open(options(dir.path())).expect("open");
+        append(&wal, (0..40).map(|index| entry(1, index, 40)).collect());
+        drop(wal);
+        for name in segments(dir.path()) {
+            let path = dir.path().join(name);
+            let mut data = std::fs::read(&path).expect("read");
+            for (place, flip) in &flips {
+                if let Some(byte) = data.get_mut(*place) {
+                    *byte ^= flip;
+                }
+            }
+            std::fs::write(path, data).expect("write");
+        }
+        // What is opened all the same holds entries as they were, up to some place.
+        if let Ok(wal) = Wal::open(options(dir.path())) {
+            let found = all(&wal);
+            for (index, found) in (0..).zip(&found) {
+                prop_assert_eq!(found, &entry(1, index, 40));
+            }
+        }
+    }
+}

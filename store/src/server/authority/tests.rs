@@ -1,5 +1,6 @@
 //! What etcdctl really sent, what RFC 7541 has as examples, and cuts at every byte.
 
+use proptest::prelude::*;
 use tokio::io::AsyncReadExt as _;
 
 use super::hpack::{Found, sanitize};
@@ -152,5 +153,40 @@ async fn everything_else_passes_as_it_is() {
         for piece in [1, 5, 4096] {
             assert_eq!(through(&bytes, piece).await, bytes);
         }
+    }
+}
+
+/// Frames with what may be headers, and noise.
+fn traffic() -> impl Strategy<Value = Vec<u8>> {
+    let noise = prop::collection::vec(any::<u8>(), 0..40);
+    let block = prop_oneof![
+        Just(FROM_ETCDCTL.to_vec()),
+        Just(IN_ORDER.to_vec()),
+        noise.clone(),
+    ];
+    let part = prop_oneof![
+        4 => (0u8..10, any::<u8>(), block).prop_map(|(kind, flags, block)| frame(kind, flags, &block)),
+        1 => noise,
+    ];
+    let parts = prop::collection::vec(part, 0..8);
+    (any::<bool>(), parts).prop_map(|(begun, parts)| {
+        let preface = if begun { PREFACE } else { &[] };
+        [preface, &parts.concat()].concat()
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_header_block_is_read_or_left_alone(block in prop::collection::vec(any::<u8>(), 0..80)) {
+        if let Found::Replaced(replaced) = sanitize(&block) {
+            prop_assert_eq!(sanitize(&replaced), Found::InOrder);
+        }
+    }
+
+    #[test]
+    fn what_comes_out_does_not_depend_on_how_it_arrives(bytes in traffic(), piece in 1usize..50) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let whole = runtime.block_on(through(&bytes, bytes.len().max(1)));
+        prop_assert_eq!(runtime.block_on(through(&bytes, piece)), whole);
     }
 }
