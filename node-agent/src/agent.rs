@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::context::NodeContext;
+use crate::eviction::Evictor;
 use crate::node::NodeKeeper;
 use crate::pod::Event;
 use crate::server::AgentServer;
@@ -37,6 +38,7 @@ pub struct Agent {
     workers: Workers,
     pods: Cache<Pod>,
     keeper: NodeKeeper,
+    evictor: Evictor,
     node: watch::Receiver<Option<Arc<Node>>>,
     routes: Option<crate::network::RouteKeeper>,
     collector: Option<crate::images::Collector>,
@@ -54,6 +56,7 @@ impl Agent {
             workers,
             pods,
             keeper,
+            evictor,
             node,
             routes,
             collector,
@@ -69,6 +72,11 @@ impl Agent {
         );
         adopt_all(&context, &workers);
         tasks::spawn("node", TaskKind::Critical, keeper.run(shutdown.clone()));
+        tasks::spawn(
+            "pressure",
+            TaskKind::Critical,
+            evictor.run(shutdown.clone()),
+        );
         tasks::spawn(
             "pod-network",
             TaskKind::Critical,

@@ -24,30 +24,27 @@ pub struct Target<'a> {
     pub pod_ip: Option<IpAddr>,
 }
 
-/// Runs one probe; Ok when healthy, else what was seen.
-pub async fn probe(target: &Target<'_>, probe: &Probe) -> Result<(), String> {
+/// Runs one probe; Ok when healthy (with a warning, if there is one), else what was seen.
+pub async fn probe(target: &Target<'_>, probe: &Probe) -> Result<Option<String>, String> {
     let seconds = probe.timeout_seconds.filter(|s| *s > 0).unwrap_or(1);
     let timeout = Duration::from_secs(u64::try_from(seconds).unwrap_or(1));
     let work = async {
         if let Some(exec) = &probe.exec {
-            return command(
-                target,
-                exec.command.as_deref().unwrap_or(&[]),
-                Some(timeout),
-            )
-            .await;
+            let argv = exec.command.as_deref().unwrap_or(&[]);
+            return command(target, argv, Some(timeout)).await.map(|()| None);
         }
         if let Some(get) = &probe.http_get {
-            return http_get(target, get, timeout).await;
+            return http_probe(target, get, timeout).await;
         }
         if let Some(tcp) = &probe.tcp_socket {
-            return tcp_connect(target, tcp).await;
+            return tcp_connect(target, tcp).await.map(|()| None);
         }
         if let Some(action) = &probe.grpc {
             let host = host_of(target, None)?;
             let port =
                 u16::try_from(action.port).map_err(|_| "the port is out of range".to_owned())?;
-            return grpc::health(&host, port, action.service.as_deref().unwrap_or("")).await;
+            let service = action.service.as_deref().unwrap_or("");
+            return grpc::health(&host, port, service).await.map(|()| None);
         }
         Err("the probe names no action".to_owned())
     };
@@ -73,7 +70,9 @@ pub async fn hook(
             return command(target, exec.command.as_deref().unwrap_or(&[]), timeout).await;
         }
         if let Some(get) = &handler.http_get {
-            return http_get(target, get, timeout.unwrap_or(Duration::from_secs(30))).await;
+            let limit = timeout.unwrap_or(Duration::from_secs(30));
+            // Any answer will do: the hook is a message, not a question.
+            return http_get(target, get, limit).await.map(drop);
         }
         if let Some(sleep) = &handler.sleep {
             tokio::time::sleep(Duration::from_secs(
@@ -150,7 +149,7 @@ async fn http_get(
     target: &Target<'_>,
     get: &HTTPGetAction,
     timeout: Duration,
-) -> Result<(), String> {
+) -> Result<http::Answer, String> {
     let request = http::Request {
         https: get.scheme.as_deref() == Some("HTTPS"),
         host: host_of(target, get.host.as_deref())?,
@@ -167,14 +166,26 @@ async fn http_get(
             .map(|header| (header.name.clone(), header.value.clone()))
             .collect(),
     };
-    let status = tokio::time::timeout(timeout, http::get(&request))
+    tokio::time::timeout(timeout, http::get(&request))
         .await
         .map_err(|_| format!("Get \"{}\": context deadline exceeded", request.url()))?
-        .map_err(|error| format!("Get \"{}\": {error}", request.url()))?;
-    if (200..400).contains(&status) {
-        return Ok(());
+        .map_err(|error| format!("Get \"{}\": {error}", request.url()))
+}
+
+async fn http_probe(
+    target: &Target<'_>,
+    get: &HTTPGetAction,
+    timeout: Duration,
+) -> Result<Option<String>, String> {
+    let answer = http_get(target, get, timeout).await?;
+    match answer.status {
+        200..300 => Ok(None),
+        300..400 => Ok(Some(format!(
+            "Probe terminated redirects, Response body: {}",
+            answer.body
+        ))),
+        status => Err(format!("HTTP probe failed with statuscode: {status}")),
     }
-    Err(format!("HTTP probe failed with statuscode: {status}"))
 }
 
 async fn tcp_connect(target: &Target<'_>, tcp: &TCPSocketAction) -> Result<(), String> {

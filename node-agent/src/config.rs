@@ -68,6 +68,14 @@ pub struct Config {
     /// Kept back from pods, in milli-CPU and bytes.
     pub reserved_cpu_milli: i64,
     pub reserved_memory_bytes: i64,
+    /// With less memory available the node is under pressure and ends pods.
+    pub eviction_memory_bytes: i64,
+    /// With less left of the disk, its inodes, or the process ids, in percent, the node is under pressure.
+    pub pressure_disk_percent: i64,
+    pub pressure_inodes_percent: i64,
+    pub pressure_pids_percent: i64,
+    /// How long a pressure is shown after it is over.
+    pub pressure_hold_seconds: u64,
     pub telemetry: TelemetryConfig,
 }
 
@@ -107,6 +115,11 @@ impl Default for Config {
             log_max_files: 5,
             reserved_cpu_milli: 0,
             reserved_memory_bytes: 0,
+            eviction_memory_bytes: 100 << 20,
+            pressure_disk_percent: 10,
+            pressure_inodes_percent: 5,
+            pressure_pids_percent: 5,
+            pressure_hold_seconds: 300,
             telemetry: TelemetryConfig::default(),
         }
     }

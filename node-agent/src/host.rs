@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use crate::cgroup::Cgroups;
+use crate::pressure::Share;
 use crate::spec::capabilities::CapabilityMask;
 use crate::spec::generate::{Device, HostFacts};
 
@@ -68,16 +69,38 @@ fn meminfo(key: &str) -> i64 {
     kib * 1024
 }
 
-/// Size and free space of the file system that holds a path.
-pub fn disk(path: &Path) -> (i64, i64) {
-    let bytes =
-        |blocks: u64, size: u64| i64::try_from(blocks.saturating_mul(size)).unwrap_or(i64::MAX);
-    nix::sys::statvfs::statvfs(path).map_or((0, 0), |stat| {
-        (
-            bytes(stat.blocks(), stat.fragment_size()),
-            bytes(stat.blocks_available(), stat.fragment_size()),
-        )
-    })
+/// Space and inodes of the file system that holds a path.
+pub fn disk_and_inodes(path: &Path) -> (Share, Share) {
+    let share = |all: u64, left: u64, size: u64| {
+        let count = |n: u64| i64::try_from(n.saturating_mul(size)).unwrap_or(i64::MAX);
+        Share {
+            all: count(all),
+            left: count(left),
+        }
+    };
+    nix::sys::statvfs::statvfs(path).map_or_else(
+        |_| Default::default(),
+        |stat| {
+            (
+                share(stat.blocks(), stat.blocks_available(), stat.fragment_size()),
+                share(stat.files(), stat.files_available(), 1),
+            )
+        },
+    )
+}
+
+/// Process ids: as many as the tighter of the kernel's two limits allows, less the threads that exist.
+pub fn process_ids() -> Share {
+    let limit = |path: &str| read(path).trim().parse::<i64>().unwrap_or(i64::MAX);
+    let all = limit("/proc/sys/kernel/pid_max").min(limit("/proc/sys/kernel/threads-max"));
+    // The fourth field is running/existing.
+    let load = read("/proc/loadavg");
+    let existing = load.split_whitespace().nth(3);
+    let existing = existing.and_then(|text| text.split_once('/')?.1.parse::<i64>().ok());
+    Share {
+        all,
+        left: all.saturating_sub(existing.unwrap_or(0)),
+    }
 }
 
 /// CPU, memory, pods and local storage of this host.
@@ -86,7 +109,10 @@ pub fn capacity(data_dir: &Path, max_pods: i64) -> Capacity {
     BTreeMap::from([
         ("cpu".to_owned(), i64::try_from(cpus).unwrap_or(1) * 1000),
         ("memory".to_owned(), memory_bytes()),
-        ("ephemeral-storage".to_owned(), disk(data_dir).0),
+        (
+            "ephemeral-storage".to_owned(),
+            disk_and_inodes(data_dir).0.all,
+        ),
         ("pods".to_owned(), max_pods),
     ])
 }

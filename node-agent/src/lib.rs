@@ -7,6 +7,8 @@ pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod context;
+pub mod eviction;
+pub mod pressure;
 
 pub mod api;
 pub mod cgroup;

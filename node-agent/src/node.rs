@@ -4,7 +4,6 @@ mod lease;
 mod object;
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use crate::host::Capacity;
+use crate::pressure::Pressures;
 use crate::traits::{ImageService, PodNetwork};
 
 pub use object::taints;
@@ -36,7 +36,8 @@ pub struct NodeKeeper {
     pub port: u16,
     pub capacity: Capacity,
     pub allocatable: Capacity,
-    pub data_dir: PathBuf,
+    /// What the node is short of.
+    pub pressures: watch::Receiver<Pressures>,
     pub runtime: String,
     pub handlers: Vec<String>,
     pub images: Arc<dyn ImageService>,
@@ -85,6 +86,7 @@ impl NodeKeeper {
     }
 
     async fn keep_status(&self, shutdown: Shutdown) {
+        let mut pressures = self.pressures.clone();
         let mut written: Option<(NodeStatus, tokio::time::Instant)> = None;
         loop {
             let now = jiff::Timestamp::now();
@@ -125,6 +127,8 @@ impl NodeKeeper {
             tokio::select! {
                 biased;
                 () = shutdown.wait() => return,
+                // Without a sender there is nothing more to come, and time goes on.
+                Ok(()) = pressures.changed() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }

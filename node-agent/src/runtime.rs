@@ -181,6 +181,7 @@ impl OciRuntime {
             log_max_files: self.settings.log_max_files,
             cgroup_path: request.cgroup_path.clone(),
             supervisor_cgroup: self.settings.supervisor_cgroup.clone(),
+            shared: shared_sources(&request.config),
             cover: self.cover_for(runtime),
         })
     }
@@ -232,6 +233,18 @@ fn signal_recorded(started: &StartedRecord, signal: i32) {
         // It may have ended just now, which is as good.
         let _ = rustix::process::pidfd_send_signal(handle, signal);
     }
+}
+
+/// Sources of the mounts that are shared both ways.
+fn shared_sources(config: &serde_json::Value) -> Vec<PathBuf> {
+    let mounts = config["mounts"].as_array().into_iter().flatten();
+    let shared = mounts.filter(|mount| {
+        let mut options = mount["options"].as_array().into_iter().flatten();
+        options.any(|option| option == crate::spec::mounts::SHARED)
+    });
+    shared
+        .filter_map(|mount| mount["source"].as_str().map(PathBuf::from))
+        .collect()
 }
 
 #[async_trait]

@@ -8,6 +8,7 @@ pub mod pause;
 mod publish;
 mod start;
 mod subpath;
+mod waits;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -82,6 +83,8 @@ pub(crate) struct Worker {
     events: mpsc::Receiver<Event>,
     publisher: publish::Publisher,
     view: watch::Sender<Option<Arc<PodView>>>,
+    /// The waits that are on disk.
+    waits: waits::Waits,
 }
 
 /// Starts the worker of a pod; what an earlier agent left of it is taken over first.
@@ -116,12 +119,14 @@ pub fn start(
         let mut machine = PodMachine::new(pod, shared.context.host_ips.clone(), now);
         adopt::adopt(&shared, &mut machine).await;
         let publisher = publish::Publisher::new(shared.context.api.clone());
+        let waits = waits::Waits::of(&machine);
         Worker {
             shared,
             machine,
             events,
             publisher,
             view: view_sender,
+            waits,
         }
         .run(first)
         .await;
@@ -139,6 +144,7 @@ impl Worker {
                 layout::write_record(&self.shared, pod);
             }
             let actions = self.machine.step(event, now);
+            self.keep_waits(now);
             self.show(now);
             if self.perform(actions).await {
                 return;
@@ -159,6 +165,14 @@ impl Worker {
                     Event::Tick
                 }
             };
+        }
+    }
+
+    fn keep_waits(&mut self, now: crate::pod::Now) {
+        let waits = waits::Waits::of(&self.machine);
+        if waits != self.waits {
+            waits.write(&self.shared, now);
+            self.waits = waits;
         }
     }
 

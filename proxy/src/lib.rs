@@ -8,6 +8,7 @@
 //!
 //! Invariant: what the kernel holds is the rule set of one moment; every change is one nft transaction.
 
+pub mod affinity;
 pub mod app;
 pub mod config;
 pub mod conntrack;

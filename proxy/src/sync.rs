@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use tokio::sync::watch;
 
+use crate::affinity;
 use crate::conntrack;
 use crate::model::{Model, PortName, SERVICE_NAME_LABEL, service_ports};
 use crate::nft;
@@ -119,7 +120,7 @@ impl Sync {
         let wanted = compute(&state.model, &self.scope);
         let script = match &state.applied {
             Some(applied) => diff(&self.table, applied, &wanted),
-            None => full(&self.table, &wanted, &self.scope),
+            None => self.anew(&wanted).await,
         };
         if script.is_empty() {
             // Endpoints of other nodes may have changed without a rule of ours.
@@ -140,6 +141,16 @@ impl Sync {
         conntrack::delete(&stale).await;
         self.synced.send_replace(true);
         true
+    }
+
+    /// The whole table, with the clients that an earlier one held to their endpoints.
+    async fn anew(&self, wanted: &Ruleset) -> String {
+        let mut script = full(&self.table, wanted, &self.scope);
+        if !wanted.affinity.is_empty() {
+            let held = affinity::read(&self.table).await;
+            script.push_str(&affinity::restore(&self.table, &held, wanted));
+        }
+        script
     }
 
     /// Flows that an earlier process let begin.

@@ -23,10 +23,12 @@ use crate::api::ClusterApi;
 use crate::cgroup::Cgroups;
 use crate::config::Config;
 use crate::context::NodeContext;
+use crate::eviction::Evictor;
 use crate::host;
 use crate::images::{Collector, Images, ImagesConfig, Thresholds};
 use crate::network::{BridgeNetwork, NetworkConfig, Overlay, RouteKeeper};
 use crate::node::{NodeKeeper, taints};
+use crate::pressure::{Limits, Pressures};
 use crate::runtime::{OciRuntime, OciSettings};
 use crate::sandbox::{DnsSettings, share_mounts_of};
 use crate::server::AgentServer;
@@ -118,6 +120,7 @@ impl Agent {
         let routes = real_network
             .then(|| routes(&config, &client, &name, &addresses, &caches))
             .flatten();
+        let (evictor, shown) = evictor(&config, &context, &workers);
         let keeper = NodeKeeper {
             client,
             name,
@@ -127,7 +130,7 @@ impl Agent {
             port,
             capacity,
             allocatable: context.allocatable.clone(),
-            data_dir: config.data_dir.clone(),
+            pressures: shown,
             runtime: runtime_name(&runtimes),
             handlers: runtimes.into_keys().collect(),
             images: services.images,
@@ -140,6 +143,7 @@ impl Agent {
             workers,
             pods,
             keeper,
+            evictor,
             node,
             routes,
             collector,
@@ -148,6 +152,28 @@ impl Agent {
             caches,
         })
     }
+}
+
+fn evictor(
+    config: &Config,
+    context: &Arc<NodeContext>,
+    workers: &super::Workers,
+) -> (Evictor, watch::Receiver<Pressures>) {
+    let (pressures, shown) = watch::channel(Pressures::default());
+    let limits = Limits {
+        memory_bytes: config.eviction_memory_bytes,
+        disk_percent: config.pressure_disk_percent,
+        inodes_percent: config.pressure_inodes_percent,
+        pids_percent: config.pressure_pids_percent,
+        hold: Duration::from_secs(config.pressure_hold_seconds),
+    };
+    let evictor = Evictor {
+        context: context.clone(),
+        workers: workers.clone(),
+        limits,
+        pressures,
+    };
+    (evictor, shown)
 }
 
 fn runtime_name(runtimes: &BTreeMap<String, PathBuf>) -> String {

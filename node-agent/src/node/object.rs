@@ -15,10 +15,6 @@ use super::NodeKeeper;
 use crate::host;
 use crate::traits::ImageRecord;
 
-/// Memory below which the node is under pressure, in bytes.
-const MEMORY_LOW: i64 = 100 << 20;
-/// Free disk space, as one part of so many, below which the node is under pressure.
-const DISK_LOW_PARTS: i64 = 10;
 /// Images shown at most.
 const IMAGES_MAX: usize = 50;
 
@@ -178,9 +174,7 @@ fn conditions(keeper: &NodeKeeper, old: &NodeStatus, now: Timestamp) -> Vec<Node
                 .or(Some(Time(now))),
         }
     };
-    let (size, free) = host::disk(&keeper.data_dir);
-    let low_disk = size > 0 && free < size / DISK_LOW_PARTS;
-    let low_memory = host::memory_available_bytes() < MEMORY_LOW;
+    let short = *keeper.pressures.borrow();
     let pressure = |type_: &str, low: bool, good: &str, bad: &str| {
         let (status, reason) = if low { ("True", bad) } else { ("False", good) };
         let verb = if low { "has" } else { "has no" };
@@ -203,19 +197,19 @@ fn conditions(keeper: &NodeKeeper, old: &NodeStatus, now: Timestamp) -> Vec<Node
     vec![
         pressure(
             "MemoryPressure",
-            low_memory,
+            short.memory,
             "KubeletHasSufficientMemory",
             "KubeletHasInsufficientMemory",
         ),
         pressure(
             "DiskPressure",
-            low_disk,
+            short.disk,
             "KubeletHasNoDiskPressure",
             "KubeletHasDiskPressure",
         ),
         pressure(
             "PIDPressure",
-            false,
+            short.pids,
             "KubeletHasSufficientPID",
             "KubeletHasInsufficientPID",
         ),

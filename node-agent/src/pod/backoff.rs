@@ -16,6 +16,18 @@ pub struct Backoff {
 }
 
 impl Backoff {
+    /// One that an earlier process had come to: the delay of the next failure, and when the last try began.
+    pub fn resumed(delay: Duration, updated: Duration) -> Self {
+        Self {
+            current: Some((delay.min(MAX), updated)),
+        }
+    }
+
+    /// What [`Backoff::resumed`] takes; None when there was no failure.
+    pub fn state(&self) -> Option<(Duration, Duration)> {
+        self.current
+    }
+
     /// How long after `failed_at` the next try must wait.
     pub fn delay(&self, failed_at: Duration) -> Duration {
         match self.current {

@@ -127,6 +127,13 @@ impl PodMachine {
         self.removed || self.pod.metadata.deletion_timestamp.is_some()
     }
 
+    /// Ended by this node for want of memory.
+    pub fn is_evicted(&self) -> bool {
+        self.failed
+            .as_ref()
+            .is_some_and(|(reason, _)| reason == crate::eviction::REASON)
+    }
+
     pub(super) fn report(
         &mut self,
         severity: Severity,

@@ -300,6 +300,12 @@ fn conditions(machine: &PodMachine, phase: &str, now: Now) -> Vec<PodCondition> 
         // "Initialized" stays true and says why nothing more will happen.
         list[1].reason = Some("PodCompleted".to_owned());
     }
+    if let Some((_, message)) = machine.failed.as_ref().filter(|_| machine.is_evicted()) {
+        let mut target = make("DisruptionTarget", Ok(()));
+        target.reason = Some("TerminationByKubelet".to_owned());
+        target.message = Some(message.clone());
+        list.push(target);
+    }
     for condition in &mut list {
         if condition.reason.as_deref() == Some("") {
             condition.reason = None;

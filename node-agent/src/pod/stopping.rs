@@ -47,8 +47,14 @@ impl PodMachine {
         }
         if self.stop.is_none() && (self.failed.is_some() || self.is_frozen() || self.is_complete())
         {
+            // Memory that is short cannot wait for a grace period.
+            let grace = if self.is_evicted() {
+                positive_seconds(1)
+            } else {
+                self.grace()
+            };
             self.stop = Some(PodStop {
-                deadline: now.mono + self.grace(),
+                deadline: now.mono + grace,
                 deleted: false,
             });
         }

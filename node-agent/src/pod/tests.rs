@@ -452,6 +452,57 @@ fn rejected_pods_fail_without_starting_anything() {
 }
 
 #[test]
+fn an_evicted_pod_ends_at_once_and_says_why() {
+    let spec =
+        json!({"terminationGracePeriodSeconds": 300, "containers": [{"name": "c", "image": "i"}]});
+    let mut bench = Bench::ready(spec);
+    bench.sandbox();
+    bench.run("c", 0);
+    let message = "low on memory".to_owned();
+    assert_eq!(bench.tell(Event::Evicted { message }), [terminate("c-0")]);
+    assert_eq!(bench.later(2), [kill("c-0")], "whatever its grace period");
+    let status = bench.status();
+    assert_eq!(
+        (status.phase.as_deref(), status.reason.as_deref()),
+        (Some("Failed"), Some("Evicted"))
+    );
+    let target = status
+        .conditions
+        .expect("conditions")
+        .into_iter()
+        .find(|c| c.type_ == "DisruptionTarget")
+        .expect("DisruptionTarget");
+    assert_eq!(
+        (target.status.as_str(), target.reason.as_deref()),
+        ("True", Some("TerminationByKubelet"))
+    );
+}
+
+#[test]
+fn a_probe_that_passes_can_warn() {
+    let probe = json!({"httpGet": {"port": 80}, "periodSeconds": 1});
+    let mut bench =
+        Bench::ready(json!({"containers": [{"name": "c", "image": "i", "readinessProbe": probe}]}));
+    bench.sandbox();
+    bench.run("c", 0);
+    let told = bench.tell_all(Event::Probed {
+        container: "c".to_owned(),
+        attempt: 0,
+        kind: ProbeKind::Readiness,
+        ok: true,
+        output: "moved".to_owned(),
+    });
+    let warning = Action::Report {
+        severity: Severity::Warning,
+        reason: "ProbeWarning".into(),
+        message: "Readiness probe warning: moved".to_owned(),
+        container: Some("c".to_owned()),
+    };
+    assert_eq!(told, [warning]);
+    assert!(bench.status().container_statuses.expect("statuses")[0].ready);
+}
+
+#[test]
 fn conditions_keep_their_transition_times() {
     let mut bench = Bench::ready(
         json!({"containers": [{"name": "c", "image": "i"}], "readinessGates": [{"conditionType": "x/y"}]}),

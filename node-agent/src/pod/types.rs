@@ -48,6 +48,10 @@ pub enum Event {
         reason: String,
         message: String,
     },
+    /// The node is short of memory, and this pod must go at once.
+    Evicted {
+        message: String,
+    },
     Tick,
     VolumesReady,
     VolumesFailed {
@@ -114,6 +118,7 @@ pub enum Event {
         attempt: u32,
         kind: ProbeKind,
         ok: bool,
+        /// What was seen; of a probe that is ok, what is to be warned about.
         output: String,
     },
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::capabilities::{self, CapabilityMask};
 use super::expand::expand;
-use super::mounts::{self, BindMount, MountOptions, PodFiles};
+use super::mounts::{self, BindMount, MountOptions, PodFiles, Propagation};
 use super::resources;
 use super::user::ResolvedUser;
 use super::{SpecError, seccomp};
@@ -216,7 +216,7 @@ fn linux(inputs: &ContainerInputs<'_>, privileged: bool) -> Value {
         "cgroupsPath": inputs.cgroup_path,
         "namespaces": namespaces(inputs),
         "resources": limits(inputs, privileged),
-        "rootfsPropagation": "rslave",
+        "rootfsPropagation": root_propagation(inputs.volumes),
     });
     let unmasked = inputs
         .container
@@ -261,6 +261,16 @@ fn linux(inputs: &ContainerInputs<'_>, privileged: bool) -> Value {
             .collect();
     }
     linux
+}
+
+/// A volume can only share its mounts with the host if the container's root does not keep them all to itself.
+fn root_propagation(volumes: &[BindMount]) -> &'static str {
+    let shares = |mount: &BindMount| mount.propagation == Propagation::Bidirectional;
+    if volumes.iter().any(shares) {
+        "rshared"
+    } else {
+        "rslave"
+    }
 }
 
 fn namespaces(inputs: &ContainerInputs<'_>) -> Value {

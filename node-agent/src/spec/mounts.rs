@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+/// The runtime's word for a mount whose own mounts travel both ways.
+pub const SHARED: &str = "rshared";
+
 /// One volume mount, ready for the runtime.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BindMount {
@@ -37,7 +40,7 @@ impl Propagation {
         match self {
             Self::None => "rprivate",
             Self::HostToContainer => "rslave",
-            Self::Bidirectional => "rshared",
+            Self::Bidirectional => SHARED,
         }
     }
 }

@@ -2,10 +2,12 @@
 //! container's overlay root. They vanish with the process, so nothing is left behind by a crash. Host mounts are never changed.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 /// Gives this process a mount namespace of its own that still follows the host's mounts and unmounts.
 pub fn own_mount_namespace() -> io::Result<()> {
@@ -18,6 +20,32 @@ pub fn own_mount_namespace() -> io::Result<()> {
         None::<&str>,
     )?;
     Ok(())
+}
+
+/// Mounts of the host that stay the host's own in our namespace: detached clones, of the same groups as the originals.
+pub struct Shared(Vec<(OwnedFd, PathBuf)>);
+
+/// Clones the mounts at these paths. Only before `own_mount_namespace`: that one cuts the way from us to the host.
+pub fn take_along(paths: &[PathBuf]) -> io::Result<Shared> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE;
+    let clones = paths.iter().map(|path| {
+        let clone = open_tree(rustix::fs::CWD, path, flags)?;
+        Ok((clone, path.clone()))
+    });
+    clones.collect::<io::Result<_>>().map(Shared)
+}
+
+impl Shared {
+    /// Lays the clones over the paths that they came from; what is mounted in them shows on the host, and the other way.
+    pub fn put_back(self) -> io::Result<()> {
+        for (clone, path) in self.0 {
+            let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+            move_mount(&clone, "", rustix::fs::CWD, &path, flags)?;
+        }
+        Ok(())
+    }
 }
 
 /// Hides a mount point under an empty tmpfs. Only after `own_mount_namespace`.

@@ -30,6 +30,9 @@ pub struct SuperviseSpec {
     pub cgroup_path: String,
     /// The supervisor's own cgroup, so that stopping the agent's cgroup does not take it along.
     pub supervisor_cgroup: String,
+    /// Host paths whose mounts are shared with the container both ways.
+    #[serde(default)]
+    pub shared: Vec<PathBuf>,
     /// A mount point to hide from the runtime (crun refuses hybrid cgroup layouts).
     pub cover: Option<PathBuf>,
 }

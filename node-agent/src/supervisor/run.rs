@@ -107,7 +107,9 @@ struct Running {
 }
 
 fn start(dir: &ContainerDir, spec: &SuperviseSpec, cgroups: &Cgroups) -> io::Result<Running> {
+    let shared = mounts::take_along(&spec.shared)?;
     mounts::own_mount_namespace()?;
+    shared.put_back()?;
     if let Some(point) = &spec.cover {
         mounts::cover(point)?;
     }

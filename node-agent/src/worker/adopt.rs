@@ -35,6 +35,7 @@ pub(super) async fn adopt(shared: &Arc<Shared>, machine: &mut PodMachine) {
         attempts.sort_unstable();
         adopt_container(shared, container, &attempts, sound, now).await;
     }
+    super::waits::restore(&shared.pod_dir(), &mut machine.containers, now);
     machine.initialized = machine.containers.iter().any(|container| {
         container.kind == ContainerKind::App
             && (container.run().is_some() || container.ended().is_some())

@@ -401,7 +401,7 @@ fn perform_check(shared: Arc<Shared>, machine: &PodMachine, action: Action) {
                     attempt,
                     kind,
                     ok: result.is_ok(),
-                    output: result.err().unwrap_or_default(),
+                    output: result.map_or_else(|error| error, Option::unwrap_or_default),
                 }
             }
             _ => Event::Tick,

@@ -3,6 +3,7 @@
 //! ```text
 //! <data>/pods/<uid>/pod.json                       the newest object seen
 //! <data>/pods/<uid>/sandbox.json                   boot, addresses
+//! <data>/pods/<uid>/waits.json                     back-offs: see `waits`
 //! <data>/pods/<uid>/containers/<name>/<attempt>/   one run: see supervisor::record
 //! <data>/pods/<uid>/{etc,volumes,subpaths}/
 //! ```

@@ -455,14 +455,36 @@ fn bind_mounts(
             })?;
             pin
         };
+        let propagation = Propagation::of(wanted.mount_propagation.as_deref());
+        can_travel(&host_path, propagation)?;
         mounts.push(BindMount {
             host_path,
             container_path: absolute(&wanted.mount_path),
             read_only: wanted.read_only == Some(true) || volume.read_only,
-            propagation: Propagation::of(wanted.mount_propagation.as_deref()),
+            propagation,
         });
     }
     Ok(mounts)
+}
+
+/// Mounts travel only where the host lets them; a pod that counts on it must not start without.
+fn can_travel(host_path: &std::path::Path, wanted: Propagation) -> Result<(), SpecError> {
+    if wanted == Propagation::None {
+        return Ok(());
+    }
+    let refuse = |cause: String| SpecError::Create(format!("mount propagation: {cause}"));
+    let found = crate::mounts::travel(host_path).map_err(|error| refuse(error.to_string()))?;
+    let (fits, kind) = match wanted {
+        Propagation::Bidirectional => (found.shared, "shared"),
+        _ => (found.shared || found.slave, "shared or slave"),
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(refuse(format!(
+        "path {host_path:?} is mounted on {:?} but it is not a {kind} mount",
+        found.point
+    )))
 }
 
 fn absolute(path: &str) -> String {

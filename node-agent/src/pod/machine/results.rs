@@ -174,6 +174,9 @@ impl PodMachine {
         if !ok && !stopping {
             let text = format!("{} probe failed: {output}", kind.title());
             self.report(Severity::Warning, "Unhealthy", text, Some(name));
+        } else if ok && !output.is_empty() && !stopping {
+            let text = format!("{} probe warning: {output}", kind.title());
+            self.report(Severity::Warning, "ProbeWarning", text, Some(name));
         }
         let kills = kind != ProbeKind::Readiness && verdict == Some(false) && !stopping;
         if changed && kills {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{PART_RETRY, Part, PodMachine};
+use crate::eviction::REASON as EVICTED;
 use crate::pod::container::{CONFIG_RETRY, ContainerMachine, State};
 use crate::pod::types::{Event, Now, Severity};
 use crate::spec;
@@ -24,6 +25,10 @@ impl PodMachine {
             Event::Rejected { reason, message } => {
                 self.report(Severity::Warning, reason.clone(), message.clone(), None);
                 self.failed.get_or_insert((reason, message));
+            }
+            Event::Evicted { message } => {
+                self.report(Severity::Warning, EVICTED, message.clone(), None);
+                self.failed.get_or_insert((EVICTED.to_owned(), message));
             }
             Event::Tick => {}
             Event::VolumesReady if self.volumes == Part::Making => self.volumes = Part::Ready,
