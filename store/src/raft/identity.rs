@@ -24,8 +24,9 @@ const FILE: &str = "identity";
 /// A joining member asks this long for the cluster before it gives up.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a founding member waits for each other one to say whether the cluster exists already.
-const FOUNDING_ASK: Duration = Duration::from_millis(500);
+/// How long a founding member waits for the others to say whether the cluster exists already. Only one that is there and
+/// very busy takes this long: a member that is starting says so, and one that is down refuses the connection.
+const FOUNDING_ASK: Duration = Duration::from_secs(10);
 
 /// Ids of this member and its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,28 +193,41 @@ pub(crate) fn save(dir: &Path, identity: Identity, name: &str) -> io::Result<()>
 }
 
 /// Asks the other founding members whether they know this one as started: then its folder was lost, and the leader
-/// would not survive its empty log. Members that do not answer are taken to be starting too.
+/// would not survive its empty log. Members that cannot be reached are taken to be starting too.
 async fn refuse_if_known(settings: &Settings, own: Identity) -> Result<(), IdentityError> {
     let tls = peer_tls(settings);
-    for (name, urls) in &settings.cluster {
-        if *name == settings.config.name {
-            continue;
-        }
+    let others = settings
+        .cluster
+        .iter()
+        .filter(|(name, _)| **name != settings.config.name);
+    let asked = others.map(|(name, urls)| {
         let mut client = connect::client(0, MemberId(0), urls, tls.clone());
-        let call = client.members(pb::MembersRequest {});
-        let Ok(Ok(answer)) = tokio::time::timeout(FOUNDING_ASK, call).await else {
-            continue;
-        };
-        let answer = answer.into_inner();
-        let stored = answer.membership.and_then(|stored| stored.membership);
-        let nodes = stored
-            .map(|membership| membership.nodes)
-            .unwrap_or_default();
+        async move {
+            let call = client.members(pb::MembersRequest {});
+            match tokio::time::timeout(FOUNDING_ASK, call).await {
+                Ok(Ok(answer)) => Some(answer.into_inner()),
+                Ok(Err(status)) => {
+                    tracing::debug!(member = %name, %status, "cannot ask whether we are known");
+                    None
+                }
+                Err(_) => {
+                    tracing::warn!(member = %name, "does not say whether we are known");
+                    None
+                }
+            }
+        }
+    });
+    let answers = futures::future::join_all(asked).await;
+    let knows_us = |answer: &pb::MembersResponse| {
+        let stored = answer.membership.as_ref();
+        let membership = stored.and_then(|stored| stored.membership.as_ref());
+        let nodes = membership.map_or(&[][..], |membership| &membership.nodes[..]);
         let started = |node: &pb::MemberNode| node.id == own.member.0 && node.started;
         let has_worked = nodes.iter().any(started) || answer.have_log.contains(&own.member.0);
-        if answer.cluster_id == own.cluster && has_worked {
-            return Err(IdentityError::DataLost(settings.config.name.clone()));
-        }
+        answer.cluster_id == own.cluster && has_worked
+    };
+    if answers.iter().flatten().any(knows_us) {
+        return Err(IdentityError::DataLost(settings.config.name.clone()));
     }
     Ok(())
 }

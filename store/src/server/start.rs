@@ -1,7 +1,7 @@
 //! Opens a member's data and sets consensus going.
 //!
-//! The order matters and is all here: identity, log, state, consensus, peer port, bootstrap. Invariant: nothing is
-//! answered to another member before the vote and the log are loaded.
+//! The order matters and is all here: peer port, identity, log, state, consensus, bootstrap. Invariant: nothing is
+//! answered to another member before the vote and the log are loaded, but that this one is starting.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::{Serving, StoreError};
 use crate::config::{ClusterState, Settings};
 use crate::metrics::Metrics;
 use crate::peer::connect::Peers;
-use crate::peer::service::PeerService;
+use crate::peer::service::{Opened, PeerService};
 use crate::raft::applied::AppliedIndex;
 use crate::raft::identity::{self, Identity};
 use crate::raft::log_store::LogStore;
@@ -49,20 +49,25 @@ pub(super) async fn start(
     metrics: &Metrics,
     background: &Shutdown,
 ) -> Result<Started, StoreError> {
-    let identity = Box::pin(identity::establish(settings)).await?;
-    let (member, wal, apply) = Box::pin(open(settings, identity, metrics)).await?;
     let peer_tls = match &settings.peer_tls {
         Some(files) => Some(tls::server_config(files, ClientAuth::Required)?),
         None => None,
     };
-    let routes = Routes::new(PeerService::server(Arc::clone(&member)));
+    let opened = Opened::default();
+    let routes = Routes::new(PeerService::server(Arc::clone(&opened)));
     let mut peers = Serving(Vec::new());
     for bound in peer_sockets {
         listen::serve_bound(&mut peers, bound, peer_tls.clone(), &routes, background)?;
     }
-    if settings.config.initial_cluster_state == ClusterState::New {
-        found(settings, &member).await?;
-    }
+    let (member, wal, apply) = match Box::pin(begin(settings, metrics, &opened)).await {
+        Ok(begun) => begun,
+        Err(error) => {
+            // The addresses must be free when the caller hears of it.
+            background.trigger();
+            peers.join(super::DRAIN).await;
+            return Err(error);
+        }
+    };
     spawn_background(settings, &member, Arc::clone(&wal), background);
     Ok(Started {
         member,
@@ -72,11 +77,29 @@ pub(super) async fn start(
     })
 }
 
+type Begun = (Arc<Member>, Arc<Wal>, ApplyThread);
+
+/// From here on the member takes part.
+async fn begin(
+    settings: &Settings,
+    metrics: &Metrics,
+    opened: &Opened,
+) -> Result<Begun, StoreError> {
+    let identity = Box::pin(identity::establish(settings)).await?;
+    let begun = Box::pin(open(settings, identity, metrics)).await?;
+    // Nobody else sets it.
+    let _ = opened.set(Arc::clone(&begun.0));
+    if settings.config.initial_cluster_state == ClusterState::New {
+        found(settings, &begun.0).await?;
+    }
+    Ok(begun)
+}
+
 async fn open(
     settings: &Settings,
     identity: Identity,
     metrics: &Metrics,
-) -> Result<(Arc<Member>, Arc<Wal>, ApplyThread), StoreError> {
+) -> Result<Begun, StoreError> {
     let dir = &settings.config.data_dir;
     let (incoming, outgoing) = (dir.join("incoming"), dir.join("outgoing"));
     snapshot::clear(&incoming)?;
