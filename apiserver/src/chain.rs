@@ -37,6 +37,7 @@ use crate::request::{self, Body, Caller, RequestInfo};
 use crate::streaming::Streaming;
 pub(crate) use compress::{accepts_gzip, whole as gzip};
 pub(crate) use dispatch::not_modified;
+pub use limits::InFlight;
 use limits::Limits;
 use metrics::Metrics;
 
@@ -76,6 +77,8 @@ pub struct Parts {
     pub grpc: Handler,
     /// Logs, exec, attach, port-forward.
     pub streaming: Streaming,
+    /// How many requests are worked on at once.
+    pub inflight: InFlight,
 }
 
 /// The pipeline's outside. Connections hold it in an `Arc`.
@@ -152,7 +155,7 @@ impl Edge {
             rest: parts.rest,
             grpc: parts.grpc,
             streaming: parts.streaming,
-            limits: Limits::new(&metrics),
+            limits: Limits::new(parts.inflight, &metrics),
             metrics,
         })
     }
@@ -233,8 +236,7 @@ impl Edge {
         request.extensions_mut().insert(caller.clone());
         request.extensions_mut().insert(record.slot.clone());
         let answer = self.dispatch(caller, request, record.grpc);
-        if record.is_long_running() || record.grpc {
-            // gRPC clients send their own deadlines, which tonic keeps.
+        if record.is_long_running() {
             return answer.await;
         }
         let timed = tokio::time::timeout(REQUEST_TIMEOUT, answer).await;

@@ -63,6 +63,7 @@ fn edge() -> Arc<Edge> {
             authorizer,
             agents: None,
         },
+        inflight: InFlight::default(),
     })
 }
 

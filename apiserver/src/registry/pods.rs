@@ -123,8 +123,57 @@ impl Registry {
             // What was counted against the budget is this pod, not another of the same name.
             options.uid.get_or_insert_with(|| item.uid.to_string());
         }
+        // A revision that does not fit is left to the delete, which refuses it in its own words.
+        let wanted = options.resource_version.as_deref();
+        if !meta::is_deleting(&object)
+            && wanted.is_none_or(|wanted| wanted == item.revision.to_string())
+        {
+            let marked = self.mark_evicted(context, &pod, &options).await?;
+            if wanted.is_some() {
+                let marked = marked.into_value();
+                options.resource_version = Some(meta::resource_version(&marked).to_owned());
+            }
+        }
         self.delete(context, &pod, &options).await?;
         Ok(Answer::status(Status::success(None)).created())
+    }
+
+    /// Owners tell from the condition that the pod did not fail by itself: a Job's failure policy may forgive it.
+    async fn mark_evicted(
+        &self,
+        context: &Context,
+        pod: &Target,
+        options: &DeleteOptions,
+    ) -> Result<Answer, Status> {
+        let context = Context {
+            dry_run: context.dry_run || options.dry_run,
+            ..context.clone()
+        };
+        let uid = options.uid.clone();
+        let mut compute = |old: &Value| {
+            let mut new = old.clone();
+            if let Some(uid) = &uid {
+                // Another pod of the same name is not to be marked; the delete behind this says so in its own words.
+                if meta::uid(old) != uid {
+                    return Ok(new);
+                }
+            }
+            let generation = meta::generation(&new);
+            set_condition(
+                &mut new,
+                json!({
+                    "type": "DisruptionTarget",
+                    "status": "True",
+                    "reason": "EvictionByEvictionAPI",
+                    "message": "Eviction API: evicting",
+                    "lastProbeTime": null,
+                    "lastTransitionTime": meta::format_time(context.now),
+                    "observedGeneration": generation,
+                }),
+            );
+            Ok(new)
+        };
+        self.modify(&context, pod, Part::Own, &mut compute).await
     }
 
     fn budgets_of(&self, pod: &Target, item: &Item) -> Result<Vec<Target>, Status> {
@@ -228,13 +277,18 @@ fn set_scheduled(pod: &mut Value, context: &Context) {
         "lastTransitionTime": meta::format_time(context.now),
         "observedGeneration": meta::generation(pod),
     });
+    set_condition(pod, condition);
+}
+
+/// Puts a condition in the place of the one of its type.
+fn set_condition(pod: &mut Value, condition: Value) {
     let status = meta::child_mut(
         pod.as_object_mut().expect("a stored pod is an object"),
         "status",
     );
     let conditions = status.entry("conditions").or_insert_with(|| json!([]));
     if let Some(list) = conditions.as_array_mut() {
-        list.retain(|known| known["type"] != "PodScheduled");
+        list.retain(|known| known["type"] != condition["type"]);
         list.push(condition);
     }
 }
