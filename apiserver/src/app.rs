@@ -113,6 +113,7 @@ impl Server {
         creators::register(&registry, &authorizer, &authenticator);
         let admin = AdminServer::new("apiserver");
         caches.register(&admin);
+        tasks::readiness(&admin, &caches, &authorizer);
         let agents = checked.agents.as_ref().map(Agents::new).transpose()?;
         let api = Api {
             registry: Arc::clone(&registry),

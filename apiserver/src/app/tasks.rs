@@ -28,7 +28,6 @@ const BOOTSTRAP: &str = "bootstrap";
 /// Starts everything; all of it ends with the server.
 pub(super) fn start(server: &Server) {
     let shutdown = &server.inner;
-    readiness(&server.admin, &server.caches, server);
     spawn(
         "watch-cache",
         TaskKind::Critical,
@@ -71,7 +70,8 @@ async fn rules_arrive(authorizer: &Live, shutdown: &Shutdown) {
     }
 }
 
-fn readiness(admin: &AdminServer, caches: &Arc<Caches>, server: &Server) {
+/// Adds the checks. Done while building: a server that does not run yet is not ready either.
+pub(super) fn readiness(admin: &AdminServer, caches: &Arc<Caches>, authorizer: &Arc<Live>) {
     let readiness = admin.readiness();
     readiness.set(
         BOOTSTRAP,
@@ -82,7 +82,7 @@ fn readiness(admin: &AdminServer, caches: &Arc<Caches>, server: &Server) {
         Revision::ZERO => Err("nothing has been loaded from the store yet".to_owned()),
         _ => Ok(()),
     });
-    let authorizer = Arc::clone(&server.authorizer);
+    let authorizer = Arc::clone(authorizer);
     readiness.check("authorization", move || {
         if authorizer.synced() {
             Ok(())

@@ -120,11 +120,15 @@ async fn watches(api: &Api, count: usize) {
             drop(sender.send_request(asked));
             continue;
         }
-        let response = sender.send_request(asked).await.expect("an answer");
+        let asked = tokio::time::timeout(LIMIT / 4, sender.send_request(asked)).await;
+        let response = asked.unwrap_or_else(|_| panic!("watch {n} is not answered"));
+        let response = response.expect("an answer");
         assert_eq!(response.status(), 200);
         if n % 5 == 1 {
             let mut body = response.into_body();
-            body.frame().await.expect("a piece").expect("read");
+            let piece = tokio::time::timeout(LIMIT / 4, body.frame()).await;
+            let piece = piece.unwrap_or_else(|_| panic!("watch {n} says nothing"));
+            piece.expect("a piece").expect("read");
         }
     }
 }

@@ -105,21 +105,18 @@ async fn nobody_gets_in_without_a_rule() {
     let refused = nobody.watch(watch).await.expect_err("refused");
     assert_told(&refused, Code::PermissionDenied, 403, "Forbidden");
 
-    // On a connection that proves nobody: without a token the caller is anonymous, with a forged one refused before anything else.
-    for (token, grpc, http, reason) in [
-        (None, "7", 403, "Forbidden"),
-        (Some("Bearer forged"), "16", 401, "Unauthorized"),
-    ] {
+    // A connection that proves nobody gets nothing but health and version, whatever token it makes up.
+    for token in [None, Some("Bearer forged")] {
         let message = pb::GetRequest {
             target: maps("a"),
             ..pb::GetRequest::default()
         };
         let answer = unproved(&api, &message, token).await;
-        assert_eq!(answer["grpc-status"], grpc, "{answer:?}");
+        assert_eq!(answer["grpc-status"], "16", "{answer:?}");
         let status = answer["corten-status-bin"].as_bytes();
         let status = base64::engine::general_purpose::STANDARD_NO_PAD.decode(status);
         let status = parse(&status.expect("base64"));
-        assert_eq!((&status["code"], &status["reason"]), (&json!(http), &json!(reason)));
+        assert_eq!(status["reason"], "Unauthorized", "{status}");
     }
 }
 
