@@ -39,6 +39,7 @@ use crate::request::{self, Body, Caller, RequestInfo};
 use crate::streaming::Streaming;
 pub(crate) use compress::{accepts_gzip, whole as gzip};
 pub(crate) use dispatch::not_modified;
+pub use limits::InFlight;
 use limits::Limits;
 use metrics::Metrics;
 
@@ -78,6 +79,8 @@ pub struct Parts {
     pub grpc: Handler,
     /// Logs, exec, attach, port-forward.
     pub streaming: Streaming,
+    /// How many requests are worked on at once.
+    pub inflight: InFlight,
 }
 
 /// The pipeline's outside. Connections hold it in an `Arc`.
@@ -154,7 +157,7 @@ impl Edge {
             rest: parts.rest,
             grpc: parts.grpc,
             streaming: parts.streaming,
-            limits: Limits::new(&metrics),
+            limits: Limits::new(parts.inflight, &metrics),
             metrics,
         })
     }

@@ -7,6 +7,7 @@
 mod compact;
 mod endpoints;
 mod leases;
+mod presence;
 mod read_index;
 mod txn;
 mod watch;

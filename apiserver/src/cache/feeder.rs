@@ -10,6 +10,7 @@ use corten_base::backoff::Backoff;
 use corten_base::shutdown::Shutdown;
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
 
 use super::{Caches, Item, ResourceCache};
 use crate::storage::{Batch, Change, Error, ROOT, RangeQuery, Revision};
@@ -42,6 +43,9 @@ pub(super) async fn run(caches: Arc<Caches>, shutdown: Shutdown) {
             () = shutdown.wait() => return,
             followed = follow(&caches, &mut backoff) => followed,
         };
+        if let Err(error) = &followed {
+            caches.log.failed(Timestamp::now(), error.to_string());
+        }
         match followed {
             Err(Error::Compacted { revision }) => {
                 tracing::warn!(%revision, "the store has compacted unread history; loading everything again");
@@ -94,6 +98,8 @@ async fn follow(caches: &Arc<Caches>, backoff: &mut Backoff) -> Result<(), Error
                 for cache in caches.by_prefix.values() {
                     cache.progress(observed);
                 }
+                // Encodings are made after their events were counted.
+                caches.trim();
             }
         }
     }
@@ -206,6 +212,8 @@ fn apply(caches: &Caches, changes: Vec<Change>) {
         });
         cache.apply(run.collect(), now);
     }
+    caches.trim();
+    caches.log.succeeded(Timestamp::now());
     advance(caches, last);
 }
 

@@ -67,6 +67,7 @@ fn edge_with(grpc: Handler) -> Arc<Edge> {
             authorizer,
             agents: None,
         },
+        inflight: InFlight::default(),
     })
 }
 

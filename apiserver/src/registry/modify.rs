@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use corten_api::kinds::ResourceDescriptor;
 use corten_api::meta;
-use corten_api::status::Status;
+use corten_api::status::{Reason, Status};
 use serde_json::Value;
 
 use super::create::{check_namespace, encode, refuse_taken, time_to_live};
@@ -111,6 +111,8 @@ impl Registry {
                 Ok(Round::Unchanged(warnings)) => {
                     Ok(Answer::item(Arc::clone(&current)).warn(warnings))
                 }
+                // Asking the store again would only cost the client the same patience a second time.
+                Err(status) if status.is(&Reason::ServiceUnavailable) => return Err(status),
                 Err(status) => Err(status),
             };
             if fresh {

@@ -26,7 +26,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Request, Status};
 
 /// How long a request may look for a member that answers: several elections, and below the usual client's minute.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// One attempt; a cut member must not eat the whole patience.
 const ATTEMPT: Duration = Duration::from_secs(4);
 /// Above the store's own limit for values, with room for a page of large objects.

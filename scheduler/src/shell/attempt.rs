@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use jiff::Timestamp;
+
 use super::Shell;
 use super::report::Report;
 use crate::core::disruption::Budget;
@@ -72,6 +74,8 @@ impl Shell {
             }
             Err(_) => report.told_before = !gives_up && self.was_told(pod, &report.message),
         }
+        let why = format!("{}: {}", pod.full_name(), report.message);
+        self.log.failed(Timestamp::now(), why);
         if !self.reporter.send(report) {
             self.metrics.dropped();
         }

@@ -56,6 +56,11 @@ impl Binder {
         self.under_way < self.limit
     }
 
+    /// Bindings that have not been answered.
+    pub(super) fn under_way(&self) -> usize {
+        self.under_way
+    }
+
     /// An answer was taken in.
     pub(super) fn answered(&mut self) {
         self.under_way -= 1;
