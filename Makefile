@@ -20,9 +20,10 @@ setup-run:
 setup-test: setup-build setup-run
 	@xtask/setup/packages.sh test
 	@xtask/setup/kubectl.sh
+	@xtask/setup/etcdctl.sh
 
 build: setup-build ## Build every binary (release)
-	@$(ENV); step "building (release)"; cargo build --release --locked -p corten
+	@$(ENV); step "building (release)"; cargo build --release --locked --workspace --bin corten
 
 up: build setup-run ## Start a one-machine cluster with the demo on it
 	@$(ENV); xtask/setup/up.sh
@@ -38,10 +39,10 @@ unit: setup-test ## Unit and component tests only
 	@$(ENV); cargo test --workspace --locked --exclude corten-e2e
 
 e2e: setup-test ## Black-box tests over real processes, containers and kubectl
-	@$(ENV); cargo build --workspace --locked; cargo test --workspace --locked --test 'e2e_*'
+	@$(ENV); cargo test --workspace --locked --test cli --test 'e2e_*'
 
 test: setup-test ## All tests: unit, component and e2e
-	@$(ENV); cargo build --workspace --locked; cargo test --workspace --locked --no-fail-fast
+	@$(ENV); cargo test --workspace --locked --no-fail-fast
 
 check: setup-build ## Format, lints, tidy: never writes
 	@$(ENV); cargo fmt --all --check; cargo clippy --workspace --all-targets --locked -- -D warnings; cargo run -q --locked -p xtask -- tidy; cargo run -q --locked -p xtask -- deps
@@ -49,7 +50,7 @@ check: setup-build ## Format, lints, tidy: never writes
 fix: setup-build ## What check wants, written
 	@$(ENV); cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged; cargo fmt --all
 
-bench: build setup-test ## Measure this machine and print the figures
+bench: setup-test ## Measure this machine and print the figures
 	@$(ENV); xtask/setup/bench.sh
 
 ci: check test ## What CI runs

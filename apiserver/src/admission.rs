@@ -5,6 +5,8 @@
 //! the store, except to make sure before it says that a namespace does not exist.
 
 mod namespace;
+mod nodes;
+mod pod_security;
 mod pods;
 mod service_account;
 
@@ -77,6 +79,9 @@ impl Admission {
             pods::set_priority(registry, review, object)?;
             pods::add_default_tolerations(self, object);
         }
+        if review.operation == Operation::Create && review.is("", "nodes") {
+            nodes::taint(object);
+        }
         Ok(())
     }
 
@@ -92,10 +97,22 @@ impl Admission {
             namespace::keep_system_namespaces(review)?;
         }
         node_restriction(review, object, old)?;
+        pod_security::validate(registry, review, object, old)?;
         if let Some(object) = object {
             no_escalation(registry, review, object, old)?;
         }
         Ok(())
+    }
+
+    /// What a client is to be told about an object that is let through.
+    pub fn warnings(
+        &self,
+        registry: &Registry,
+        review: &Review<'_>,
+        object: &Value,
+        old: Option<&Value>,
+    ) -> Vec<String> {
+        pod_security::warnings(registry, review, object, old)
     }
 }
 

@@ -95,7 +95,7 @@ impl Server {
     ) -> Result<Self, BuildError> {
         let inner = Shutdown::new();
         let store = Store::new(endpoints, encryption(config)?);
-        let caches = Caches::new(store.clone());
+        let caches = Caches::with_limits(store.clone(), checked.cache);
         let allocators = Allocators {
             service_cidr: checked.service_cidr,
             node_ports: checked.node_ports,
@@ -112,6 +112,8 @@ impl Server {
         });
         creators::register(&registry, &authorizer, &authenticator);
         let admin = AdminServer::new("apiserver");
+        caches.register(&admin);
+        tasks::readiness(&admin, &caches, &authorizer);
         let agents = checked.agents.as_ref().map(Agents::new).transpose()?;
         let api = Api {
             registry: Arc::clone(&registry),
@@ -136,6 +138,7 @@ impl Server {
                 authorizer: Arc::clone(&authorizer),
                 agents,
             },
+            inflight: checked.inflight,
         });
         let tls = tls::server_config(&checked.serving, ClientAuth::Optional)?;
         let (listener, advertised) = listen(&checked).await?;

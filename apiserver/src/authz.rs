@@ -135,12 +135,25 @@ impl Decision {
 pub trait Authorizer: Send + Sync {
     /// Answers at once, from memory.
     fn authorize(&self, attributes: &Attributes<'_>) -> Decision;
+
+    /// Whether a refusal is final: until all rules are loaded, who is refused may be allowed a moment later.
+    fn knows_all(&self) -> bool {
+        true
+    }
 }
+
+/// When a server that is still loading its rules is worth another try, in seconds.
+const LOADING_RETRY: u32 = 1;
 
 /// Asks, and turns a refusal into the 403 that clients know.
 pub fn require(authorizer: &dyn Authorizer, attributes: &Attributes<'_>) -> Result<(), Status> {
     match authorizer.authorize(attributes) {
         Decision::Allow(_) => Ok(()),
+        Decision::Deny(_) | Decision::NoOpinion(_) if !authorizer.knows_all() => {
+            // A 403 would be taken for an answer; clients come back after a 503 by themselves.
+            let message = "the server is still loading the rules that say who may do what";
+            Err(Status::service_unavailable(message).retry_after(LOADING_RETRY))
+        }
         Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(forbidden(attributes, &reason)),
     }
 }

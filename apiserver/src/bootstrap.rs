@@ -18,6 +18,7 @@ use corten_api::status::{Reason, Status};
 use corten_base::shutdown::Shutdown;
 use serde_json::Value;
 
+use crate::authz::live::Live;
 use crate::authz::policy::{Rule, rules_of};
 use crate::chain::objects::{Objects, Resource};
 
@@ -67,6 +68,14 @@ pub async fn reconcile(objects: &dyn Objects) -> Result<(), Status> {
         .await?;
     }
     Ok(())
+}
+
+/// Whether an authorizer has seen all default roles and bindings: what follows the registry comes a moment later.
+pub fn has_arrived(authorizer: &Live) -> bool {
+    let mut roles = roles::ROLES.iter().map(|role| role.name);
+    let mut bindings = roles::BINDINGS.iter().map(|(role, _)| *role);
+    roles.all(|name| authorizer.has("clusterroles", "", name))
+        && bindings.all(|name| authorizer.has("clusterrolebindings", "", name))
 }
 
 async fn create_if_missing(

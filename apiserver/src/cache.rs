@@ -7,18 +7,26 @@
 //! however many watchers there are. Invariant: when [`Caches::observed`] says N, every cache holds the state at N or later, and every watcher has
 //! been sent all events up to N.
 //!
+//! What is remembered of the past has a budget in bytes ([`Limits`]): the oldest history goes first, then the watchers that are
+//! furthest behind have to list again.
+//!
 //! ```text
 //!  store ── watch ──▶ feeder ──▶ ResourceCache ──▶ ring of events ──▶ watchers (bounded queues, cut when full)
 //!                        │            └──▶ snapshot (persistent map) ──▶ lists, gets, authorizers
 //!                        └──▶ observed revision ──▶ consistent reads wait here
 //! ```
 
+mod budget;
 mod event;
 mod feeder;
 mod history;
 mod hub;
 mod item;
+mod mailbox;
+mod metrics;
 mod selection;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -28,15 +36,19 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use corten_api::kinds::{self, ResourceDescriptor};
+use corten_base::admin::{AdminServer, LoopLog};
 use corten_base::shutdown::Shutdown;
 use tokio::sync::watch as latest;
 
+pub use budget::Limits;
 pub use event::{Event, EventType};
 pub use feeder::object_key;
 pub use hub::{ResourceCache, Snapshot};
 pub use item::{DecodeError, Item};
 pub use selection::Selection;
 pub use watch::{Delivery, Watch, WatchStart};
+
+use budget::Budget;
 
 use crate::storage::{self, ProgressRequests, ROOT, Revision, Store};
 
@@ -62,27 +74,38 @@ pub enum Error {
 /// All resource caches and how far they have come.
 pub struct Caches {
     store: Store,
+    budget: Arc<Budget>,
     by_prefix: BTreeMap<String, Arc<ResourceCache>>,
     observed: latest::Sender<Revision>,
     progress: ArcSwapOption<ProgressRequests>,
+    /// How following the store goes.
+    log: LoopLog,
 }
 
 impl Caches {
     /// Empty caches for every stored kind; [`Caches::run`] fills them.
     pub fn new(store: Store) -> Arc<Self> {
+        Self::with_limits(store, Limits::default())
+    }
+
+    /// The same with other bounds on what is remembered.
+    pub fn with_limits(store: Store, limits: Limits) -> Arc<Self> {
+        let budget = Arc::new(Budget::new(limits));
         let mut by_prefix = BTreeMap::new();
         for descriptor in kinds::registry().all().filter(|kind| !kind.is_virtual()) {
             let prefix = format!("{ROOT}{}/", descriptor.storage_prefix);
             // The first view of shared storage is the one whose form is stored.
-            by_prefix
-                .entry(prefix.clone())
-                .or_insert_with(|| Arc::new(ResourceCache::new(prefix, descriptor)));
+            by_prefix.entry(prefix.clone()).or_insert_with(|| {
+                Arc::new(ResourceCache::new(prefix, descriptor, Arc::clone(&budget)))
+            });
         }
         Arc::new(Self {
             store,
+            budget,
             by_prefix,
             observed: latest::Sender::new(Revision::default()),
             progress: ArcSwapOption::empty(),
+            log: LoopLog::default(),
         })
     }
 
@@ -103,6 +126,35 @@ impl Caches {
     /// The cache of a resource by group and plural name.
     pub fn named(&self, group: &str, resource: &str) -> Option<&Arc<ResourceCache>> {
         self.of(kinds::registry().preferred(group, resource)?)
+    }
+
+    /// Shows what the caches hold among a server's metrics.
+    pub fn register(self: &Arc<Self>, admin: &AdminServer) {
+        metrics::register(self, admin);
+    }
+
+    /// Keeps what is remembered within its bounds. The feeder calls it after each batch, being the only one that adds.
+    fn trim(&self) {
+        let limits = self.budget.limits;
+        loop {
+            let held: usize = self
+                .by_prefix
+                .values()
+                .map(|cache| cache.history_bytes())
+                .sum();
+            let excess = held.saturating_sub(limits.history);
+            let largest = self
+                .by_prefix
+                .values()
+                .max_by_key(|cache| cache.history_bytes());
+            match largest {
+                Some(cache) if excess > 0 => cache.forget(excess),
+                _ => {
+                    self.budget.press(held);
+                    return;
+                }
+            }
+        }
     }
 
     /// The cache whose prefix a store key has.

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use corten_api::status::Status;
 use corten_base::admin::AdminServer;
+use corten_base::trace;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -28,15 +29,17 @@ use http::{HeaderName, HeaderValue, Request, Response};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use tower::Service;
+use tracing::Instrument;
 
 use crate::audit;
-use crate::authn::{Authenticator, GROUP_MASTERS, Peer, User, impersonation};
+use crate::authn::{Authenticator, GROUP_MASTERS, Peer, User, bearer, impersonation};
 use crate::authz::live::Live;
 use crate::authz::{self, Attributes};
 use crate::request::{self, Body, Caller, RequestInfo};
 use crate::streaming::Streaming;
 pub(crate) use compress::{accepts_gzip, whole as gzip};
 pub(crate) use dispatch::not_modified;
+pub use limits::InFlight;
 use limits::Limits;
 use metrics::Metrics;
 
@@ -76,6 +79,8 @@ pub struct Parts {
     pub grpc: Handler,
     /// Logs, exec, attach, port-forward.
     pub streaming: Streaming,
+    /// How many requests are worked on at once.
+    pub inflight: InFlight,
 }
 
 /// The pipeline's outside. Connections hold it in an `Arc`.
@@ -152,7 +157,7 @@ impl Edge {
             rest: parts.rest,
             grpc: parts.grpc,
             streaming: parts.streaming,
-            limits: Limits::new(&metrics),
+            limits: Limits::new(parts.inflight, &metrics),
             metrics,
         })
     }
@@ -160,9 +165,16 @@ impl Edge {
     /// Answers a request, whatever happens inside.
     pub async fn handle(&self, peer: &Peer, request: Request<Body>) -> Response<Body> {
         let mut record = Record::of(&request);
+        let span = trace::request(
+            "api",
+            request.method().as_str(),
+            &record.info.path,
+            request.headers(),
+        );
         // A panic costs its request a 500, not the connection's other streams their lives.
         let outcome = AssertUnwindSafe(self.pass(peer, request, &mut record))
             .catch_unwind()
+            .instrument(span.clone())
             .await;
         let answer = outcome.unwrap_or_else(|_| {
             self.metrics.panicked();
@@ -178,6 +190,7 @@ impl Edge {
         if let Ok(id) = HeaderValue::from_str(&record.id) {
             response.headers_mut().insert(AUDIT_ID, id);
         }
+        trace::answered(&span, respond::code_of(&response));
         self.finish(peer, &record, respond::code_of(&response));
         response
     }
@@ -203,6 +216,7 @@ impl Edge {
         record.user = Some(Arc::clone(&user));
         // Nothing behind this line may see the secret, a node agent that a stream goes to least of all.
         request.headers_mut().remove(AUTHORIZATION);
+        bearer::strip(request.headers_mut());
 
         // Impersonation before authorization, so that the request is judged as the user it acts for.
         let acting =
@@ -233,10 +247,10 @@ impl Edge {
         request.extensions_mut().insert(caller.clone());
         request.extensions_mut().insert(record.slot.clone());
         let answer = self.dispatch(caller, request, record.grpc);
-        if record.is_long_running() || record.grpc {
-            // gRPC clients send their own deadlines, which tonic keeps.
+        if record.is_long_running() {
             return answer.await;
         }
+        // gRPC clients may send deadlines of their own, but need not: this one ends what holds a slot.
         let timed = tokio::time::timeout(REQUEST_TIMEOUT, answer).await;
         timed.unwrap_or_else(|_| {
             Err(Status::timeout(

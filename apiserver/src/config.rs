@@ -12,9 +12,13 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::allocators::PortRange;
+use crate::cache;
+use crate::chain::InFlight;
 
 const PORT: u16 = 6443;
 const SERVICE_CIDR: &str = "10.96.0.0/16";
+/// A budget has to hold some objects of the largest size.
+const BUDGET_MIN: usize = 16;
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
 /// Settings as they are written. Everything that is left out has a default, except the files.
@@ -81,6 +85,16 @@ pub struct Config {
     /// File with the key (32 bytes, base64) that encrypts Secrets in the store.
     #[arg(long)]
     pub encryption_key_file: Option<PathBuf>,
+    /// Requests that only read and are worked on at once; more wait a moment, then get 429. Default 400, 0 for no limit.
+    #[arg(long)]
+    pub max_requests_inflight: Option<usize>,
+    /// Requests that change something and are worked on at once. Default 200, 0 for no limit.
+    #[arg(long)]
+    pub max_mutating_requests_inflight: Option<usize>,
+    /// MiB that the watch cache may hold beyond the objects themselves: history for watches that resume, and what waits for
+    /// slow watchers. Default 256.
+    #[arg(long)]
+    pub watch_cache_budget: Option<usize>,
     /// Audit log; none is written when left out.
     #[arg(long)]
     pub audit_log_path: Option<PathBuf>,
@@ -97,6 +111,8 @@ pub struct Checked {
     pub service_cidr: Ipv4Net,
     pub node_ports: PortRange,
     pub issuer: String,
+    pub inflight: InFlight,
+    pub cache: cache::Limits,
 }
 
 impl Config {
@@ -141,6 +157,11 @@ impl Config {
                 .service_node_port_range
                 .or(below.service_node_port_range),
             encryption_key_file: self.encryption_key_file.or(below.encryption_key_file),
+            max_requests_inflight: self.max_requests_inflight.or(below.max_requests_inflight),
+            max_mutating_requests_inflight: self
+                .max_mutating_requests_inflight
+                .or(below.max_mutating_requests_inflight),
+            watch_cache_budget: self.watch_cache_budget.or(below.watch_cache_budget),
             audit_log_path: self.audit_log_path.or(below.audit_log_path),
         }
     }
@@ -194,6 +215,7 @@ impl Config {
             faults.push(format!("service_node_port_range: {error}"));
             PortRange::default()
         });
+        let cache = self.cache_limits(&mut faults);
         match (serving, advertise) {
             (Some(serving), Some(advertise)) if faults.is_empty() => Ok(Checked {
                 listen: SocketAddr::new(bind, self.secure_port.unwrap_or(PORT)),
@@ -207,8 +229,34 @@ impl Config {
                     .service_account_issuer
                     .clone()
                     .unwrap_or_else(|| ISSUER.to_owned()),
+                inflight: self.inflight(),
+                cache,
             }),
             _ => Err(ConfigError::Invalid(faults)),
+        }
+    }
+
+    fn cache_limits(&self, faults: &mut Vec<String>) -> cache::Limits {
+        match self.watch_cache_budget {
+            None => cache::Limits::default(),
+            Some(mebibytes) => {
+                if mebibytes < BUDGET_MIN {
+                    faults.push(format!(
+                        "watch_cache_budget must be at least {BUDGET_MIN} MiB"
+                    ));
+                }
+                cache::Limits::of_budget(mebibytes.saturating_mul(1 << 20))
+            }
+        }
+    }
+
+    fn inflight(&self) -> InFlight {
+        let default = InFlight::default();
+        InFlight {
+            reads: self.max_requests_inflight.unwrap_or(default.reads),
+            writes: self
+                .max_mutating_requests_inflight
+                .unwrap_or(default.writes),
         }
     }
 

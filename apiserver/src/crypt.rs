@@ -13,7 +13,7 @@ const SEAL: &[u8] = b"k8s:enc:corten:v1:";
 pub const ENCRYPTED_PREFIXES: [&str; 1] = ["/registry/secrets/"];
 
 /// Why a value or a key file cannot be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum CryptError {
     #[error("the encryption key must be 32 bytes, written in base64")]
     Key,

@@ -5,6 +5,8 @@
 //! reaches the registry before the authorizer allowed exactly its verb and target.
 
 mod errors;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::pin::Pin;
@@ -84,6 +86,7 @@ impl Resources {
             &target.name,
             &target.subresource,
         )?;
+        target.check_scope(verb)?;
         let mut context = Context::new(user);
         // Components are built with the server: a field that it does not know is a fault to be found early.
         context.validation = FieldValidation::Warn;

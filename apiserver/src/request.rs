@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use corten_api::selector::FieldSelector;
 use http::{HeaderMap, Method, Uri};
 use http_body_util::BodyExt;
 
@@ -222,13 +223,11 @@ fn verb_of(method: &Method) -> &'static str {
 
 /// The name that a field selector allows alone, so that a rule with resourceNames can admit the list.
 fn pinned_name(selector: &str) -> Option<String> {
-    selector.split(',').find_map(|term| {
-        let value = term.trim().strip_prefix("metadata.name=")?;
-        let value = value.strip_prefix('=').unwrap_or(value);
-        let usable =
-            !value.is_empty() && value != "." && value != ".." && !value.contains(['/', '%']);
-        usable.then(|| value.to_owned())
-    })
+    // Read as the registry reads it: a comma may be escaped and then belongs to a value.
+    let selector = FieldSelector::parse(selector).ok()?;
+    let value = selector.required_value("metadata.name")?;
+    let usable = !value.is_empty() && value != "." && value != ".." && !value.contains(['/', '%']);
+    usable.then(|| value.to_owned())
 }
 
 /// The first value of a query parameter, decoded.

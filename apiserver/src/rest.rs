@@ -95,7 +95,7 @@ impl Call<'_> {
     async fn dispatch(&self, verb: &str, request: Request<Body>) -> Result<Response<Body>, Status> {
         let registry = &self.api.registry;
         let (context, target) = (&self.context, &self.target);
-        self.check_scope(verb)?;
+        target.check_scope(verb)?;
         match verb {
             "get" => {
                 let answer = registry
@@ -147,24 +147,6 @@ impl Call<'_> {
             }
             _ => Err(Status::method_not_supported()),
         }
-    }
-
-    /// A namespaced object is only reached through its namespace.
-    fn check_scope(&self, verb: &str) -> Result<(), Status> {
-        let target = &self.target;
-        let collection = verb == "create" && target.subresource.is_empty();
-        if collection && !target.name.is_empty() {
-            return Err(Status::method_not_allowed(&target.group_resource(), verb));
-        }
-        if matches!(verb, "update" | "patch" | "delete") && target.name.is_empty() {
-            return Err(Status::method_not_allowed(&target.group_resource(), verb));
-        }
-        let one = !target.name.is_empty() || verb == "create";
-        if target.descriptor.namespaced && target.namespace.is_empty() && one && verb != "watch" {
-            // Reviews have no namespace although they are created.
-            return Err(Status::method_not_allowed(&target.group_resource(), verb));
-        }
-        Ok(())
     }
 
     async fn read_object(&self, request: Request<Body>) -> Result<(Value, Vec<String>), Status> {

@@ -7,6 +7,7 @@
 mod compact;
 mod endpoints;
 mod leases;
+mod presence;
 mod read_index;
 mod txn;
 mod watch;
@@ -102,6 +103,26 @@ pub struct Range {
     pub count: i64,
     /// Whether the limit cut the range.
     pub more: bool,
+    /// Keys of the range whose values cannot be decrypted: one of them must not hide the others.
+    pub unreadable: Vec<Unreadable>,
+    /// The last key that was read, readable or not: where the next page begins behind.
+    pub last_key: Option<String>,
+}
+
+/// A value that is there but cannot be decrypted.
+#[derive(Debug, Clone)]
+pub struct Unreadable {
+    pub key: String,
+    pub source: CryptError,
+}
+
+impl From<Unreadable> for Error {
+    fn from(value: Unreadable) -> Self {
+        Self::Undecryptable {
+            key: value.key,
+            source: value.source,
+        }
+    }
 }
 
 /// What to read.
@@ -171,7 +192,11 @@ impl Store {
             start: key.to_owned(),
             ..RangeQuery::default()
         };
-        Ok(self.range(&query).await?.items.pop())
+        let mut range = self.range(&query).await?;
+        match range.unreadable.pop() {
+            Some(unreadable) => Err(unreadable.into()),
+            None => Ok(range.items.pop()),
+        }
     }
 
     /// A range of keys in key order.
@@ -194,13 +219,20 @@ impl Store {
             .await
             .map_err(|status| Error::from_status(status, revision))?;
         let header = response.header.ok_or(Error::Malformed { what: "header" })?;
-        let items = response.kvs.into_iter().map(|kv| self.open(kv));
-        Ok(Range {
-            items: items.collect::<Result<_, _>>()?,
+        let mut range = Range {
             revision: query.revision.unwrap_or(revision_of(header.revision)),
             count: response.count,
             more: response.more,
-        })
+            ..Range::default()
+        };
+        for kv in response.kvs {
+            range.last_key = Some(String::from_utf8_lossy(&kv.key).into_owned());
+            match self.open(kv) {
+                Ok(stored) => range.items.push(stored),
+                Err(unreadable) => range.unreadable.push(unreadable),
+            }
+        }
+        Ok(range)
     }
 
     /// Everything below a prefix, read in pages at one revision.
@@ -213,13 +245,15 @@ impl Store {
         query.revision = Some(whole.revision);
         while whole.more {
             let last = whole
-                .items
-                .last()
+                .last_key
+                .take()
                 .ok_or(Error::Malformed { what: "keys" })?;
-            query.start = format!("{}\0", last.key);
+            query.start = format!("{last}\0");
             let page = self.range(&query).await?;
             whole.more = page.more;
+            whole.last_key = page.last_key;
             whole.items.extend(page.items);
+            whole.unreadable.extend(page.unreadable);
         }
         Ok(whole)
     }
@@ -257,13 +291,13 @@ impl Store {
         self.inner.leases.get(&self.inner.endpoints, ttl).await
     }
 
-    fn open(&self, kv: mvccpb::KeyValue) -> Result<Stored, Error> {
+    fn open(&self, kv: mvccpb::KeyValue) -> Result<Stored, Unreadable> {
         let key = String::from_utf8_lossy(&kv.key).into_owned();
         let value = match &self.inner.crypt {
             Some(crypt) => crypt.open(&key, kv.value),
             None => Crypt::refuse_sealed(kv.value),
         };
-        let value = value.map_err(|source| Error::Undecryptable {
+        let value = value.map_err(|source| Unreadable {
             key: key.clone(),
             source,
         })?;

@@ -53,9 +53,10 @@ impl Streaming {
             Status::service_unavailable("this server has no certificate to reach node agents with")
         })?;
         let pods = GroupResource::new("", "pods");
+        // As new as what the client has seen: it may have waited for the pod elsewhere.
         let pod = self
             .objects
-            .get(Resource::core("pods"), &info.namespace, &info.name)
+            .latest(Resource::core("pods"), &info.namespace, &info.name)
             .await?
             .ok_or_else(|| Status::not_found(&pods, &info.name))?;
         let query = request.uri().query().unwrap_or_default();

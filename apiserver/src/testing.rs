@@ -37,6 +37,20 @@ impl TestApi {
 
     /// Over a store that may have been used before.
     pub(crate) async fn on(endpoints: Endpoints) -> Self {
+        let api = Self::on_used(endpoints);
+        create_system_objects(&api.registry).await.unwrap();
+        api.create(
+            "",
+            "serviceaccounts",
+            "default",
+            json!({"metadata": {"name": "default"}}),
+        )
+        .await;
+        api
+    }
+
+    /// Over a store that holds the system objects.
+    pub(crate) fn on_used(endpoints: Endpoints) -> Self {
         let crypt = Crypt::from_base64("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=").unwrap();
         let store = Store::new(endpoints, Some(crypt));
         let caches = Caches::new(store.clone());
@@ -56,20 +70,11 @@ impl TestApi {
             Admission::default(),
             allocators,
         ));
-        create_system_objects(&registry).await.unwrap();
-        let api = Self {
+        Self {
             registry,
             store,
             shutdown,
-        };
-        api.create(
-            "",
-            "serviceaccounts",
-            "default",
-            json!({"metadata": {"name": "default"}}),
-        )
-        .await;
-        api
+        }
     }
 
     pub(crate) fn rest(&self) -> Api {

@@ -178,18 +178,22 @@ impl Tokens {
         reference: &Value,
     ) -> Result<(), TokenError> {
         let name = reference["name"].as_str().unwrap_or_default();
-        let found = self
-            .objects
-            .get(Resource::core(resource), namespace, name)
-            .await
-            .map_err(TokenError::Lookup)?;
-        let object = found.ok_or(TokenError::Unbound(words))?;
-        let same = object["metadata"]["uid"] == reference["uid"];
-        if same && !self.is_long_deleted(&object) {
-            Ok(())
-        } else {
-            Err(TokenError::Unbound(words))
+        let resource = Resource::core(resource);
+        let holds = |found: Option<Value>| {
+            found.is_some_and(|object| {
+                object["metadata"]["uid"] == reference["uid"] && !self.is_long_deleted(&object)
+            })
+        };
+        let cached = self.objects.get(resource, namespace, name).await;
+        if holds(cached.map_err(TokenError::Lookup)?) {
+            return Ok(());
         }
+        // The cache may be behind the object's creator.
+        let latest = self.objects.latest(resource, namespace, name).await;
+        if holds(latest.map_err(TokenError::Lookup)?) {
+            return Ok(());
+        }
+        Err(TokenError::Unbound(words))
     }
 
     /// A terminating pod keeps its token until its grace period is over, and a little longer to finish.

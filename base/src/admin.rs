@@ -1,7 +1,9 @@
-//! The admin port that every process has: /livez, /readyz, /healthz, /metrics, /version. Readiness is a set of named
-//! checks; each is visible by name with `?verbose` and as `/readyz/<name>`.
+//! The admin port that every process has: /livez, /readyz, /healthz, /metrics, /version, /debug/loops. Readiness is a set of
+//! named checks; each is visible by name with `?verbose` and as `/readyz/<name>`. Every loop that works on something again and
+//! again reports how it does, on a page for people and as metrics.
 
 mod checks;
+mod loops;
 mod serve;
 
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 
 pub use checks::Readiness;
+pub use loops::{LoopLog, LoopReport, Loops};
 
 /// The answer to an admin request.
 pub type AdminResponse = Response<Full<Bytes>>;
@@ -28,6 +31,7 @@ struct Inner {
     component: &'static str,
     started: Instant,
     readiness: Readiness,
+    loops: Loops,
     registry: Mutex<Registry>,
 }
 
@@ -36,11 +40,14 @@ impl AdminServer {
     pub fn new(component: &'static str) -> Self {
         let mut registry = Registry::default();
         checks::register_process_metrics(&mut registry, component);
+        let loops = Loops::default();
+        registry.register_collector(Box::new(loops.clone()));
         Self {
             inner: Arc::new(Inner {
                 component,
                 started: Instant::now(),
                 readiness: Readiness::default(),
+                loops,
                 registry: Mutex::new(registry),
             }),
         }
@@ -49,6 +56,11 @@ impl AdminServer {
     /// Where checks are added and set.
     pub fn readiness(&self) -> Readiness {
         self.inner.readiness.clone()
+    }
+
+    /// Where loops say how they do.
+    pub fn loops(&self) -> Loops {
+        self.inner.loops.clone()
     }
 
     /// Registers metrics; called while the component is built.
@@ -67,6 +79,7 @@ impl AdminServer {
             "/readyz" | "/healthz" => Some(self.ready(path, verbose)),
             "/metrics" => Some(self.metrics()),
             "/version" => Some(self.version()),
+            "/debug/loops" => Some(text(StatusCode::OK, self.inner.loops.page())),
             _ => {
                 let name = path
                     .strip_prefix("/readyz/")

@@ -5,6 +5,8 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use serde::{Deserialize, Serialize};
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::FilterFn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
@@ -82,31 +84,46 @@ pub fn init(config: &TelemetryConfig, component: &'static str) -> Result<Guard, 
         filter: filter_text,
         reason: error.to_string(),
     })?;
-    let logs: Box<dyn Layer<Registry> + Send + Sync> = match config.log_format.unwrap_or_default() {
+    let logs = match config.log_format.unwrap_or_default() {
         LogFormat::Text => tracing_subscriber::fmt::layer()
             .with_writer(std::io::stderr)
             .with_ansi(false)
+            .with_filter(filter)
             .boxed(),
         LogFormat::Json => tracing_subscriber::fmt::layer()
             .with_writer(std::io::stderr)
             .json()
+            .with_filter(filter)
             .boxed(),
     };
+    let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> = vec![logs];
     let provider = config
         .otlp_endpoint
         .as_deref()
         .map(|endpoint| exporter(endpoint, component))
         .transpose()?;
-    let spans = provider
-        .as_ref()
-        .map(|p| tracing_opentelemetry::layer().with_tracer(p.tracer(component)));
+    if let Some(provider) = &provider {
+        layers.push(
+            tracing_opentelemetry::layer()
+                .with_tracer(provider.tracer(component))
+                .with_filter(FilterFn::new(is_exported).with_max_level_hint(Level::DEBUG))
+                .boxed(),
+        );
+    }
     tracing_subscriber::registry()
-        .with(logs)
-        .with(spans)
-        .with(filter)
+        .with(layers)
         .try_init()
         .map_err(|error| TelemetryError::Twice(error.to_string()))?;
     Ok(Guard(provider))
+}
+
+/// Requests and runs, whatever the log filter says; and what is worth a warning within them. The exporter's own spans are
+/// not among them: exporting must not make something to export.
+fn is_exported(metadata: &Metadata<'_>) -> bool {
+    if metadata.is_span() {
+        return metadata.target() == crate::trace::TARGET;
+    }
+    *metadata.level() <= Level::WARN && metadata.target().starts_with("corten")
 }
 
 fn exporter(endpoint: &str, component: &'static str) -> Result<SdkTracerProvider, TelemetryError> {

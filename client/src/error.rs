@@ -170,6 +170,16 @@ impl Error {
         }))
     }
 
+    /// A precondition that we checked ourselves does not hold.
+    pub(crate) fn conflict(why: impl std::fmt::Display) -> Self {
+        Self::Conflict(Box::new(Failure {
+            code: 409,
+            reason: "Conflict".to_owned(),
+            message: why.to_string(),
+            ..Failure::default()
+        }))
+    }
+
     /// Reads a metav1.Status.
     pub fn from_status(status: ApiStatus) -> Self {
         let details = status.details.unwrap_or_default();

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::error::{Error, Result};
+use crate::outage::Outage;
 
 /// How long giving the lease back may take at shutdown.
 const RELEASE_LIMIT: Duration = Duration::from_secs(2);
@@ -147,11 +148,15 @@ impl LeaderElector {
 
     /// Tries until the lease is ours; when the attempt began that got it.
     async fn campaign(&mut self) -> Instant {
+        let mut outage = Outage::default();
         loop {
             let begin = Instant::now();
             match self.attempt().await {
                 Ok(true) => return begin,
-                Ok(false) => {}
+                Ok(false) => outage.over(),
+                Err(error) if !outage.is_news(&error) => {
+                    tracing::debug!(lease = %self.config.name, %error, "cannot take part in the election");
+                }
                 Err(error) => {
                     tracing::warn!(lease = %self.config.name, %error, "cannot take part in the election")
                 }

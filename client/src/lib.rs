@@ -12,6 +12,7 @@ pub mod error;
 pub mod events;
 pub mod leader;
 pub mod object;
+mod outage;
 pub mod queue;
 pub mod raw;
 pub mod runner;

@@ -4,6 +4,7 @@
 use std::future::Future;
 
 use bytes::Bytes;
+use corten_base::trace;
 use corten_proto::corten::api::v1 as wire;
 use serde::Deserialize;
 use serde_json::Value;
@@ -186,6 +187,9 @@ impl Client {
     fn request<T>(&self, message: T) -> tonic::Request<T> {
         let mut request = tonic::Request::new(message);
         request.set_timeout(self.timeout());
+        if let Some(Ok(parent)) = trace::traceparent().map(|parent| parent.parse()) {
+            request.metadata_mut().insert(trace::HEADER, parent);
+        }
         request
     }
 }

@@ -17,13 +17,15 @@ mod own_writes;
 use std::sync::Arc;
 use std::time::Duration;
 
+use corten_base::admin::{LoopLog, LoopReport, Loops};
 use corten_base::shutdown::Shutdown;
 use corten_base::tasks::{TaskKind, spawn};
+use corten_base::trace;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use parking_lot::Mutex;
+use tracing::Instrument;
 
-pub use action::{Action, Plan};
+pub use action::{Action, Expected, Plan};
 pub use execute::{Executor, Failed};
 use metrics::ControllerMetrics;
 pub use metrics::Metrics;
@@ -81,23 +83,6 @@ struct Source<C: Controller> {
     wake_all: Box<WakeAll<C>>,
 }
 
-/// What a runner looks like from outside.
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    /// The controller's name.
-    pub name: &'static str,
-    /// When a key was last run to its end.
-    pub last_run: Option<Timestamp>,
-    /// The last failure, with its key.
-    pub last_error: Option<String>,
-    /// Keys that are ready.
-    pub queued: usize,
-    /// Keys in hand.
-    pub running: usize,
-    /// The oldest of the revisions that the watched caches have seen.
-    pub revision: Revision,
-}
-
 /// Runs one controller.
 pub struct Runner<C: Controller> {
     controller: Arc<C>,
@@ -109,7 +94,8 @@ pub struct Runner<C: Controller> {
     workers: usize,
     resync: Duration,
     metrics: ControllerMetrics,
-    report: Arc<Mutex<Report>>,
+    log: LoopLog,
+    loops: Option<Loops>,
 }
 
 impl<C: Controller> Runner<C> {
@@ -127,10 +113,8 @@ impl<C: Controller> Runner<C> {
             workers: WORKERS,
             resync: RESYNC,
             metrics: Metrics::default().controller(name),
-            report: Arc::new(Mutex::new(Report {
-                name,
-                ..Report::default()
-            })),
+            log: LoopLog::default(),
+            loops: None,
         }
     }
 
@@ -221,15 +205,11 @@ impl<C: Controller> Runner<C> {
         self.queue.clone()
     }
 
-    /// A function that tells how the runner is doing.
-    pub fn reporter(&self) -> impl Fn() -> Report + Send + Sync + 'static {
-        let (report, queue) = (Arc::clone(&self.report), self.queue.clone());
-        move || {
-            let mut report = report.lock().clone();
-            report.queued = queue.len();
-            report.running = queue.in_hand();
-            report
-        }
+    /// Shows among these loops how the runner does.
+    #[must_use]
+    pub fn loops(mut self, loops: &Loops) -> Self {
+        self.loops = Some(loops.clone());
+        self
     }
 
     /// Runs until shutdown; returns when the keys in hand are done.
@@ -247,6 +227,12 @@ impl<C: Controller> Runner<C> {
             "caches are synced, reconciling"
         );
         let runner = Arc::new(self);
+        if let Some(loops) = &runner.loops {
+            let shown = Arc::downgrade(&runner);
+            loops.add(name, move || {
+                shown.upgrade().map(|it| it.report()).unwrap_or_default()
+            });
+        }
         for source in &runner.sources {
             let feed = (source.feed)(Arc::clone(&runner.controller), runner.queue.clone());
             let stop = shutdown.clone();
@@ -271,6 +257,21 @@ impl<C: Controller> Runner<C> {
         futures::future::join_all(workers).await;
     }
 
+    fn report(&self) -> LoopReport {
+        let revision = self.sources.iter().map(|source| (source.revision)()).min();
+        let leads = if self.leadership.is_leading() {
+            "leads"
+        } else {
+            "waits for the lease"
+        };
+        LoopReport {
+            queued: self.queue.len(),
+            running: self.queue.in_hand(),
+            note: format!("{leads}, caches at {}", revision.unwrap_or_default()),
+            ..self.log.report()
+        }
+    }
+
     /// Resyncs and refreshes gauges until shutdown.
     async fn keep_time(&self, shutdown: &Shutdown) {
         let mut gauges = tokio::time::interval(Duration::from_secs(5));
@@ -282,8 +283,6 @@ impl<C: Controller> Runner<C> {
                 () = shutdown.wait() => return,
                 _ = gauges.tick() => {
                     self.metrics.depth(self.queue.len());
-                    let revision = self.sources.iter().map(|source| (source.revision)()).min();
-                    self.report.lock().revision = revision.unwrap_or_default();
                 }
                 _ = resync.tick() => {
                     for source in &self.sources {
@@ -309,7 +308,8 @@ impl<C: Controller> Runner<C> {
                 continue;
             }
             self.metrics.taken(taken.queued());
-            self.reconcile(taken).await;
+            let span = trace::run("reconcile", self.controller.name(), taken.key());
+            self.reconcile(taken).instrument(span).await;
         }
     }
 
@@ -347,15 +347,18 @@ impl<C: Controller> Runner<C> {
     /// Decides when the key comes again, and says once what went wrong.
     fn settle(&self, taken: Taken<C::Key>, failed: &[Failed], requeue_after: Option<Duration>) {
         let key = taken.key().clone();
-        let mut report = self.report.lock();
-        report.last_run = Some(Timestamp::now());
         if let Some(first) = failed.first() {
             let retry_after = failed
                 .iter()
                 .filter_map(|failed| failed.error.retry_after())
                 .max();
-            report.last_error = Some(format!("{key:?}: {}: {}", first.action, first.error));
+            let why = format!("{key:?}: {}: {}", first.action, first.error);
+            self.log.failed(Timestamp::now(), why);
             let delay = taken.failed();
+            if let Some(due) = requeue_after.filter(|due| *due < delay) {
+                // What is due by time does not wait for what fails.
+                self.queue.add_after(key.clone(), due);
+            }
             if let Some(later) = retry_after.filter(|later| *later > delay) {
                 // The server's wish is longer than our back-off: the key is woken earlier only by news.
                 self.queue.postpone(&key, later);
@@ -368,6 +371,7 @@ impl<C: Controller> Runner<C> {
             }
             return;
         }
+        self.log.succeeded(Timestamp::now());
         match requeue_after {
             Some(delay) => taken.again_after(delay),
             None => taken.succeeded(),

@@ -17,6 +17,7 @@ use corten_client::runner::Metrics;
 use tokio::task::JoinHandle;
 
 use crate::config::{Checked, Config};
+use crate::rootca::RootCertificates;
 use caches::Caches;
 use start::Starter;
 
@@ -55,8 +56,9 @@ pub struct Controllers {
     config: Config,
     checked: Checked,
     client: Client,
-    root_ca: Option<String>,
+    root_ca: Option<RootCertificates>,
     admin: AdminServer,
+    election: LeaderConfig,
 }
 
 impl Controllers {
@@ -64,7 +66,7 @@ impl Controllers {
     pub fn build(config: Config, client: Option<Client>) -> Result<Self, StartError> {
         let checked = config.check()?;
         let read = |path: &PathBuf| {
-            std::fs::read_to_string(path).map_err(|source| StartError::RootCa {
+            RootCertificates::read(path).map_err(|source| StartError::RootCa {
                 path: path.clone(),
                 source,
             })
@@ -80,6 +82,7 @@ impl Controllers {
             client,
             root_ca,
             admin: AdminServer::new("corten-controllers"),
+            election: LeaderConfig::new(LEASE, &LeaderConfig::process_identity()),
         })
     }
 
@@ -88,8 +91,16 @@ impl Controllers {
         &self.admin
     }
 
+    /// Takes part in the election with these times instead of upstream's.
+    #[must_use]
+    pub fn with_election(mut self, election: LeaderConfig) -> Self {
+        self.election = election;
+        self
+    }
+
     /// Runs until `shutdown`, then lets the keys in hand come to their end and gives the lease back.
-    pub async fn run(self, shutdown: Shutdown) -> Result<(), StartError> {
+    pub async fn run(mut self, shutdown: Shutdown) -> Result<(), StartError> {
+        let root_ca = self.root_ca.take();
         if let Some(addr) = self.config.bind_address {
             let bind = |source| StartError::Bind { addr, source };
             self.admin
@@ -112,10 +123,11 @@ impl Controllers {
             caches: &caches,
             leadership,
             metrics: &metrics,
+            loops: self.admin.loops(),
             host: host.trim().to_owned(),
             shutdown: &shutdown,
         };
-        let running = starter.all(&self.checked, self.root_ca.clone());
+        let running = starter.all(&self.checked, root_ca);
         futures::future::join_all(running).await;
         if let Some(election) = election {
             // It gives the lease back, so that the next holder need not wait for it to run out. A panic in it has
@@ -130,8 +142,7 @@ impl Controllers {
         if !self.checked.leader_elect {
             return (Leadership::always(), None);
         }
-        let config = LeaderConfig::new(LEASE, &LeaderConfig::process_identity());
-        let (elector, leadership) = LeaderElector::new(self.client.clone(), config);
+        let (elector, leadership) = LeaderElector::new(self.client.clone(), self.election.clone());
         let election = spawn(
             "leader-election",
             TaskKind::Critical,

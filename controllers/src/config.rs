@@ -26,7 +26,7 @@ pub struct Config {
     /// PEM file of the authority that pods shall trust; without it no ConfigMap kube-root-ca.crt is published.
     #[arg(long)]
     pub root_ca_file: Option<PathBuf>,
-    /// Seconds that a node may be silent before it counts as unreachable, with or without an `s`. Default 40.
+    /// Seconds that a node may be silent before it counts as unreachable, with or without an `s`. Default 50.
     #[arg(long)]
     pub node_monitor_grace_period: Option<String>,
     /// Act only while holding the lease; off for controllers that have no rivals. Default true.
@@ -84,7 +84,7 @@ impl Config {
                 "node_cidr_mask_size {node_prefix} does not fit into {cluster_cidr}"
             ));
         }
-        let grace = self.node_monitor_grace_period.as_deref().unwrap_or("40s");
+        let grace = self.node_monitor_grace_period.as_deref().unwrap_or("50s");
         let seconds: u64 = grace.trim_end_matches('s').parse().unwrap_or(0);
         if seconds == 0 {
             faults.push(format!(
@@ -137,7 +137,7 @@ mod tests {
                 checked.node_prefix,
                 checked.grace.as_secs()
             ),
-            (false, 24, 40)
+            (false, 24, 50)
         );
     }
 }

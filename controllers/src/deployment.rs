@@ -193,7 +193,7 @@ impl Controller for Deployments {
         plan
     }
 
-    fn after_failure(&self, view: &View, failed: &[Failed], _now: Timestamp) -> Plan {
+    fn after_failure(&self, view: &View, failed: &[Failed], now: Timestamp) -> Plan {
         let Some(deployment) = &view.deployment else {
             return Plan::nothing();
         };
@@ -208,13 +208,46 @@ impl Controller for Deployments {
         // A set that the cache does not show yet may be our own: only one that cannot be is a collision.
         match rival.filter(|set| !Sets::is_for(deployment, set)) {
             Some(_) => Plan::of([create::count_collision(deployment)]),
-            None => Plan::nothing(),
+            None => not_created(deployment, view, failed, now),
         }
     }
 }
 
+/// A ReplicaSet that the server refuses (by a quota, an admission step, its own validation) is told on the Deployment.
+fn not_created(
+    deployment: &Arc<Deployment>,
+    view: &View,
+    failed: &[Failed],
+    now: Timestamp,
+) -> Plan {
+    let refused = failed.iter().find_map(|failure| match &failure.tried {
+        // Lost races end by themselves, and in a namespace that goes there is nothing to tell.
+        Action::Create { object, .. }
+            if !failure.error.is_already_exists()
+                && !failure.error.has_cause("NamespaceTerminating") =>
+        {
+            Some((object["metadata"]["name"].as_str()?, &failure.error))
+        }
+        _ => None,
+    });
+    let Some((name, error)) = refused else {
+        return Plan::nothing();
+    };
+    let kept = view.owned.iter().filter(|set| matches(deployment, set));
+    let all: Vec<Arc<ReplicaSet>> = kept.chain(&view.orphans).cloned().collect();
+    let sets = Sets::of(deployment, &all);
+    let message = format!("Failed to create new replica set {name:?}: {error}");
+    let mut plan = Plan::nothing();
+    status::not_created(deployment, &sets, message, now, &mut plan);
+    plan
+}
+
 fn adopt(deployment: &Deployment, view: &View, plan: &mut Plan) {
     let owner = controller_reference(deployment);
+    if !view.orphans.is_empty() {
+        // The cache may not know yet that the Deployment is gone or going: its sets would go with it.
+        plan.push(Action::expect_alive(deployment));
+    }
     for set in &view.orphans {
         plan.push(Action::merge(
             &**set,

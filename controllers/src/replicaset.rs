@@ -131,6 +131,10 @@ impl Controller for ReplicaSets {
             }
         }
         if !deleting {
+            if !view.orphans.is_empty() {
+                // The cache may not know yet that the set is gone or going: its pods would go with it.
+                plan.push(Action::expect_alive(&**set));
+            }
             for pod in &view.orphans {
                 plan.push(Action::merge(
                     &**pod,

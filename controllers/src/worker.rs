@@ -4,12 +4,14 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use corten_base::admin::{LoopLog, LoopReport, Loops};
 use corten_base::shutdown::Shutdown;
 use corten_base::tasks::{TaskKind, spawn};
 use corten_client::cache::{Cache, Change};
 use corten_client::leader::Leadership;
 use corten_client::object::Cached;
 use corten_client::queue::{Key, Taken, WorkQueue};
+use jiff::Timestamp;
 
 /// What became of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,14 +40,23 @@ pub async fn run<W: Work>(
     queue: WorkQueue<W::Key>,
     workers: usize,
     leadership: Leadership,
+    loops: &Loops,
     shutdown: Shutdown,
 ) {
+    let log = LoopLog::default();
+    let (shown, waiting) = (log.clone(), queue.clone());
+    loops.add(work.name(), move || LoopReport {
+        queued: waiting.len(),
+        running: waiting.in_hand(),
+        ..shown.report()
+    });
     let tasks: Vec<_> = (0..workers)
         .map(|_| {
             let (work, queue) = (Arc::clone(&work), queue.clone());
             let (leadership, shutdown) = (leadership.clone(), shutdown.clone());
+            let log = log.clone();
             spawn("controller-worker", TaskKind::Critical, async move {
-                take_keys(&*work, &queue, &leadership, &shutdown).await;
+                take_keys(&*work, &queue, &log, &leadership, &shutdown).await;
             })
         })
         .collect();
@@ -57,6 +68,7 @@ pub async fn run<W: Work>(
 async fn take_keys<W: Work>(
     work: &W,
     queue: &WorkQueue<W::Key>,
+    log: &LoopLog,
     leadership: &Leadership,
     shutdown: &Shutdown,
 ) {
@@ -73,18 +85,25 @@ async fn take_keys<W: Work>(
             queue.add(taken.key().clone());
             continue;
         }
-        step(work, taken).await;
+        step(work, taken, log).await;
     }
 }
 
-async fn step<W: Work>(work: &W, taken: Taken<W::Key>) {
+async fn step<W: Work>(work: &W, taken: Taken<W::Key>, log: &LoopLog) {
     let key = taken.key().clone();
-    match work.step(key.clone()).await {
-        Ok(Step::Done) => taken.succeeded(),
+    let outcome = work.step(key.clone()).await;
+    let now = Timestamp::now();
+    match outcome {
+        Ok(Step::Done) => {
+            log.succeeded(now);
+            taken.succeeded();
+        }
         Ok(Step::Again) => {
+            log.succeeded(now);
             taken.failed();
         }
         Err(error) => {
+            log.failed(now, format!("{key:?}: {error}"));
             let delay = taken.failed();
             if error.is_conflict() || error.is_not_found() {
                 tracing::debug!(controller = work.name(), ?key, %error, ?delay, "lost a race, again");

@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use corten::host::{self, Paths};
 use corten::roles::{self, Role};
 use corten::{apply, bench, detach, status, up};
@@ -109,7 +109,7 @@ pub(crate) fn main() -> ExitCode {
                 paths,
                 detach: true,
                 node_ip,
-            } => up_detached(&paths, node_ip),
+            } => up_detached(&paths, node_ip, &cli.telemetry),
             Verb::Down {
                 paths,
                 keep_containers,
@@ -188,7 +188,28 @@ async fn run_async(verb: Verb, telemetry: &TelemetryConfig) -> Result<()> {
 /// A first start makes keys and waits for the node; beyond this something is wrong.
 const READY_TIMEOUT: Duration = Duration::from_secs(90);
 
-fn up_detached(paths: &Paths, node_ip: Option<Ipv4Addr>) -> Result<()> {
+/// The flags that make a process log and export as this one was told to.
+fn telemetry_flags(telemetry: &TelemetryConfig) -> Vec<String> {
+    let format = telemetry
+        .log_format
+        .and_then(|format| format.to_possible_value());
+    let format = format.map(|value| format!("--log-format={}", value.get_name()));
+    let level = telemetry
+        .log_level
+        .as_ref()
+        .map(|level| format!("--log-level={level}"));
+    let endpoint = telemetry
+        .otlp_endpoint
+        .as_ref()
+        .map(|endpoint| format!("--otlp-endpoint={endpoint}"));
+    [format, level, endpoint].into_iter().flatten().collect()
+}
+
+fn up_detached(
+    paths: &Paths,
+    node_ip: Option<Ipv4Addr>,
+    telemetry: &TelemetryConfig,
+) -> Result<()> {
     host::require_root()?;
     if let Some(pid) = detach::running(paths) {
         println!("the cluster is running already (pid {pid})");
@@ -206,6 +227,7 @@ fn up_detached(paths: &Paths, node_ip: Option<Ipv4Addr>) -> Result<()> {
     if let Some(ip) = node_ip {
         command.arg("--node-ip").arg(ip.to_string());
     }
+    command.args(telemetry_flags(telemetry));
     let pid = detach::spawn(command, &paths.log_file())?;
     let took = detach::wait_ready(paths, pid, READY_TIMEOUT)?;
     println!("the cluster is ready after {took} ms (pid {pid})");

@@ -112,7 +112,7 @@ impl HostSettings {
 
     /// A member of several, on its own host.
     pub fn store(&self) -> corten_store::Config {
-        let files = self.pki.tls(&format!("store-{}", self.name));
+        let files = self.pki.store_tls(&format!("store-{}", self.name));
         let url = |ip: Ipv4Addr, port: u16| format!("https://{ip}:{port}");
         let cluster: Vec<String> = self
             .members
@@ -157,7 +157,7 @@ impl HostSettings {
     /// The API server on this host.
     pub fn apiserver(&self) -> corten_apiserver::Config {
         let serving = self.pki.tls("apiserver");
-        let store = self.pki.tls("apiserver-store-client");
+        let store = self.pki.store_tls("apiserver-store-client");
         let agents = self.pki.tls("apiserver-node-client");
         let endpoints = self
             .members

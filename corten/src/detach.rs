@@ -3,12 +3,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
+use nix::mount::MntFlags;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -132,8 +133,67 @@ pub fn down(paths: &Paths, containers: bool) -> Result<bool> {
             quiet("nft", &["delete", "table", "ip", table]);
         }
         quiet("ip", &["address", "delete", "10.96.0.10/32", "dev", "lo"]);
+        // Namespaces live as mounts: with the mounts go the pods' ends of the wires.
+        unmount_below(&[&paths.run_dir, &paths.data_dir])?;
+        for link in links(paths) {
+            quiet("ip", &["link", "delete", &link]);
+        }
+        remove_node_state(&paths.run_dir.join("node"))?;
+        for root in cgroup_roots() {
+            remove_cgroups(&root.join(paths.cgroup_prefix().trim_start_matches('/')));
+        }
     }
     Ok(pid.is_some())
+}
+
+/// The node agent's own links, by the names that it gives them.
+fn links(paths: &Paths) -> Vec<String> {
+    let node = nix::unistd::gethostname().unwrap_or_default();
+    let node = node.to_string_lossy().to_lowercase();
+    let link = |kind: &str| corten_node_agent::link_name(kind, &node, &paths.cgroup_prefix());
+    vec![link("br"), "corten-vxlan".to_owned()]
+}
+
+/// Unmounts everything below some folders, the latest mount first.
+fn unmount_below(folders: &[&Path]) -> Result<()> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts")?;
+    let points = mounts
+        .lines()
+        .rev()
+        .filter_map(|line| line.split(' ').nth(1));
+    for point in points.map(unescape) {
+        if folders.iter().any(|folder| point.starts_with(folder)) {
+            nix::mount::umount2(&point, MntFlags::MNT_DETACH)
+                .with_context(|| format!("cannot unmount {}", point.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// A path as the kernel lists it, with blanks as `\040`.
+fn unescape(text: &str) -> PathBuf {
+    PathBuf::from(text.replace("\\040", " ").replace("\\011", "\t"))
+}
+
+/// What containers that are gone have left; the node agent makes it anew.
+fn remove_node_state(dir: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", dir.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes a tree of empty groups; what is still in use stays.
+fn remove_cgroups(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            remove_cgroups(&entry.path());
+        }
+    }
+    // Absent, or in use for another moment by a process that was just killed: empty groups cost nothing.
+    let _ = std::fs::remove_dir(dir);
 }
 
 /// Kills every process in the cgroups below `prefix` (v1 and v2 mounts alike).

@@ -14,6 +14,9 @@ use rand::RngCore;
 
 /// File name of the authority, without ending.
 const CA: &str = "ca";
+/// File name of the authority of the store alone: whoever has a certificate of the other one, as each node has, must not get
+/// at the store behind the API's back.
+const STORE_CA: &str = "store-ca";
 
 /// The folder that holds a cluster's PKI.
 #[derive(Clone, Debug)]
@@ -37,8 +40,10 @@ impl Pki {
         let pki = Self {
             dir: dir.to_owned(),
         };
-        if !pki.path("ca.crt").exists() {
-            Authority::create("corten-ca")?.write(dir, CA)?;
+        for authority in [CA, STORE_CA] {
+            if !pki.path(&format!("{authority}.crt")).exists() {
+                Authority::create(&format!("corten-{authority}"))?.write(dir, authority)?;
+            }
         }
         if !pki.path("service-account.key").exists() {
             let (private, public) = signing_key_pair()?;
@@ -61,8 +66,17 @@ impl Pki {
 
     /// The three files of the certificate `name`.
     pub fn tls(&self, name: &str) -> TlsFiles {
+        self.files(CA, name)
+    }
+
+    /// The three files of the certificate `name` that is good for the store: a member's, or a client's of the store.
+    pub fn store_tls(&self, name: &str) -> TlsFiles {
+        self.files(STORE_CA, name)
+    }
+
+    fn files(&self, authority: &str, name: &str) -> TlsFiles {
         TlsFiles {
-            ca: self.path("ca.crt"),
+            ca: self.path(&format!("{authority}.crt")),
             cert: self.path(&format!("{name}.crt")),
             key: self.path(&format!("{name}.key")),
         }
@@ -86,7 +100,14 @@ impl Pki {
             "apiserver",
             request("kube-apiserver", &[], Usage::Server, dns, ips),
         )?;
-        self.client("apiserver-store-client", "corten-apiserver", &[])?;
+        let store_client = request(
+            "corten-apiserver",
+            &[],
+            Usage::Client,
+            Vec::new(),
+            Vec::new(),
+        );
+        self.issue_by(STORE_CA, "apiserver-store-client", store_client)?;
         self.client(
             "apiserver-node-client",
             "kube-apiserver-kubelet-client",
@@ -100,7 +121,7 @@ impl Pki {
         all.extend_from_slice(ips);
         let name = format!("store-{member}");
         let dns = vec!["localhost".to_owned(), member.to_owned()];
-        self.issue(&name, request(&name, &[], Usage::Both, dns, all))
+        self.issue_by(STORE_CA, &name, request(&name, &[], Usage::Both, dns, all))
     }
 
     /// The identities of the control plane's clients: scheduler, controllers, proxy and the administrator.
@@ -132,11 +153,15 @@ impl Pki {
 
     /// Issues when the certificate is missing. Changed names need the file removed: the launcher says so in its runbook.
     fn issue(&self, file: &str, request: CertRequest) -> Result<()> {
-        let files = self.tls(file);
+        self.issue_by(CA, file, request)
+    }
+
+    fn issue_by(&self, authority: &str, file: &str, request: CertRequest) -> Result<()> {
+        let files = self.files(authority, file);
         if files.cert.exists() && files.key.exists() {
             return Ok(());
         }
-        let authority = Authority::load(&self.dir, CA)?;
+        let authority = Authority::load(&self.dir, authority)?;
         authority.issue_to_files(&request, &files.cert, &files.key)?;
         Ok(())
     }
@@ -182,4 +207,55 @@ pub fn kubeconfig(pki: &Pki, server: &str, cluster: &str, user: &str) -> Result<
         "current-context": cluster,
     });
     Ok(serde_json::to_string_pretty(&config)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The authority that signed a certificate: its name comes before any other in there.
+    fn issuer(files: &TlsFiles) -> &'static str {
+        let text = std::fs::read_to_string(&files.cert).expect("a certificate");
+        let pem: String = text.lines().filter(|line| !line.starts_with('-')).collect();
+        let der = base64::engine::general_purpose::STANDARD
+            .decode(pem)
+            .expect("base64");
+        let first = |name: &str| {
+            der.windows(name.len())
+                .position(|part| part == name.as_bytes())
+        };
+        let names = ["corten-ca", "corten-store-ca"];
+        let found = names
+            .into_iter()
+            .filter_map(|name| first(name).map(|at| (at, name)));
+        found.min().expect("an issuer").1
+    }
+
+    #[test]
+    fn no_certificate_of_a_node_or_a_component_opens_the_store() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let pki = Pki::ensure(dir.path()).expect("authorities");
+        pki.apiserver(
+            &ServerNames::default(),
+            IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1)),
+        )
+        .expect("issued");
+        pki.control_plane().expect("issued");
+        pki.store("m1", &[]).expect("issued");
+        pki.node("n1", &[]).expect("issued");
+        for name in ["store-m1", "apiserver-store-client"] {
+            assert_eq!(issuer(&pki.store_tls(name)), "corten-store-ca", "{name}");
+            assert_eq!(pki.store_tls(name).ca, dir.path().join("store-ca.crt"));
+        }
+        for name in [
+            "node-n1",
+            "proxy",
+            "scheduler",
+            "controllers",
+            "admin",
+            "apiserver",
+        ] {
+            assert_eq!(issuer(&pki.tls(name)), "corten-ca", "{name}");
+        }
+    }
 }

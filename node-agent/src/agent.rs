@@ -26,7 +26,7 @@ use crate::server::AgentServer;
 use crate::traits::PodRef;
 use crate::worker::{self, WorkerHandle};
 
-pub use build::{BuildError, Services};
+pub use build::{BuildError, Services, link_name};
 
 /// Workers by pod uid; read by the server.
 pub(crate) type Workers = Arc<RwLock<HashMap<String, WorkerHandle>>>;
@@ -41,6 +41,7 @@ pub struct Agent {
     evictor: Evictor,
     node: watch::Receiver<Option<Arc<Node>>>,
     routes: Option<crate::network::RouteKeeper>,
+    collector: Option<crate::images::Collector>,
     server: AgentServer,
     admin: AdminServer,
     caches: Shutdown,
@@ -58,6 +59,7 @@ impl Agent {
             evictor,
             node,
             routes,
+            collector,
             server,
             admin,
             caches,
@@ -87,6 +89,10 @@ impl Agent {
         );
         if let Some(routes) = routes {
             tasks::spawn("routes", TaskKind::Background, routes.run(shutdown.clone()));
+        }
+        if let Some(collector) = collector {
+            let run = collector.run(shutdown.clone());
+            tasks::spawn("image-collection", TaskKind::Background, run);
         }
         let stop = shutdown.clone();
         tasks::spawn("agent-server", TaskKind::Critical, async move {

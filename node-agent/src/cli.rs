@@ -83,6 +83,15 @@ pub struct Args {
     /// Folder with <registry>/hosts.toml (mirrors, authorities), as containerd's config_path.
     #[arg(long)]
     registries: Option<PathBuf>,
+    /// Percent of the disk in use at which unused images are removed; 100 turns it off [default: 85]
+    #[arg(long)]
+    image_gc_high_threshold: Option<u8>,
+    /// Percent at which that ends [default: 80]
+    #[arg(long)]
+    image_gc_low_threshold: Option<u8>,
+    /// An image that was used within this time stays [default: 120]
+    #[arg(long)]
+    image_age_min_seconds: Option<u64>,
     #[command(flatten)]
     client: ClientConfig,
     #[command(flatten)]
@@ -109,6 +118,18 @@ impl Args {
         put(&mut config.admin_listen, self.admin_listen);
         put(&mut config.cluster_domain, self.cluster_domain);
         put(&mut config.max_pods, self.max_pods);
+        put(
+            &mut config.image_gc_high_threshold,
+            self.image_gc_high_threshold,
+        );
+        put(
+            &mut config.image_gc_low_threshold,
+            self.image_gc_low_threshold,
+        );
+        put(
+            &mut config.image_age_min_seconds,
+            self.image_age_min_seconds,
+        );
         config.seccomp_default |= self.seccomp_default;
         config.tls_ca = self.tls_ca.or(config.tls_ca);
         config.tls_cert = self.tls_cert.or(config.tls_cert);

@@ -51,6 +51,11 @@ pub struct Config {
     pub pod_mtu: u32,
     /// Folder with `<registry>/hosts.toml`, as containerd's `config_path`.
     pub registries: Option<PathBuf>,
+    /// Percent of the image store's disk in use at which unused images go (100: never), and at which that ends.
+    pub image_gc_high_threshold: u8,
+    pub image_gc_low_threshold: u8,
+    /// An image that was used within this time stays.
+    pub image_age_min_seconds: u64,
     pub max_pods: u32,
     /// Processes per pod; 0 means unlimited.
     pub pod_pids_limit: u32,
@@ -99,6 +104,9 @@ impl Default for Config {
             pod_cidrs: Vec::new(),
             pod_mtu: 1450,
             registries: None,
+            image_gc_high_threshold: 85,
+            image_gc_low_threshold: 80,
+            image_age_min_seconds: 120,
             max_pods: 110,
             pod_pids_limit: 0,
             seccomp_default: false,

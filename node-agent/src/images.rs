@@ -12,6 +12,7 @@
 
 mod archive;
 mod auth;
+mod collect;
 mod pull;
 mod registries;
 mod store;
@@ -33,6 +34,7 @@ use crate::traits::{
 };
 
 pub use archive::ImportError;
+pub use collect::{Collector, InUse, Thresholds};
 use registries::Registries;
 use store::Store;
 
@@ -54,6 +56,10 @@ pub struct Images {
     slots: tokio::sync::Semaphore,
     /// One pull per reference: later callers wait for the first and then find the image.
     flights: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// Held for reading while images are looked up or pulled, for writing while they are collected.
+    gate: tokio::sync::RwLock<()>,
+    /// When images were last asked for, by config id; since this process began.
+    last_used: Mutex<HashMap<String, Instant>>,
 }
 
 impl Images {
@@ -65,6 +71,8 @@ impl Images {
             registries: Registries::new(config.registries),
             slots: tokio::sync::Semaphore::new(config.pulls_max.max(1)),
             flights: Mutex::new(HashMap::new()),
+            gate: tokio::sync::RwLock::new(()),
+            last_used: Mutex::new(HashMap::new()),
         })
     }
 
@@ -103,9 +111,8 @@ fn parse(image: &str) -> Result<Reference, ImageError> {
     })
 }
 
-#[async_trait]
-impl ImageService for Images {
-    async fn ensure_present(
+impl Images {
+    async fn ensure(
         &self,
         request: &ImageRequest,
         progress: Option<mpsc::Sender<PullProgress>>,
@@ -163,6 +170,20 @@ impl ImageService for Images {
             record,
             pulled: Some(pulled),
         })
+    }
+}
+
+#[async_trait]
+impl ImageService for Images {
+    async fn ensure_present(
+        &self,
+        request: &ImageRequest,
+        progress: Option<mpsc::Sender<PullProgress>>,
+    ) -> Result<EnsuredImage, ImageError> {
+        let _gate = self.gate.read().await;
+        let ensured = self.ensure(request, progress).await?;
+        self.note(&ensured.record.id);
+        Ok(ensured)
     }
 
     async fn find(&self, reference: &str) -> Result<Option<ImageRecord>, ImageError> {

@@ -30,7 +30,7 @@ pub mod network;
 pub mod server;
 pub mod volumes;
 
-pub use agent::{Agent, BuildError, Services};
+pub use agent::{Agent, BuildError, Services, link_name};
 pub use config::Config;
 pub use supervisor::supervise_main;
 pub use worker::pause::pause_main;

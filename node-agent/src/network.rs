@@ -158,6 +158,7 @@ impl PodNetwork for BridgeNetwork {
             .await
             .map_err(failed)?;
         links::forwarding();
+        links::load_bridge_filter().await;
         self.restore(&pool).await?;
         *self.pool.lock() = Some(pool);
         self.configured.store(true, Ordering::Release);
@@ -166,11 +167,11 @@ impl PodNetwork for BridgeNetwork {
     }
 
     fn ready(&self) -> Result<(), String> {
-        if self.is_configured() {
-            Ok(())
-        } else {
-            Err(NOT_READY.to_owned())
+        if !self.is_configured() {
+            return Err(NOT_READY.to_owned());
         }
+        // Asked each time: an operator who mends it should see the node become ready.
+        links::filter_bridge(Path::new(links::BRIDGE_FILTER))
     }
 
     async fn setup(&self, request: &NetworkRequest) -> Result<PodIps, NetworkError> {

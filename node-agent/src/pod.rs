@@ -14,6 +14,7 @@ pub mod container;
 pub mod probing;
 
 pub mod machine;
+mod rebuild;
 mod stopping;
 
 pub mod status;

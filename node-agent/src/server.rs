@@ -20,13 +20,14 @@ mod websocket;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use corten_base::admin::AdminServer;
 use corten_base::shutdown::Shutdown;
 use corten_base::tasks::{TaskKind, spawn};
 use corten_base::tls::{TlsListener, peer_identity};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -36,6 +37,12 @@ use crate::traits::PodAccess;
 
 /// Connections at once: each exec or port-forward holds one, the API server is the only client.
 const CONNECTIONS: usize = 1_024;
+/// Connections at once of those who have not shown that they may ask for anything; they get health and refusals.
+const STRANGERS: usize = 32;
+/// How long one of those lasts, whatever it does.
+const STRANGER_LIFE: Duration = Duration::from_secs(10);
+/// A peer that has begun a request must have sent its head by then.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Who may ask: the API server's client certificate, or an administrator.
 const ALLOWED_USER: &str = "kube-apiserver-kubelet-client";
 const ALLOWED_GROUP: &str = "system:masters";
@@ -73,18 +80,29 @@ impl AgentServer {
     pub async fn run(self, shutdown: Shutdown) -> std::io::Result<()> {
         let mut listener = TlsListener::start(self.listener, self.tls, shutdown)?;
         let slots = Arc::new(Semaphore::new(CONNECTIONS));
+        // Apart, so that nobody can keep the API server out by opening connections.
+        let strangers = Arc::new(Semaphore::new(STRANGERS));
         while let Some((stream, peer)) = listener.next().await {
-            let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-                tracing::warn!(%peer, "too many connections; refusing one");
+            let allowed = is_allowed(&stream);
+            let pool = if allowed { &slots } else { &strangers };
+            let Ok(slot) = Arc::clone(pool).try_acquire_owned() else {
+                tracing::warn!(%peer, allowed, "too many connections; refusing one");
                 continue;
             };
             let router = route::Router {
                 access: Arc::clone(&self.access),
                 admin: self.admin.clone(),
-                allowed: is_allowed(&stream),
+                allowed,
             };
             spawn("agent-connection", TaskKind::Connection, async move {
-                serve(stream, router).await;
+                if allowed {
+                    serve(stream, router).await;
+                } else if tokio::time::timeout(STRANGER_LIFE, serve(stream, router))
+                    .await
+                    .is_err()
+                {
+                    tracing::debug!(%peer, "a connection without credentials was cut");
+                }
                 drop(slot);
             });
         }
@@ -97,7 +115,13 @@ async fn serve(stream: TlsStream<TcpStream>, router: route::Router) {
         let router = router.clone();
         async move { Ok::<_, Infallible>(router.answer(request).await) }
     });
-    let served = auto::Builder::new(TokioExecutor::new())
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT);
+    builder.http2().timer(TokioTimer::new());
+    let served = builder
         .serve_connection_with_upgrades(TokioIo::new(stream), service)
         .await;
     if let Err(error) = served {

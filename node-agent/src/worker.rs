@@ -23,7 +23,7 @@ use crate::context::NodeContext;
 use crate::pod::{Action, Event, PodMachine};
 use crate::traits::{PodRef, PodView, PreparedVolume};
 
-pub use layout::{container_of, read_record, stored_pods};
+pub use layout::{container_of, images_in_use, read_record, stored_pods};
 
 /// Events waiting for a worker. Senders wait when it is full: nothing is lost.
 const MAILBOX: usize = 64;

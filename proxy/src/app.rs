@@ -90,7 +90,7 @@ impl Proxy {
     /// Runs until `shutdown`. Rules stay in the kernel afterwards.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), StartError> {
         let config = &self.config;
-        host::sysctls();
+        host::sysctls().await;
         host::dns_address(config.dns_ip()).await?;
         host::service_route(config.services(), config.node_ip).await?;
         if let Some(addr) = config.healthz_bind_address {

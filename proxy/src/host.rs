@@ -20,7 +20,9 @@ pub enum HostError {
 }
 
 /// Sets what forwarding needs. A read-only /proc (set by whoever runs the host) is reported, not fatal.
-pub fn sysctls() {
+pub async fn sysctls() {
+    // Built in on some hosts, and modprobe absent: the keys below tell.
+    let _ = run("modprobe", &["br_netfilter"], "").await;
     for (key, value) in [
         ("net/ipv4/ip_forward", "1"),
         // Without it replies between pods of one bridge bypass address translation.

@@ -121,9 +121,10 @@ impl ServicePort {
 
     /// Addresses that any rule of this port may lead to.
     pub fn targets(&self) -> BTreeSet<Ipv4Addr> {
-        let local = self.internal_local || self.external_local;
         let mut found = self.cluster();
-        found.extend(local.then(|| self.select(true)).unwrap_or_default());
+        if self.internal_local || self.external_local {
+            found.extend(self.select(true));
+        }
         found.into_iter().map(|endpoint| endpoint.ip).collect()
     }
 

@@ -78,7 +78,7 @@ impl Scheduler {
             recorder,
             self.metrics,
             leadership,
-            &self.admin.readiness(),
+            &self.admin,
             &shutdown,
         );
         shell.run(&shutdown).await;

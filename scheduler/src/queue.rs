@@ -68,6 +68,13 @@ pub struct Depths {
     pub gated: usize,
 }
 
+impl Depths {
+    /// All pods that have no node yet.
+    pub fn total(self) -> usize {
+        self.ready + self.backoff + self.waiting + self.gated
+    }
+}
+
 /// The queue. Bounded by the number of pending pods, which the store bounds.
 #[derive(Clone, Debug, Default)]
 pub struct Queue {

@@ -10,12 +10,13 @@ mod report;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use corten_base::admin::Readiness;
+use corten_base::admin::{AdminServer, LoopLog};
 use corten_base::shutdown::Shutdown;
 use corten_client::Client;
 use corten_client::cache::{Cache, CacheOptions, Change, Changes};
 use corten_client::events::Recorder;
 use corten_client::leader::Leadership;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use rand::SeedableRng;
@@ -84,6 +85,7 @@ pub struct Shell {
     binder: Binder,
     reporter: Reporter,
     metrics: Metrics,
+    log: LoopLog,
     next_tick: Instant,
 }
 
@@ -137,12 +139,15 @@ impl Shell {
         recorder: Recorder,
         metrics: Metrics,
         leadership: Leadership,
-        readiness: &Readiness,
+        admin: &AdminServer,
         shutdown: &Shutdown,
     ) -> Self {
         let caches = Caches::start(&client, shutdown);
         let synced = caches.clone();
-        readiness.check("caches", move || {
+        let log = LoopLog::default();
+        let shown = log.clone();
+        admin.loops().add("scheduler", move || shown.report());
+        admin.readiness().check("caches", move || {
             if synced.are_synced() {
                 Ok(())
             } else {
@@ -176,7 +181,9 @@ impl Shell {
             answers,
             config.binds_at_once,
         );
-        let reporter = Reporter::start(client, recorder, &config.scheduler_name, shutdown);
+        let pods = caches.pods.clone();
+        let name = &config.scheduler_name;
+        let reporter = Reporter::start(client, pods, recorder, name, shutdown);
         let next_tick = Instant::now();
         Self {
             state,
@@ -186,6 +193,7 @@ impl Shell {
             binder,
             reporter,
             metrics,
+            log,
             next_tick,
         }
     }
@@ -322,11 +330,14 @@ impl Shell {
         match bound.result {
             Ok(()) => {
                 self.metrics.bound(bound.added.elapsed(), bound.took);
+                self.log.succeeded(Timestamp::now());
                 self.state.queue.remove(uid);
             }
             Err(error) => {
                 tracing::warn!(pod = bound.pod.full_name(), node = bound.node, %error, "binding failed");
                 self.metrics.attempt("error", bound.took);
+                let why = format!("{} to {}: {error}", bound.pod.full_name(), bound.node);
+                self.log.failed(Timestamp::now(), why);
                 self.state.unassume(uid);
                 if error.is_not_found() {
                     self.state.queue.remove(uid);
@@ -344,6 +355,8 @@ impl Shell {
         }
         self.next_tick = now + TICK;
         self.state.queue.wake_overdue(now);
+        self.log
+            .depth(self.state.queue.depths().total(), self.binder.under_way());
         self.metrics
             .depths(self.state.queue.depths(), self.state.cluster.len());
     }

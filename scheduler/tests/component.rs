@@ -64,6 +64,11 @@ fn object<K: serde::de::DeserializeOwned>(json: Value) -> K {
 
 impl Cluster {
     async fn start() -> Self {
+        Self::with_schedulers(&[true]).await
+    }
+
+    /// One scheduler for each entry, which says whether it takes part in the election.
+    async fn with_schedulers(elections: &[bool]) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let server = Server::build_on(&server_config(dir.path()), corten_store::memory::channel())
             .await
@@ -73,7 +78,10 @@ impl Cluster {
             Client::from_channel(server.channel(User::authenticated(name, groups)))
         };
         let admin = user("test", &["system:masters"]);
-        let scheduler = user("system:kube-scheduler", &[]);
+        let schedulers: Vec<(Client, bool)> = elections
+            .iter()
+            .map(|elects| (user("system:kube-scheduler", &[]), *elects))
+            .collect();
         let shutdown = Shutdown::new();
         spawn("server", TaskKind::Background, server.run(shutdown.clone()));
         let cluster = Self {
@@ -103,15 +111,18 @@ impl Cluster {
                 }
             })
             .await;
-        let config = Config {
-            admin_listen: None,
-            ..Config::default()
-        };
-        let scheduler = Scheduler::build(config, Some(scheduler)).expect("a scheduler");
-        let stop = cluster.shutdown.clone();
-        spawn("scheduler", TaskKind::Background, async move {
-            scheduler.run(stop).await.expect("it runs");
-        });
+        for (client, leader_elect) in schedulers {
+            let config = Config {
+                admin_listen: None,
+                leader_elect,
+                ..Config::default()
+            };
+            let scheduler = Scheduler::build(config, Some(client)).expect("a scheduler");
+            let stop = cluster.shutdown.clone();
+            spawn("scheduler", TaskKind::Background, async move {
+                scheduler.run(stop).await.expect("it runs");
+            });
+        }
         cluster
     }
 
@@ -151,12 +162,28 @@ impl Cluster {
     }
 
     async fn pod(&self, name: &str, cpu: &str, class: Option<&str>) {
+        let class = class.map_or(json!({}), |class| json!({"priorityClassName": class}));
+        self.pod_with(name, cpu, class).await;
+    }
+
+    /// A pod with more in its spec; what is said of its container is put beside its requests.
+    async fn pod_with(&self, name: &str, cpu: &str, more: Value) {
         let mut pod = json!({"metadata": {"namespace": "default", "name": name},
             "spec": {"containers": [{"name": "c", "image": "pause", "resources": {"requests": {"cpu": cpu}}}]}});
-        if let Some(class) = class {
-            pod["spec"]["priorityClassName"] = json!(class);
+        for (field, value) in more.as_object().expect("fields") {
+            match field.as_str() {
+                "ports" => pod["spec"]["containers"][0]["ports"] = value.clone(),
+                _ => pod["spec"][field] = value.clone(),
+            }
         }
         self.admin.create(&object::<Pod>(pod)).await.expect("a pod");
+    }
+
+    async fn change_node(&self, name: &str, patch: Value) {
+        self.admin
+            .patch::<Node>("", name, &Patch::Merge(patch))
+            .await
+            .expect("changed");
     }
 
     async fn get(&self, name: &str) -> Pod {
@@ -288,4 +315,144 @@ async fn an_important_pod_takes_the_place_of_a_lesser_one() {
         .await
         .expect("gone");
     assert_eq!(cluster.bound("high").await, "n1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_event_says_node_by_node_why() {
+    let cluster = Cluster::start().await;
+    for name in ["cordoned", "full", "other", "tainted"] {
+        cluster.node(name, "1").await;
+    }
+    cluster
+        .change_node(
+            "cordoned",
+            json!({"spec": {"unschedulable": true}, "metadata": {"labels": {"disk": "ssd"}}}),
+        )
+        .await;
+    cluster
+        .change_node("full", json!({"metadata": {"labels": {"disk": "ssd"}}}))
+        .await;
+    let taint = json!([{"key": "gpu", "value": "yes", "effect": "NoSchedule"}]);
+    cluster
+        .change_node(
+            "tainted",
+            json!({"spec": {"taints": taint}, "metadata": {"labels": {"disk": "ssd"}}}),
+        )
+        .await;
+    let picky = json!({"nodeSelector": {"disk": "ssd"}});
+    cluster.pod_with("big", "2", picky.clone()).await;
+    let why = cluster.unschedulable("big").await;
+    assert!(why.starts_with("0/4 nodes are available: "), "{why}");
+    for part in [
+        "1 Insufficient cpu",
+        "1 node(s) didn't match Pod's node affinity/selector",
+        "1 node(s) had untolerated taint {gpu: yes}",
+        "1 node(s) were unschedulable",
+        "cordoned (cordoned)",
+        "full (cpu wants 2, free 1 of 1)",
+        "other (node affinity/selector)",
+        "tainted (taint gpu=yes)",
+    ] {
+        assert!(why.contains(part), "{part:?} is missing in {why:?}");
+    }
+    assert_eq!(cluster.event("FailedScheduling", "big").await, why);
+
+    // Each obstacle that goes lets somebody through.
+    cluster.pod_with("small", "500m", picky.clone()).await;
+    assert_eq!(cluster.bound("small").await, "full");
+    cluster.pod_with("patient", "1", picky.clone()).await;
+    cluster.unschedulable("patient").await;
+    cluster
+        .change_node("cordoned", json!({"spec": {"unschedulable": null}}))
+        .await;
+    assert_eq!(cluster.bound("patient").await, "cordoned");
+    let mut tolerant = picky;
+    tolerant["tolerations"] =
+        json!([{"key": "gpu", "operator": "Equal", "value": "yes", "effect": "NoSchedule"}]);
+    cluster.pod_with("tolerant", "1", tolerant).await;
+    assert_eq!(cluster.bound("tolerant").await, "tainted");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_port_is_given_once_per_node() {
+    let cluster = Cluster::start().await;
+    cluster.node("n1", "4").await;
+    cluster.node("n2", "4").await;
+    let web = json!({"ports": [{"containerPort": 80, "hostPort": 8080}]});
+    for name in ["a", "b", "c"] {
+        cluster.pod_with(name, "100m", web.clone()).await;
+    }
+    let why = cluster
+        .until("one of the three finds no port", async |_| {
+            for name in ["a", "b", "c"] {
+                let conditions = cluster
+                    .get(name)
+                    .await
+                    .status?
+                    .conditions
+                    .unwrap_or_default();
+                let told = conditions
+                    .into_iter()
+                    .find(|it| it.type_ == "PodScheduled" && it.status == "False");
+                if let Some(told) = told {
+                    return Some((name, told.message.unwrap_or_default()));
+                }
+            }
+            None
+        })
+        .await;
+    let (loser, message) = why;
+    assert!(
+        message.contains("2 node(s) didn't have free ports for the requested pod ports"),
+        "{message}"
+    );
+    // The same port of another protocol is another port.
+    let udp = json!({"ports": [{"containerPort": 80, "hostPort": 8080, "protocol": "UDP"}]});
+    cluster.pod_with("udp", "100m", udp).await;
+    cluster.bound("udp").await;
+    let winner = ["a", "b", "c"]
+        .into_iter()
+        .find(|name| *name != loser)
+        .expect("two won");
+    let freed = cluster.bound(winner).await;
+    cluster
+        .admin
+        .delete::<Pod>("default", winner, &DeleteOptions::default().grace(0))
+        .await
+        .expect("gone");
+    assert_eq!(cluster.bound(loser).await, freed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_schedulers_that_bind_the_same_pods_lose_none_and_leak_no_room() {
+    const PODS: usize = 40;
+    let cluster = Cluster::with_schedulers(&[false, false]).await;
+    cluster.node("n1", "4").await;
+    cluster.node("n2", "4").await;
+    for n in 0..PODS {
+        cluster.pod(&format!("p{n}"), "100m", None).await;
+    }
+    for n in 0..PODS {
+        cluster.bound(&format!("p{n}")).await;
+    }
+    // Both tried most of them; the refused bindings must have given their room back.
+    for n in 0..PODS {
+        cluster
+            .admin
+            .delete::<Pod>(
+                "default",
+                &format!("p{n}"),
+                &DeleteOptions::default().grace(0),
+            )
+            .await
+            .expect("gone");
+    }
+    for name in ["whole-1", "whole-2"] {
+        cluster.pod(name, "4", None).await;
+    }
+    let (one, two) = (
+        cluster.bound("whole-1").await,
+        cluster.bound("whole-2").await,
+    );
+    assert_ne!(one, two);
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use corten_base::tls::TlsFiles;
+use corten_store_core::compactor::Retention;
 use serde::{Deserialize, Serialize};
 
 use crate::peer::connect::PeerUrl;
@@ -84,6 +85,19 @@ pub struct Config {
     /// Log bytes after which a snapshot is taken even before --snapshot-count.
     #[arg(long, default_value_t = 256 << 20)]
     pub snapshot_log_bytes: u64,
+    /// Seconds between two checkpoints of what a lease has left. After a change of leader a lease may live this much longer.
+    #[arg(long, default_value_t = 60)]
+    pub lease_checkpoint_interval: u64,
+    /// Whether --auto-compaction-retention is a time or a number of revisions.
+    #[arg(long, value_enum, default_value_t = CompactionMode::Periodic)]
+    pub auto_compaction_mode: CompactionMode,
+    /// History that is kept when the store compacts by itself: a time as in 5m or 1h30m (a bare number: hours), or a number
+    /// of revisions. 0: it does not; Corten's API server compacts regularly.
+    #[arg(long, default_value = "0")]
+    pub auto_compaction_retention: String,
+    /// Seconds between two comparisons of all members' keys, for which each reads all of its own; 0: none.
+    #[arg(long, default_value_t = 3600)]
+    pub corruption_check_interval: u64,
     /// Limit of the store's size in bytes; beyond it only reads, deletes and compaction work. 0: none.
     #[arg(long, default_value_t = 0)]
     pub quota_backend_bytes: u64,
@@ -93,6 +107,17 @@ pub struct Config {
     /// Memory for rows not yet flushed, in bytes.
     #[arg(long, default_value_t = 32 << 20)]
     pub memtable_bytes: usize,
+}
+
+/// What the retention of automatic compaction counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum CompactionMode {
+    /// Time.
+    #[default]
+    Periodic,
+    /// Revisions.
+    Revision,
 }
 
 /// Whether the cluster exists already.
@@ -145,6 +170,9 @@ pub(crate) struct Settings {
     pub(crate) peer_tls: Option<TlsFiles>,
     pub(crate) heartbeat: Duration,
     pub(crate) election: Duration,
+    pub(crate) lease_checkpoint: Duration,
+    pub(crate) retention: Retention,
+    pub(crate) corruption_check: Duration,
 }
 
 /// TLS files of the client port.
@@ -211,6 +239,10 @@ impl Config {
                 "--election-timeout must be at least four times --heartbeat-interval".to_owned(),
             );
         }
+        let retention = self.retention(&mut faults);
+        if self.lease_checkpoint_interval == 0 {
+            faults.push("--lease-checkpoint-interval must be at least 1".to_owned());
+        }
         if self.name.is_empty() || self.name.contains(['=', ',']) {
             faults.push(format!(
                 "--name {:?} must not be empty or hold '=' or ','",
@@ -230,6 +262,9 @@ impl Config {
             peer_tls,
             heartbeat: Duration::from_millis(self.heartbeat_interval),
             election: Duration::from_millis(self.election_timeout),
+            lease_checkpoint: Duration::from_secs(self.lease_checkpoint_interval),
+            retention,
+            corruption_check: Duration::from_secs(self.corruption_check_interval),
             config: self.clone(),
         })
     }
@@ -269,6 +304,25 @@ impl Config {
             Some(_) => {}
         }
         cluster
+    }
+
+    fn retention(&self, faults: &mut Vec<String>) -> Retention {
+        let text = self.auto_compaction_retention.trim();
+        let parsed = match (self.auto_compaction_mode, text.parse::<u64>()) {
+            (_, Ok(0)) => Some(Retention::All),
+            (CompactionMode::Revision, Ok(revisions)) => Some(Retention::Revisions(revisions)),
+            (CompactionMode::Revision, Err(_)) => None,
+            (CompactionMode::Periodic, Ok(hours)) => hours
+                .checked_mul(3600)
+                .map(|seconds| Retention::Age(Duration::from_secs(seconds))),
+            (CompactionMode::Periodic, Err(_)) => parse_duration(text).map(Retention::Age),
+        };
+        parsed.unwrap_or_else(|| {
+            faults.push(format!(
+                "--auto-compaction-retention {text:?} is neither 0, nor a time as in 1h30m, nor (in revision mode) a number"
+            ));
+            Retention::All
+        })
     }
 
     fn client_tls(&self, listen: &[Listen], faults: &mut Vec<String>) -> Option<ServerFiles> {
@@ -341,6 +395,25 @@ impl Config {
     }
 }
 
+/// Hours, minutes and seconds, as in `1h30m`.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut seconds: u64 = 0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let number: u64 = rest[..digits].parse().ok()?;
+        let unit = match rest.as_bytes()[digits] {
+            b'h' => 3600,
+            b'm' => 60,
+            b's' => 1,
+            _ => return None,
+        };
+        seconds = seconds.checked_add(number.checked_mul(unit)?)?;
+        rest = &rest[digits + 1..];
+    }
+    (seconds > 0).then(|| Duration::from_secs(seconds))
+}
+
 fn parse_all(urls: &[String], faults: &mut Vec<String>) -> Vec<Listen> {
     let mut parsed = Vec::with_capacity(urls.len());
     for url in urls {
@@ -361,38 +434,4 @@ fn parse_all(urls: &[String], faults: &mut Vec<String>) -> Vec<Listen> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_member_alone_needs_nothing() {
-        let settings = Config::default().check().expect("defaults are usable");
-        assert_eq!(settings.cluster.len(), 1);
-        assert_eq!(settings.advertise_peer, ["http://127.0.0.1:2380"]);
-        assert!(settings.peer_tls.is_none());
-    }
-
-    #[test]
-    fn all_faults_are_reported_together() {
-        let config = Config {
-            initial_cluster: "a=https://1.2.3.4:2380,b".to_owned(),
-            cert_file: Some("cert".into()),
-            election_timeout: 50,
-            listen_client_urls: vec!["ftp://x:1".to_owned()],
-            ..Config::default()
-        };
-        let ConfigError(faults) = config.check().expect_err("faulty");
-        assert_eq!(faults.len(), 6, "{faults:#?}");
-    }
-
-    #[test]
-    fn a_cluster_is_read_by_name() {
-        let config = Config {
-            name: "b".to_owned(),
-            initial_cluster: "a=http://h1:1,b=http://127.0.0.1:2380,a=http://h2:1".to_owned(),
-            ..Config::default()
-        };
-        let settings = config.check().expect("usable");
-        assert_eq!(settings.cluster["a"], ["http://h1:1", "http://h2:1"]);
-    }
-}
+mod tests;

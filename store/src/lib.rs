@@ -5,12 +5,16 @@
 
 mod config;
 pub mod memory;
+mod metrics;
 mod peer;
 mod raft;
 pub mod replica;
+mod restore;
 mod rocks;
 mod server;
 pub mod services;
 
 pub use config::Config;
+pub use corten_store_core::Refounding;
+pub use restore::{RestoreError, Restored, restore};
 pub use server::{Store, StoreError};

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use corten_base::shutdown::Shutdown;
 use corten_base::telemetry::{self, TelemetryConfig};
-use corten_store::{Config, Store};
+use corten_store::{Config, Refounding, Store};
 
 /// A member of Corten's replicated key-value store, which speaks etcd's v3 API.
 #[derive(Parser)]
@@ -20,6 +20,16 @@ struct Args {
     /// Print the configuration that results, and exit.
     #[arg(long)]
     dump_config: bool,
+    /// Fill the data folder from a backup (what `etcdctl snapshot save` wrote), as a member of a new cluster, and exit.
+    /// Every member of the new cluster is restored from the same file with the same --initial-cluster.
+    #[arg(long, value_name = "BACKUP")]
+    restore: Option<PathBuf>,
+    /// With --restore: add this to the revision, so that clients do not take new changes for ones that they have seen.
+    #[arg(long, default_value_t = 0, requires = "restore")]
+    bump_revision: u64,
+    /// With --restore: put the past out of reach, so that clients' watches start over.
+    #[arg(long, requires = "restore")]
+    mark_compacted: bool,
     #[command(flatten)]
     store: Config,
     #[command(flatten)]
@@ -56,6 +66,25 @@ fn run() -> anyhow::Result<()> {
         #[expect(clippy::print_stdout, reason = "asked for on the command line")]
         {
             println!("{}", config.to_toml()?);
+        }
+        return Ok(());
+    }
+    if let Some(backup) = &args.restore {
+        let how = Refounding {
+            bump_revision: args.bump_revision,
+            mark_compacted: args.mark_compacted,
+        };
+        let restored = corten_store::restore(&config, backup, how)?;
+        #[expect(clippy::print_stdout, reason = "asked for on the command line")]
+        {
+            println!(
+                "restored {} rows at revision {} (hash {:08x}) as member {:x} of cluster {:x}",
+                restored.rows,
+                restored.revision,
+                restored.hash,
+                restored.member_id,
+                restored.cluster_id
+            );
         }
         return Ok(());
     }

@@ -132,6 +132,9 @@ pub enum ProposeError {
     /// This replica cannot do that, by its nature.
     #[error("corten: {0}")]
     Unsupported(&'static str),
+    /// This member's data differs from the others'.
+    #[error("etcdserver: corrupt cluster")]
+    Corrupt,
     /// The storage failed; the member is about to stop.
     #[error("etcdserver: corrupt cluster: {0}")]
     Storage(String),
@@ -159,7 +162,7 @@ impl From<ProposeError> for tonic::Status {
             | E::NotEnoughStarted
             | E::BadLeaderTransferee => tonic::Code::FailedPrecondition,
             E::Unsupported(_) => tonic::Code::Unimplemented,
-            E::Storage(_) => tonic::Code::DataLoss,
+            E::Corrupt | E::Storage(_) => tonic::Code::DataLoss,
         };
         Self::new(code, error.to_string())
     }
@@ -189,9 +192,19 @@ pub trait Replica: Send + Sync + 'static {
     /// The consensus state.
     fn status(&self) -> Status;
 
+    /// Limit of the store's size in bytes, which every put asks for; 0 means none.
+    fn quota_bytes(&self) -> u64 {
+        self.status().quota_bytes
+    }
+
     /// The present term alone, which goes into every header.
     fn term(&self) -> u64 {
         self.status().term
+    }
+
+    /// Whether the others have found this replica's data to be wrong: it must not be shown to anybody.
+    fn is_corrupt(&self) -> bool {
+        false
     }
 
     /// The members as this replica knows them.

@@ -148,6 +148,10 @@ impl Backend for Rocks {
     fn size(&self) -> Size {
         self.live().map(|live| live.size()).unwrap_or_default()
     }
+
+    fn reclaim(&self) -> Result<()> {
+        self.live()?.reclaim()
+    }
 }
 
 /// What a reader gets that comes after the end.

@@ -3,6 +3,7 @@
 //! Not responsible for consensus or for the services it serves. Invariant: one path for stopping, whoever asks: hand
 //! over the leadership, drain clients with a deadline, stop consensus, flush.
 
+mod authority;
 mod listen;
 mod metrics;
 mod start;
@@ -20,6 +21,7 @@ use tokio::sync::mpsc;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::config::{Config, ConfigError, Listen, Settings};
+use crate::metrics::Metrics;
 use crate::raft::member::Member;
 use crate::raft::replica::RaftReplica;
 use listen::Bound;
@@ -146,8 +148,10 @@ impl Store {
             })?;
             admin.serve(address, None, background.clone()).await?;
         }
+        let figures = Metrics::default();
+        figures.register(&admin);
         // Peers first: members that found a cluster together need each other before any client can be served.
-        let started = match Box::pin(start::start(&settings, peers, &background)).await {
+        let started = match Box::pin(start::start(&settings, peers, &figures, &background)).await {
             Ok(started) => started,
             Err(error) => {
                 background.trigger();

@@ -8,6 +8,7 @@ mod context;
 mod kv;
 mod lease;
 mod maintenance;
+mod quota;
 mod watch;
 
 use std::sync::Arc;
@@ -17,9 +18,11 @@ use corten_proto::etcd::etcdserverpb::{
     lease_server::LeaseServer, maintenance_server::MaintenanceServer, watch_server::WatchServer,
 };
 use corten_store_core::check::REQUEST_BYTES_MAX;
-use tonic::service::Routes;
+use tonic::codegen::InterceptedService;
+use tonic::service::{Interceptor, Routes};
+use tonic::{Request, Status};
 
-use crate::replica::Replica;
+use crate::replica::{ProposeError, Replica};
 use context::Context;
 
 /// What a gRPC message may be beyond the request limit, so that a request just too large gets etcd's text.
@@ -29,14 +32,19 @@ const MESSAGE_BYTES_MAX: usize = REQUEST_BYTES_MAX + MESSAGE_SLACK_BYTES;
 /// All services of a replica, to be mounted on a server.
 pub fn routes(replica: Arc<dyn Replica>) -> Routes {
     let context = Context::new(replica);
+    // What shows data or takes it. Status, alarms, members and backups go on: they are how one finds out.
+    let sound = Sound(context.clone());
     let kv = KvServer::new(kv::Kv(context.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(usize::MAX);
+    let kv = InterceptedService::new(kv, sound.clone());
     let watch = WatchServer::new(watch::Watch(context.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(usize::MAX);
+    let watch = InterceptedService::new(watch, sound.clone());
     let lease =
         LeaseServer::new(lease::Lease(context.clone())).max_encoding_message_size(usize::MAX);
+    let lease = InterceptedService::new(lease, sound);
     let cluster = ClusterServer::new(cluster::Cluster(context.clone()));
     let maintenance = MaintenanceServer::new(maintenance::Maintenance(context));
     Routes::new(kv)
@@ -45,4 +53,17 @@ pub fn routes(replica: Arc<dyn Replica>) -> Routes {
         .add_service(cluster)
         .add_service(maintenance)
         .add_service(AuthServer::new(auth::Auth))
+}
+
+/// Refuses calls while this replica's data is known to be wrong.
+#[derive(Clone)]
+struct Sound(Context);
+
+impl Interceptor for Sound {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        if self.0.replica().is_corrupt() {
+            return Err(ProposeError::Corrupt.into());
+        }
+        Ok(request)
+    }
 }

@@ -6,6 +6,7 @@
     reason = "helpers of a test: their panic is its failure"
 )]
 
+use std::io::Cursor;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -361,15 +362,21 @@ async fn a_backup_restores_to_the_same_content() {
         "etcdctl looks for the hash by the length"
     );
     let backend = Arc::new(MemoryBackend::new());
-    backup::restore(backend.as_ref() as &dyn Backend, &copy).unwrap();
+    backup::restore(backend.as_ref() as &dyn Backend, &mut Cursor::new(&copy)).unwrap();
     let (store, _) = Store::open(backend).unwrap();
     let restored = store.hash_kv(0).unwrap();
     assert_eq!(
         (restored.hash, restored.revision.get()),
         (hash.hash, hash.hash_revision)
     );
-    let mut damaged = copy.to_vec();
-    damaged[1000] ^= 1;
-    let backend = MemoryBackend::new();
-    assert!(backup::restore(&backend, &damaged.into()).is_err());
+    for place in [3, 1000, copy.len() - 1] {
+        let mut damaged = copy.to_vec();
+        damaged[place] ^= 1;
+        let backend = MemoryBackend::new();
+        assert!(backup::restore(&backend, &mut Cursor::new(damaged)).is_err());
+    }
+    for len in [0, 7, 8, 40, 1000, copy.len() - 1] {
+        let backend = MemoryBackend::new();
+        assert!(backup::restore(&backend, &mut Cursor::new(&copy[..len])).is_err());
+    }
 }

@@ -6,8 +6,8 @@ want=()
 for group in "$@"; do
     case "$group" in
         build) want+=(build-essential clang libclang-dev pkg-config git ca-certificates make) ;;
-        run) want+=(procps crun runc nftables conntrack iproute2 busybox-static) ;;
-        test) want+=(docker-registry skopeo curl procps jq) ;;
+        run) want+=(procps curl crun runc nftables conntrack iproute2 busybox-static) ;;
+        test) want+=(docker-registry skopeo jq etcd-client) ;;
         *) echo "unknown package group $group" >&2; exit 2 ;;
     esac
 done

@@ -13,8 +13,10 @@ archive="$CORTEN_CACHE/demo-image.tar"
 step "applying examples/demo/demo.yaml"
 "$corten" apply -f "$CORTEN_ROOT/examples/demo/demo.yaml"
 step "waiting for the demo"
+# Node ports answer on the node's addresses, as upstream's nftables mode has it; not on 127.0.0.1.
+demo="http://$(hostname -I | awk '{print $1}'):30080/"
 for _ in $(seq 150); do
-    answer="$(curl -fsS -m 2 http://127.0.0.1:30080/ 2>/dev/null || busybox wget -q -T 2 -O- "http://$(hostname -I | awk '{print $1}'):30080/" 2>/dev/null || true)"
+    answer="$(curl -fsS --noproxy '*' -m 2 "$demo" 2>/dev/null || true)"
     [ -n "$answer" ] && break
     sleep 0.2
 done
@@ -28,7 +30,7 @@ Try next:
   export KUBECONFIG=$("$corten" kubeconfig)
   kubectl get all -o wide
   kubectl scale deployment demo --replicas=5
-  curl http://$(hostname -I | awk '{print $1}'):30080/
+  curl $demo
   $corten lab --members 3 --nodes 3      # a cluster of three hosts on this machine
   $corten down                           # stop everything; state is kept
 TXT

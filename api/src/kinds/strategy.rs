@@ -306,7 +306,7 @@ pub(crate) fn keep_but_metadata(new: &mut Value, old: &Value, changeable: &[&str
 
 /// Restores the metadata that only the server writes. A uid or creation time that differs is left for
 /// validation to refuse; an absent one is filled in.
-fn keep_system_metadata(new: &mut Value, old: &Value) {
+pub(crate) fn keep_system_metadata(new: &mut Value, old: &Value) {
     let old = old.at("metadata");
     let Some(meta) = object_at(new, "metadata") else {
         return;

@@ -41,6 +41,14 @@ impl FieldSelector {
         }
     }
 
+    /// The same selector with the further condition that the field has this value.
+    #[must_use]
+    pub fn and_equals(mut self, field: impl Into<String>, value: impl Into<String>) -> Self {
+        let further = Self::equals(field, value);
+        self.requirements.extend(further.requirements);
+        self
+    }
+
     /// Reads the text form. Commas, equal signs and backslashes in values are escaped by a backslash.
     pub fn parse(text: &str) -> Result<Self, SelectorError> {
         let mut requirements = Vec::new();

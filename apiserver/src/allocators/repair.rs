@@ -43,7 +43,12 @@ async fn repair_once(store: &Store) -> Result<(), Error> {
         }
     }
     let mut wanted: BTreeMap<String, String> = BTreeMap::new();
-    for stored in store.range_all(SERVICES).await?.items {
+    let services = store.range_all(SERVICES).await?;
+    if let Some(unreadable) = services.unreadable.into_iter().next() {
+        // It may hold numbers that look free: better none are given back than those.
+        return Err(unreadable.into());
+    }
+    for stored in services.items {
         let Ok(service) = serde_json::from_slice::<Value>(&stored.value) else {
             continue;
         };

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corten_base::admin::AdminServer;
-use corten_base::clock::SystemClock;
 use corten_base::shutdown::Shutdown;
 use corten_base::tasks::{TaskKind, spawn};
 
 use super::Server;
 use crate::allocators;
+use crate::authz::live::Live;
 use crate::chain::objects::Objects;
 use crate::registry::{Registry, create_system_objects};
 use crate::storage::{self, Revision};
@@ -20,13 +20,14 @@ use crate::{bootstrap, cache::Caches};
 
 /// The store may still be electing a leader when the server starts.
 const RETRY: Duration = Duration::from_millis(300);
+/// How soon arrived rules are noticed.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// A readiness check of its own, so that people see what is missing.
 const BOOTSTRAP: &str = "bootstrap";
 
 /// Starts everything; all of it ends with the server.
 pub(super) fn start(server: &Server) {
     let shutdown = &server.inner;
-    readiness(&server.admin, &server.caches, server);
     spawn(
         "watch-cache",
         TaskKind::Critical,
@@ -50,16 +51,27 @@ pub(super) fn start(server: &Server) {
         server.admin.clone(),
         shutdown.clone(),
     );
-    let advertised = server.advertised.clone();
+    let (advertised, authorizer) = (server.advertised.clone(), Arc::clone(&server.authorizer));
     spawn("bootstrap", TaskKind::Critical, async move {
         system_objects(&registry, &stop).await;
         bootstrap::run(&objects, &stop).await;
-        bootstrap::endpoints::start(&objects, Arc::new(SystemClock), advertised, &stop);
+        let living = Arc::new(registry.store.clone());
+        bootstrap::endpoints::start(&objects, living, advertised, &stop);
+        rules_arrive(&authorizer, &stop).await;
+        authorizer.loaded();
         admin.readiness().set(BOOTSTRAP, Ok(()));
     });
 }
 
-fn readiness(admin: &AdminServer, caches: &Arc<Caches>, server: &Server) {
+/// What was just written reaches the authorizer through the watch cache, a moment later.
+async fn rules_arrive(authorizer: &Live, shutdown: &Shutdown) {
+    while !shutdown.is_triggered() && !(authorizer.synced() && bootstrap::has_arrived(authorizer)) {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Adds the checks. Done while building: a server that does not run yet is not ready either.
+pub(super) fn readiness(admin: &AdminServer, caches: &Arc<Caches>, authorizer: &Arc<Live>) {
     let readiness = admin.readiness();
     readiness.set(
         BOOTSTRAP,
@@ -70,7 +82,7 @@ fn readiness(admin: &AdminServer, caches: &Arc<Caches>, server: &Server) {
         Revision::ZERO => Err("nothing has been loaded from the store yet".to_owned()),
         _ => Ok(()),
     });
-    let authorizer = Arc::clone(&server.authorizer);
+    let authorizer = Arc::clone(authorizer);
     readiness.check("authorization", move || {
         if authorizer.synced() {
             Ok(())

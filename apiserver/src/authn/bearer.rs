@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use base64::Engine;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use sha2::{Digest, Sha256};
 
 use super::User;
@@ -52,6 +52,29 @@ pub fn find(headers: &HeaderMap) -> Found {
             .ok()
             .and_then(|bytes| String::from_utf8(bytes).ok())
             .map_or(Found::Other, Found::Token),
+    }
+}
+
+/// Takes tokens out of the offered subprotocols: they are for this server, not for whom the stream goes on to.
+pub fn strip(headers: &mut HeaderMap) {
+    let name = http::header::SEC_WEBSOCKET_PROTOCOL;
+    if !headers.contains_key(&name) {
+        return;
+    }
+    // What is not text names no protocol, and may hide a token from the comparison.
+    let offered: Vec<String> = headers
+        .get_all(&name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|protocol| protocol.trim().to_owned())
+        .filter(|protocol| !protocol.is_empty() && !protocol.starts_with(PROTOCOL_PREFIX))
+        .collect();
+    headers.remove(&name);
+    if let Ok(kept) = HeaderValue::from_str(&offered.join(", "))
+        && !offered.is_empty()
+    {
+        headers.insert(name, kept);
     }
 }
 

@@ -219,3 +219,27 @@ fn impersonation() {
     impersonation::strip(&mut given);
     assert_eq!(given.len(), 1);
 }
+
+#[test]
+fn a_token_offered_as_a_subprotocol_went_on_to_the_node_agent() {
+    let token = "base64url.bearer.authorization.k8s.io.YWJj";
+    let both = format!("{token}, v5.channel.k8s.io,v4.channel.k8s.io");
+    let rows: &[(&[&str], Option<&str>)] = &[
+        (&[&both], Some("v5.channel.k8s.io, v4.channel.k8s.io")),
+        (&["v4.channel.k8s.io", token], Some("v4.channel.k8s.io")),
+        (&[token], None),
+        (&["v4.channel.k8s.io"], Some("v4.channel.k8s.io")),
+        (&[], None),
+    ];
+    let name = http::header::SEC_WEBSOCKET_PROTOCOL;
+    for (given, expected) in rows {
+        let mut headers = HeaderMap::new();
+        for value in *given {
+            headers.append(&name, HeaderValue::from_str(value).expect("a value"));
+        }
+        super::bearer::strip(&mut headers);
+        let left: Vec<_> = headers.get_all(&name).iter().collect();
+        let expected: Vec<_> = expected.iter().collect();
+        assert_eq!(left, expected, "{given:?}");
+    }
+}

@@ -58,9 +58,10 @@ pub fn check(
 /// What a role write grants anew: `None` when nothing has to be proved.
 fn role_rules_to_prove(authorizer: &dyn Authorizer, write: &Write<'_>) -> Option<Vec<Rule>> {
     let rules = rules_of(write.new);
-    let unchanged = write.old.is_some_and(|old| {
-        rules_of(old) == rules && old["aggregationRule"] == write.new["aggregationRule"]
-    });
+    // Labels count: by them a role is taken up into aggregated ones.
+    let unchanged = write
+        .old
+        .is_some_and(|old| changes_for_the_collector_only(old, write.new));
     let question = Attributes::resource(write.user, "escalate", GROUP, write.resource)
         .in_namespace(write.namespace)
         .named(write.name);
@@ -69,7 +70,8 @@ fn role_rules_to_prove(authorizer: &dyn Authorizer, write: &Write<'_>) -> Option
     }
     let mut wanted = rules;
     // An aggregated role can come to hold anything, so its author must hold everything.
-    if !write.new["aggregationRule"].is_null() {
+    let aggregates = |role: &Value| !role["aggregationRule"].is_null();
+    if aggregates(write.new) || write.old.is_some_and(aggregates) {
         let all = || vec!["*".to_owned()];
         wanted.push(Rule {
             verbs: all(),
@@ -86,15 +88,34 @@ fn role_rules_to_prove(authorizer: &dyn Authorizer, write: &Write<'_>) -> Option
     Some(wanted)
 }
 
+/// Whether only that changes by which the garbage collector does its work; it holds none of the rights in question.
+fn changes_for_the_collector_only(old: &Value, new: &Value) -> bool {
+    let rest = |object: &Value| {
+        let mut object = object.clone();
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            for field in [
+                "finalizers",
+                "ownerReferences",
+                "managedFields",
+                "resourceVersion",
+            ] {
+                metadata.shift_remove(field);
+            }
+        }
+        object
+    };
+    rest(old) == rest(new)
+}
+
 fn binding_rules_to_prove(
     policy: &Policy,
     authorizer: &dyn Authorizer,
     write: &Write<'_>,
 ) -> Option<Vec<Rule>> {
     let role = &write.new["roleRef"];
-    let unchanged = write.old.is_some_and(|old| {
-        old["roleRef"] == write.new["roleRef"] && old["subjects"] == write.new["subjects"]
-    });
+    let unchanged = write
+        .old
+        .is_some_and(|old| changes_for_the_collector_only(old, write.new));
     let name = role["name"].as_str().unwrap_or_default();
     let (resource, role_namespace) = match role["kind"].as_str() {
         Some("Role") => ("roles", write.namespace),

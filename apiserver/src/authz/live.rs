@@ -1,10 +1,12 @@
 //! The authorizer of a running server: super users, then nodes, then RBAC, over indexes that follow the registry.
 //!
 //! It decides from memory alone and is told of changes by tasks that follow the watch cache. Invariant: until the first
-//! full state of every followed resource has arrived, [`Live::synced`] is false and only `system:masters` passes.
+//! full state of every followed resource has arrived, [`Live::synced`] is false and only `system:masters` passes; until the
+//! default rules have arrived too, nobody is told 403 for good.
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use corten_base::shutdown::Shutdown;
@@ -35,6 +37,8 @@ pub struct Live {
     writer: Mutex<Known>,
     graph: RwLock<Graph>,
     synced: watch::Sender<usize>,
+    /// Rules may be missing that will come without anybody's doing.
+    loading: AtomicBool,
 }
 
 type Known = std::collections::HashMap<&'static str, HashSet<(String, String)>>;
@@ -46,6 +50,7 @@ impl Default for Live {
             writer: Mutex::default(),
             graph: RwLock::default(),
             synced: watch::Sender::new(0),
+            loading: AtomicBool::new(false),
         }
     }
 }
@@ -56,8 +61,9 @@ impl Live {
         Arc::new(Self::default())
     }
 
-    /// Starts to follow the registry.
+    /// Starts to follow the registry. Refusals are not final until [`Live::loaded`].
     pub fn start(self: &Arc<Self>, objects: &Arc<dyn Objects>, shutdown: &Shutdown) {
+        self.loading.store(true, Ordering::Release);
         for resource in FOLLOWED {
             let (sender, receiver) = mpsc::channel(FOLLOW_QUEUE);
             let (source, stop) = (Arc::clone(objects), shutdown.clone());
@@ -118,6 +124,18 @@ impl Live {
         }
     }
 
+    /// From here on a refusal is final.
+    pub fn loaded(&self) {
+        self.loading.store(false, Ordering::Release);
+    }
+
+    /// Whether an object of a followed resource has arrived.
+    pub fn has(&self, resource: &'static str, namespace: &str, name: &str) -> bool {
+        let known = self.writer.lock();
+        let key = (namespace.to_owned(), name.to_owned());
+        known.get(resource).is_some_and(|held| held.contains(&key))
+    }
+
     /// Whether every followed resource has been seen whole.
     pub fn synced(&self) -> bool {
         *self.synced.borrow() >= FOLLOWED.len()
@@ -169,6 +187,10 @@ impl Authorizer for Live {
             }
             decided => decided,
         }
+    }
+
+    fn knows_all(&self) -> bool {
+        !self.loading.load(Ordering::Acquire)
     }
 }
 

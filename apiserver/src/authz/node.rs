@@ -7,13 +7,14 @@
 
 use std::collections::{HashMap, HashSet};
 
+use corten_api::selector::FieldSelector;
 use serde_json::Value;
 
 use crate::authz::policy::Rule;
 use crate::authz::{Attributes, Decision, rbac};
 
 /// What a pod may refer to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Referent {
     /// A Secret, by volume, env, envFrom or imagePullSecrets.
     Secret,
@@ -104,7 +105,8 @@ impl Graph {
     }
 }
 
-fn references_of(spec: &Value, namespace: &str) -> HashSet<Reference> {
+/// What a pod with this spec refers to.
+pub(super) fn references_of(spec: &Value, namespace: &str) -> HashSet<Reference> {
     let mut found = HashSet::new();
     let mut add = |referent, name: &Value| {
         if let Some(name) = name.as_str().filter(|name| !name.is_empty()) {
@@ -285,14 +287,10 @@ impl Question<'_> {
     }
 
     fn selects_own_pods(&self) -> bool {
-        let terms = self
-            .attributes
-            .field_selector
-            .unwrap_or_default()
-            .split(',');
-        terms
-            .filter_map(|term| term.trim().strip_prefix("spec.nodeName="))
-            .any(|value| value.strip_prefix('=').unwrap_or(value) == self.node)
+        let text = self.attributes.field_selector.unwrap_or_default();
+        // Read as the registry reads it: a comma may be escaped and then belongs to a value.
+        FieldSelector::parse(text)
+            .is_ok_and(|selector| selector.required_value("spec.nodeName") == Some(self.node))
     }
 
     fn lease(&self) -> Decision {

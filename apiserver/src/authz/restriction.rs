@@ -7,6 +7,7 @@
 use serde_json::Value;
 
 use crate::authn::User;
+use crate::authz::node::{Referent, references_of};
 
 /// A write as admission sees it.
 #[derive(Debug, Clone, Copy)]
@@ -108,12 +109,19 @@ fn new_pod(pod: &Value, node: &str) -> Result<(), String> {
             "node {node:?} can only create pods with spec.nodeName set to itself"
         ));
     }
-    if pod["spec"]["serviceAccountName"]
-        .as_str()
-        .is_some_and(|name| !name.is_empty())
-    {
+    // Whatever the pod names would be within the agent's reach as soon as it runs.
+    let namespace = pod["metadata"]["namespace"].as_str().unwrap_or_default();
+    let named = references_of(&pod["spec"], namespace);
+    let first = named.iter().map(|(referent, ..)| *referent).min();
+    if let Some(referent) = first {
+        let what = match referent {
+            Referent::ServiceAccount => "a service account",
+            Referent::Secret => "secrets",
+            Referent::ConfigMap => "configmaps",
+            Referent::Claim => "persistentvolumeclaims",
+        };
         return Err(format!(
-            "node {node:?} can not create pods that reference a service account"
+            "node {node:?} can not create pods that reference {what}"
         ));
     }
     let refers = [

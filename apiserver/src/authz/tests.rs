@@ -1,5 +1,7 @@
 //! Tables of questions over small policies and graphs.
 
+mod faults;
+
 use serde_json::{Value, json};
 
 use super::live::Live;
@@ -406,4 +408,24 @@ fn agents_change_their_own_pods_only() {
         ..pod
     });
     assert!(created.is_err(), "not a mirror pod");
+}
+
+#[test]
+fn while_rules_are_loading_nobody_is_refused_for_good() {
+    /// Refuses everybody.
+    struct Loading(bool);
+    impl Authorizer for Loading {
+        fn authorize(&self, _: &Attributes<'_>) -> Decision {
+            Decision::NoOpinion(String::new())
+        }
+        fn knows_all(&self) -> bool {
+            !self.0
+        }
+    }
+    let user = User::authenticated("system:kube-scheduler", Vec::<String>::new());
+    let question = Attributes::resource(&user, "watch", "", "pods");
+    let later = require(&Loading(true), &question).expect_err("not yet");
+    assert_eq!((later.code(), later.retry_after_seconds()), (503, Some(1)));
+    let never = require(&Loading(false), &question).expect_err("not ever");
+    assert_eq!(never.code(), 403);
 }

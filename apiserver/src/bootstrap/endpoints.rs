@@ -1,27 +1,24 @@
 //! The Service `kubernetes` and the addresses behind it: every living API server, and no dead one.
 //!
-//! Each server renews a Lease of its own in kube-system and keeps its address in the Endpoints and the EndpointSlice; an address
-//! whose lease has run out is removed by whoever sees it. It serves pods; components have their own list of servers.
-//! Invariant: a server removes only addresses whose leases have expired, or its own when it stops.
+//! Each server announces itself in the store under a lease, and writes the addresses of all announced servers into the
+//! Endpoints and the EndpointSlice. It serves pods; components have their own list of servers. Invariant: whether a server
+//! lives is decided by the store's leases alone, never by comparing clocks of hosts.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use corten_api::status::{Reason, Status};
-use corten_base::clock::Clock;
 use corten_base::shutdown::Shutdown;
 use corten_base::tasks::{TaskKind, spawn};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::chain::objects::{Objects, Resource};
+use crate::storage::Store;
 
-const LEASES: Resource = Resource {
-    group: "coordination.k8s.io",
-    name: "leases",
-};
 const SLICES: Resource = Resource {
     group: "discovery.k8s.io",
     name: "endpointslices",
@@ -30,9 +27,8 @@ const ENDPOINTS: Resource = Resource::core("endpoints");
 const SERVICES: Resource = Resource::core("services");
 const NAME: &str = "kubernetes";
 const NAMESPACE: &str = "default";
-const LEASE_NAMESPACE: &str = "kube-system";
 /// A dead server gets connections for at most this long.
-const LEASE_SECONDS: i64 = 15;
+const LIVES_FOR: Duration = Duration::from_secs(15);
 const RENEW: Duration = Duration::from_secs(5);
 
 /// What this server tells about itself.
@@ -44,18 +40,56 @@ pub struct Advertised {
     pub cluster_ip: IpAddr,
 }
 
+/// Which servers live.
+#[async_trait]
+pub trait Presence: Send + Sync + 'static {
+    /// Says that the server at this address lives, for a while.
+    async fn announce(&self, ip: IpAddr) -> Result<(), Status>;
+    /// Takes it back.
+    async fn withdraw(&self, ip: IpAddr) -> Result<(), Status>;
+    /// All that live.
+    async fn living(&self) -> Result<BTreeSet<IpAddr>, Status>;
+}
+
+#[async_trait]
+impl Presence for Store {
+    async fn announce(&self, ip: IpAddr) -> Result<(), Status> {
+        // The form that upstream's servers write and read.
+        let value = json!({
+            "kind": "Endpoints", "apiVersion": "v1", "metadata": {}, "subsets": [{"addresses": [{"ip": ip}]}],
+        });
+        let value = Bytes::from(value.to_string());
+        Ok(Self::announce(self, ip, value, LIVES_FOR).await?)
+    }
+
+    async fn withdraw(&self, ip: IpAddr) -> Result<(), Status> {
+        Ok(Self::withdraw(self, ip).await?)
+    }
+
+    async fn living(&self) -> Result<BTreeSet<IpAddr>, Status> {
+        Ok(self.announced().await?)
+    }
+}
+
 /// Keeps everything up to date until shutdown, then takes this server's address out.
 pub fn start(
     objects: &Arc<dyn Objects>,
-    clock: Arc<dyn Clock>,
+    presence: Arc<dyn Presence>,
     advertised: Advertised,
     shutdown: &Shutdown,
 ) {
     let keeper = Keeper {
         objects: Arc::clone(objects),
-        clock,
+        presence,
         advertised,
     };
+    if keeper.is_local() {
+        tracing::warn!(
+            address = %keeper.advertised.address.ip(),
+            "the kubernetes Service gets no endpoints: the advertised address is a loopback address, which means another host in \
+             every pod; set --advertise-address to an address of this host"
+        );
+    }
     let shutdown = shutdown.clone();
     spawn("kubernetes-service", TaskKind::Background, async move {
         let mut complaint = String::new();
@@ -77,81 +111,42 @@ pub fn start(
                 () = tokio::time::sleep(RENEW) => {}
             }
         }
-        let own = keeper.advertised.address.ip();
         // The server may be cut off already; the lease then runs out by itself.
-        let without_own = keeper.write(|present| {
-            present.remove(&own);
-        });
-        drop(tokio::time::timeout(Duration::from_secs(1), without_own).await);
+        drop(tokio::time::timeout(Duration::from_secs(1), keeper.leave()).await);
     });
 }
 
 struct Keeper {
     objects: Arc<dyn Objects>,
-    clock: Arc<dyn Clock>,
+    presence: Arc<dyn Presence>,
     advertised: Advertised,
 }
 
 impl Keeper {
+    /// Whether nobody but this host could use the address; no Endpoints may hold it.
+    fn is_local(&self) -> bool {
+        self.advertised.address.ip().is_loopback()
+    }
+
     async fn renew(&self) -> Result<(), Status> {
-        self.renew_lease().await?;
         self.ensure_service().await?;
+        if self.is_local() {
+            return Ok(());
+        }
+        self.presence.announce(self.advertised.address.ip()).await?;
+        let living = self.presence.living().await?;
+        self.write(&living).await
+    }
+
+    async fn leave(&self) -> Result<(), Status> {
+        if self.is_local() {
+            return Ok(());
+        }
         let own = self.advertised.address.ip();
-        let mut dead = BTreeSet::new();
-        for ip in self.present().await? {
-            if ip != own && !self.is_alive(ip).await? {
-                dead.insert(ip);
-            }
-        }
-        self.write(|present| {
-            present.retain(|ip| !dead.contains(ip));
-            present.insert(own);
-        })
-        .await
-    }
-
-    async fn renew_lease(&self) -> Result<(), Status> {
-        let name = lease_name(self.advertised.address.ip());
-        let now = self
-            .clock
-            .wall()
-            .strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
-            .to_string();
-        if let Some(mut lease) = self.objects.get(LEASES, LEASE_NAMESPACE, &name).await? {
-            lease["spec"]["renewTime"] = now.into();
-            lease["spec"]["leaseDurationSeconds"] = LEASE_SECONDS.into();
-            return self
-                .objects
-                .update(LEASES, LEASE_NAMESPACE, lease)
-                .await
-                .map(drop);
-        }
-        let lease = json!({
-            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-            "metadata": {
-                "name": name, "namespace": LEASE_NAMESPACE,
-                "labels": {"apiserver.kubernetes.io/identity": "kube-apiserver"},
-            },
-            "spec": {
-                "holderIdentity": self.advertised.address.to_string(),
-                "leaseDurationSeconds": LEASE_SECONDS,
-                "renewTime": now,
-            },
-        });
-        create(&*self.objects, LEASES, LEASE_NAMESPACE, lease).await
-    }
-
-    async fn is_alive(&self, ip: IpAddr) -> Result<bool, Status> {
-        let lease = self
-            .objects
-            .get(LEASES, LEASE_NAMESPACE, &lease_name(ip))
-            .await?;
-        let renewed = lease
-            .as_ref()
-            .and_then(|lease| lease["spec"]["renewTime"].as_str());
-        let renewed = renewed.and_then(|text| text.parse::<Timestamp>().ok());
-        Ok(renewed
-            .is_some_and(|at| at.as_second() + LEASE_SECONDS >= self.clock.wall().as_second()))
+        self.presence.withdraw(own).await?;
+        let mut living = self.presence.living().await?;
+        living.remove(&own);
+        self.write(&living).await
     }
 
     async fn ensure_service(&self) -> Result<(), Status> {
@@ -178,15 +173,7 @@ impl Keeper {
         create(&*self.objects, SERVICES, NAMESPACE, service).await
     }
 
-    /// The addresses that stand in the Endpoints.
-    async fn present(&self) -> Result<BTreeSet<IpAddr>, Status> {
-        let endpoints = self.objects.get(ENDPOINTS, NAMESPACE, NAME).await?;
-        Ok(endpoints.as_ref().map(addresses_of).unwrap_or_default())
-    }
-
-    async fn write(&self, change: impl FnOnce(&mut BTreeSet<IpAddr>)) -> Result<(), Status> {
-        let mut addresses = self.present().await?;
-        change(&mut addresses);
+    async fn write(&self, addresses: &BTreeSet<IpAddr>) -> Result<(), Status> {
         let port =
             json!([{"name": "https", "port": self.advertised.address.port(), "protocol": "TCP"}]);
         let listed: Vec<Value> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
@@ -265,21 +252,5 @@ async fn create(
     }
 }
 
-fn addresses_of(endpoints: &Value) -> BTreeSet<IpAddr> {
-    let subsets = endpoints["subsets"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    let addresses = subsets
-        .iter()
-        .filter_map(|subset| subset["addresses"].as_array())
-        .flatten();
-    addresses
-        .filter_map(|address| address["ip"].as_str()?.parse().ok())
-        .collect()
-}
-
-/// Leases are named by address, so that a restarted server takes its own again.
-fn lease_name(ip: IpAddr) -> String {
-    format!("apiserver-{}", ip.to_string().replace([':', '.'], "-"))
-}
+#[cfg(test)]
+mod tests;

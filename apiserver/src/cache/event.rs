@@ -1,9 +1,10 @@
 //! One change of one object, and the bytes of its encodings, made once for all watchers.
 //!
-//! It does not know who watches. Invariant: at least one of `new` and `old` is set, and an encoding, once made, never
-//! changes.
+//! It does not know who watches. Invariant: at least one of `new` and `old` is set; an encoding, once made, never changes; and
+//! its bytes are counted in the budget as long as anybody holds it, and in its ring's sum as long as the ring does.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::Item;
+use super::budget::Budget;
 use crate::storage::Revision;
 
 /// How a change looks to a watcher.
@@ -45,7 +47,19 @@ pub struct Event {
     pub old: Option<Arc<Item>>,
     /// When it was observed; decides how long it is remembered.
     pub(super) seen: Instant,
-    encodings: Mutex<SmallVec<[Encoded; 1]>>,
+    made: Mutex<Made>,
+    budget: Arc<Budget>,
+}
+
+/// What an event costs beside its object, without the old state.
+const OVERHEAD: usize = 256;
+
+#[derive(Debug, Default)]
+struct Made {
+    encodings: SmallVec<[Encoded; 1]>,
+    bytes: usize,
+    /// The sum of the ring that remembers the event.
+    ring: Option<Arc<AtomicUsize>>,
 }
 
 impl Event {
@@ -54,14 +68,18 @@ impl Event {
         new: Option<Arc<Item>>,
         old: Option<Arc<Item>>,
         seen: Instant,
+        budget: &Arc<Budget>,
     ) -> Self {
-        Self {
+        let event = Self {
             revision,
             new,
             old,
             seen,
-            encodings: Mutex::new(SmallVec::new()),
-        }
+            made: Mutex::default(),
+            budget: Arc::clone(budget),
+        };
+        budget.take(event.base());
+        event
     }
 
     /// The item that names and places the object.
@@ -85,17 +103,54 @@ impl Event {
 
     /// The bytes of one encoding, made by the first watcher that needs them. `encoding` names it and must not be 0.
     pub fn encoded(&self, kind: EventType, encoding: u64, make: impl FnOnce() -> Bytes) -> Bytes {
-        let mut encodings = self.encodings.lock();
-        if let Some((_, bytes)) = encodings.iter().find(|(key, _)| *key == (kind, encoding)) {
+        let mut made = self.made.lock();
+        let known = made
+            .encodings
+            .iter()
+            .find(|(key, _)| *key == (kind, encoding));
+        if let Some((_, bytes)) = known {
             return bytes.clone();
         }
         let bytes = make();
-        encodings.push(((kind, encoding), bytes.clone()));
+        made.encodings.push(((kind, encoding), bytes.clone()));
+        made.bytes += bytes.len();
+        self.budget.take(bytes.len());
+        if let Some(ring) = &made.ring {
+            ring.fetch_add(bytes.len(), Ordering::Relaxed);
+        }
         bytes
     }
 
-    pub(super) fn bytes(&self) -> usize {
-        // The new state is counted by the snapshot, or as the old state of the next event.
-        self.old.as_ref().map_or(0, |old| old.json.len()) + 256
+    /// What it costs to keep: the new state is counted by the snapshot, or as the old state of the next event.
+    fn base(&self) -> usize {
+        self.old.as_ref().map_or(0, |old| old.json.len()) + OVERHEAD
+    }
+
+    /// What it costs one watcher to wait for it: never less than what will be sent.
+    pub(super) fn weight(&self) -> usize {
+        self.subject().json.len() + OVERHEAD
+    }
+
+    /// A ring begins to remember it, and counts it from now on.
+    pub(super) fn remember(&self, ring: &Arc<AtomicUsize>) {
+        let mut made = self.made.lock();
+        ring.fetch_add(self.base() + made.bytes, Ordering::Relaxed);
+        made.ring = Some(Arc::clone(ring));
+    }
+
+    /// The ring forgets it; others may hold it still.
+    pub(super) fn forget(&self) {
+        let mut made = self.made.lock();
+        if let Some(ring) = made.ring.take() {
+            ring.fetch_sub(self.base() + made.bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        self.forget();
+        let made = self.made.get_mut().bytes;
+        self.budget.give(self.base() + made);
     }
 }

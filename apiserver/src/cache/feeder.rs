@@ -10,6 +10,7 @@ use corten_base::backoff::Backoff;
 use corten_base::shutdown::Shutdown;
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
 
 use super::{Caches, Item, ResourceCache};
 use crate::storage::{Batch, Change, Error, ROOT, RangeQuery, Revision};
@@ -18,6 +19,10 @@ use crate::storage::{Batch, Change, Error, ROOT, RangeQuery, Revision};
 const BOOKMARK_EVERY: Duration = Duration::from_secs(20);
 /// Resources that are loaded at the same time.
 const LOADS_MAX: usize = 4;
+/// How often the watch is compared with the store's current revision.
+const STALL_CHECK: Duration = Duration::from_secs(5);
+/// How many times the patience of a reader passes before a watch that does not move is given up.
+const STALL_WAITS: usize = 2;
 /// Objects in one answer of the store.
 const PAGE: i64 = 500;
 
@@ -38,6 +43,9 @@ pub(super) async fn run(caches: Arc<Caches>, shutdown: Shutdown) {
             () = shutdown.wait() => return,
             followed = follow(&caches, &mut backoff) => followed,
         };
+        if let Err(error) = &followed {
+            caches.log.failed(Timestamp::now(), error.to_string());
+        }
         match followed {
             Err(Error::Compacted { revision }) => {
                 tracing::warn!(%revision, "the store has compacted unread history; loading everything again");
@@ -72,9 +80,12 @@ async fn follow(caches: &Arc<Caches>, backoff: &mut Backoff) -> Result<(), Error
         .progress
         .store(Some(Arc::new(watcher.progress_requests())));
     let mut bookmarks = tokio::time::interval(BOOKMARK_EVERY);
+    let stalled = stalled(caches);
+    tokio::pin!(stalled);
     loop {
         tokio::select! {
             biased;
+            error = &mut stalled => return Err(error),
             batch = watcher.next() => {
                 backoff.reset();
                 match batch? {
@@ -87,9 +98,39 @@ async fn follow(caches: &Arc<Caches>, backoff: &mut Backoff) -> Result<(), Error
                 for cache in caches.by_prefix.values() {
                     cache.progress(observed);
                 }
+                // Encodings are made after their events were counted.
+                caches.trim();
             }
         }
     }
+}
+
+/// Returns when the watch delivers nothing although the store has moved on: its member is cut off from the others, or
+/// stuck, and the next one must be asked.
+async fn stalled(caches: &Caches) -> Error {
+    loop {
+        tokio::time::sleep(STALL_CHECK).await;
+        let before = caches.observed();
+        // When no member answers, another watch would tell no more.
+        let Ok(current) = caches.store.current_revision().await else {
+            continue;
+        };
+        for _ in 0..STALL_WAITS {
+            if caches.wait_for(current).await.is_ok() {
+                break;
+            }
+        }
+        if is_stalled(before, caches.observed(), current) {
+            return Error::Unavailable {
+                source: tonic::Status::unavailable("the watch has fallen silent"),
+            };
+        }
+    }
+}
+
+/// A watch that is behind but moves is busy, and would lose time by starting again.
+fn is_stalled(before: Revision, now: Revision, current: Revision) -> bool {
+    now == before && now < current
 }
 
 async fn load(caches: &Caches) -> Result<Revision, Error> {
@@ -120,8 +161,11 @@ async fn load_one(
     query.limit = PAGE;
     loop {
         let page = caches.store.range(&query).await?;
-        if let Some(last) = page.items.last() {
-            query.start = format!("{}\0", last.key);
+        if let Some(last) = &page.last_key {
+            query.start = format!("{last}\0");
+        }
+        for unreadable in &page.unreadable {
+            skip(&unreadable.key, &unreadable.source);
         }
         for stored in page.items {
             items.extend(decode(
@@ -158,12 +202,18 @@ fn apply(caches: &Caches, changes: Vec<Change>) {
             let key = change.key[cache.prefix().len()..].to_owned();
             match change.value {
                 None => Some((key, None, change.revision)),
-                Some(value) => decode(cache, &change.key, &value, change.revision)
+                Some(Ok(value)) => decode(cache, &change.key, &value, change.revision)
                     .map(|item| (key, Some(item), change.revision)),
+                Some(Err(error)) => {
+                    skip(&change.key, &error);
+                    None
+                }
             }
         });
         cache.apply(run.collect(), now);
     }
+    caches.trim();
+    caches.log.succeeded(Timestamp::now());
     advance(caches, last);
 }
 
@@ -182,13 +232,31 @@ fn decode(cache: &ResourceCache, key: &str, value: &[u8], revision: Revision) ->
     match Item::decode(cache.descriptor, short, value, revision) {
         Ok(item) => Some(item),
         Err(error) => {
-            // One broken value must not hide all others; it stays in the store for a person to look at.
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                key,
-                "skipping a broken object"
-            );
+            skip(key, &error);
             None
+        }
+    }
+}
+
+/// One broken value must not hide all others; it stays in the store for a person to look at.
+fn skip(key: &str, error: &(dyn std::error::Error + 'static)) {
+    tracing::error!(error, key, "skipping a broken object");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_on_a_member_that_was_cut_off_fell_silent_for_ever() {
+        let at = Revision::new;
+        for (before, now, current, expected) in [
+            (5, 5, 9, true),
+            (5, 6, 9, false),
+            (5, 5, 5, false),
+            (5, 9, 9, false),
+        ] {
+            assert_eq!(is_stalled(at(before), at(now), at(current)), expected);
         }
     }
 }

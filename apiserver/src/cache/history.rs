@@ -1,7 +1,7 @@
 //! Snapshots that paged lists are still reading.
 //!
-//! It is not a history of the resource: only revisions at which a page was cut are kept. Invariant: bounded in number
-//! and age; who comes later reads the store at the revision, or gets 410 when that is compacted.
+//! It is not a history of the resource: only revisions at which a page was cut are kept. Invariant: bounded in number,
+//! age and bytes; who comes later reads the store at the revision, or gets 410 when that is compacted.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,30 +18,58 @@ const SNAPSHOTS_MAX: usize = 64;
 /// Snapshots by the revision that their lists show.
 #[derive(Default)]
 pub(super) struct History {
-    kept: VecDeque<(Revision, Instant, Arc<Snapshot>)>,
+    kept: VecDeque<Kept>,
+}
+
+struct Kept {
+    revision: Revision,
+    since: Instant,
+    /// Bytes that had left the resource by then: the snapshot holds at most what has left it since.
+    churn: usize,
+    snapshot: Arc<Snapshot>,
 }
 
 impl History {
-    pub(super) fn keep(&mut self, revision: Revision, snapshot: &Arc<Snapshot>, now: Instant) {
+    pub(super) fn keep(
+        &mut self,
+        revision: Revision,
+        snapshot: &Arc<Snapshot>,
+        churn: usize,
+        now: Instant,
+    ) {
         self.expire(now);
-        if self.kept.iter().any(|(kept, _, _)| *kept == revision) {
+        if self.kept.iter().any(|kept| kept.revision == revision) {
             return;
         }
         if self.kept.len() == SNAPSHOTS_MAX {
             self.kept.pop_front();
         }
-        self.kept.push_back((revision, now, Arc::clone(snapshot)));
+        self.kept.push_back(Kept {
+            revision,
+            since: now,
+            churn,
+            snapshot: Arc::clone(snapshot),
+        });
     }
 
     pub(super) fn get(&mut self, revision: Revision, now: Instant) -> Option<Arc<Snapshot>> {
         self.expire(now);
-        let found = self.kept.iter().find(|(kept, _, _)| *kept == revision);
-        found.map(|(_, _, snapshot)| Arc::clone(snapshot))
+        let found = self.kept.iter().find(|kept| kept.revision == revision);
+        found.map(|kept| Arc::clone(&kept.snapshot))
     }
 
     pub(super) fn expire(&mut self, now: Instant) {
-        while let Some((_, since, _)) = self.kept.front()
-            && now.duration_since(*since) > KEEP_FOR
+        while let Some(first) = self.kept.front()
+            && now.duration_since(first.since) > KEEP_FOR
+        {
+            self.kept.pop_front();
+        }
+    }
+
+    /// Drops the oldest until what the rest may hold fits; `churn` is what has left the resource by now.
+    pub(super) fn shrink(&mut self, churn: usize, bytes_max: usize) {
+        while let Some(first) = self.kept.front()
+            && churn.saturating_sub(first.churn) > bytes_max
         {
             self.kept.pop_front();
         }

@@ -1,19 +1,23 @@
 //! One resource's cache: the snapshot, the ring of recent events, and the watchers' queues.
 //!
-//! It does not talk to the store; the feeder applies changes to it. Invariant: snapshot, ring and queues change
-//! together under one lock, so that a watcher that starts sees each event exactly once.
+//! It does not talk to the store; the feeder applies changes to it. Invariant: snapshot, ring and mailboxes change
+//! together under one lock, so that a watcher that starts sees each event exactly once; the ring never holds more than its
+//! share of the budget.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use corten_api::kinds::ResourceDescriptor;
 use imbl::OrdMap;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch as latest};
+use tokio::sync::watch as latest;
 
+use super::budget::Budget;
 use super::history::History;
+use super::mailbox::{Mailbox, Put};
 use super::selection::{Scope, scopes_of};
 use super::{Error, Event, Item, Selection};
 use crate::storage::Revision;
@@ -22,12 +26,10 @@ use crate::storage::Revision;
 const EVENTS_MIN: usize = 1024;
 /// Events that are never exceeded, however young.
 const EVENTS_MAX: usize = 100_000;
-/// Bytes of old states that the ring may pin.
-const EVENT_BYTES_MAX: usize = 32 << 20;
 /// A client that reconnects within this time finds its place again, as upstream promises.
 const REMEMBER_FOR: Duration = Duration::from_secs(75);
-/// Events that wait for one watcher; a slower one is cut and has to resume or list again.
-const QUEUE_MAX: usize = 1024;
+/// Watchers of one scope among which the gone ones are looked for when another one comes.
+const PRUNE_MIN: usize = 64;
 
 /// All objects of one resource at one revision.
 #[derive(Debug, Clone, Default)]
@@ -69,32 +71,37 @@ impl Snapshot {
     }
 }
 
-/// What a watcher's queue carries.
-#[derive(Debug)]
-pub(super) enum Message {
-    Event(Arc<Event>),
-    /// Everything up to this revision is in the queue before.
-    Progress(Revision),
+/// The watchers of one scope.
+#[derive(Default)]
+struct Subscribers {
+    mailboxes: Vec<Arc<Mailbox>>,
+    /// At this number those that are gone are looked for: amortised, so that opening and dropping watches costs the same
+    /// whatever their number.
+    prune_at: usize,
 }
 
-struct Subscriber {
-    queue: mpsc::Sender<Message>,
+impl Subscribers {
+    fn add(&mut self, mailbox: Arc<Mailbox>) {
+        if self.mailboxes.len() >= self.prune_at.max(PRUNE_MIN) {
+            self.mailboxes.retain(|mailbox| mailbox.is_open());
+            self.prune_at = self.mailboxes.len() * 2;
+        }
+        self.mailboxes.push(mailbox);
+    }
 }
 
 #[derive(Default)]
 struct Hub {
     ring: VecDeque<Arc<Event>>,
-    ring_bytes: usize,
     /// Events up to here are forgotten.
     floor: Revision,
-    subscribers: HashMap<Scope, Vec<Subscriber>>,
+    subscribers: HashMap<Scope, Subscribers>,
 }
 
-/// A watcher's start: what it gets first, and its queue.
+/// A watcher's start: the state it comes to, and its mailbox.
 pub(super) struct Subscription {
     pub(super) snapshot: Arc<Snapshot>,
-    pub(super) replay: VecDeque<Arc<Event>>,
-    pub(super) queue: mpsc::Receiver<Message>,
+    pub(super) mailbox: Arc<Mailbox>,
 }
 
 /// The cache of one resource.
@@ -106,10 +113,21 @@ pub struct ResourceCache {
     hub: Mutex<Hub>,
     history: Mutex<History>,
     changed: latest::Sender<Revision>,
+    budget: Arc<Budget>,
+    /// Bytes that the ring holds.
+    ring_bytes: Arc<AtomicUsize>,
+    /// Bytes of the objects in the snapshot.
+    object_bytes: AtomicUsize,
+    /// Bytes of objects that have left the snapshot, ever.
+    churn: Arc<AtomicUsize>,
 }
 
 impl ResourceCache {
-    pub(super) fn new(prefix: String, descriptor: &'static ResourceDescriptor) -> Self {
+    pub(super) fn new(
+        prefix: String,
+        descriptor: &'static ResourceDescriptor,
+        budget: Arc<Budget>,
+    ) -> Self {
         Self {
             prefix,
             descriptor,
@@ -117,6 +135,10 @@ impl ResourceCache {
             hub: Mutex::default(),
             history: Mutex::default(),
             changed: latest::Sender::new(Revision::default()),
+            budget,
+            ring_bytes: Arc::default(),
+            object_bytes: AtomicUsize::default(),
+            churn: Arc::default(),
         }
     }
 
@@ -137,7 +159,42 @@ impl ResourceCache {
 
     /// Keeps a snapshot for the further pages of a list at `revision`.
     pub fn keep_for_pages(&self, revision: Revision, snapshot: &Arc<Snapshot>) {
-        self.history.lock().keep(revision, snapshot, Instant::now());
+        let churn = self.churn.load(Ordering::Relaxed);
+        let mut history = self.history.lock();
+        history.keep(revision, snapshot, churn, Instant::now());
+    }
+
+    /// How many objects there are.
+    pub fn objects(&self) -> usize {
+        self.snapshot.load().objects.len()
+    }
+
+    /// Bytes of all objects.
+    pub fn object_bytes(&self) -> usize {
+        self.object_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Events that are remembered.
+    pub fn events(&self) -> usize {
+        self.hub.lock().ring.len()
+    }
+
+    /// Bytes of old states and encodings that are remembered.
+    pub fn history_bytes(&self) -> usize {
+        self.ring_bytes.load(Ordering::Relaxed)
+    }
+
+    #[cfg(test)]
+    pub(super) fn subscribers(&self) -> usize {
+        let hub = self.hub.lock();
+        hub.subscribers
+            .values()
+            .map(|subscribers| subscribers.mailboxes.len())
+            .sum()
+    }
+
+    pub(super) fn budget(&self) -> &Arc<Budget> {
+        &self.budget
     }
 
     /// The snapshot that an earlier page was cut from.
@@ -165,22 +222,25 @@ impl ResourceCache {
                 hub.ring.range(first..).cloned().collect()
             }
         };
-        let (sender, queue) = mpsc::channel(QUEUE_MAX);
-        let scope = selection.scope(self.descriptor.namespaced);
-        hub.subscribers
-            .entry(scope)
-            .or_default()
-            .push(Subscriber { queue: sender });
-        Ok(Subscription {
-            snapshot: self.snapshot(),
+        let mailbox = Arc::new(Mailbox::new(
+            self.budget.number(),
+            Arc::clone(&self.churn),
+            self.budget.limits.waiting_of_one,
             replay,
-            queue,
-        })
+        ));
+        let scope = selection.scope(self.descriptor.namespaced);
+        let subscribers = hub.subscribers.entry(scope).or_default();
+        subscribers.add(Arc::clone(&mailbox));
+        let snapshot = self.snapshot();
+        drop(hub);
+        self.budget.enter(&mailbox);
+        Ok(Subscription { snapshot, mailbox })
     }
 
     /// Replaces everything: the first load, or a new one after the store forgot what lies between. Watchers end and
     /// have to list again.
     pub(super) fn replace(&self, items: Vec<Item>, revision: Revision) {
+        let bytes = items.iter().map(|item| item.json.len()).sum();
         let objects = items
             .into_iter()
             .map(|item| (Arc::clone(&item.key), Arc::new(item)));
@@ -190,12 +250,28 @@ impl ResourceCache {
         };
         let mut hub = self.hub.lock();
         self.snapshot.store(Arc::new(snapshot));
-        *hub = Hub {
-            floor: revision,
-            ..Hub::default()
-        };
+        let left = self.object_bytes.swap(bytes, Ordering::Relaxed);
+        self.leave(left);
+        let before = std::mem::replace(
+            &mut *hub,
+            Hub {
+                floor: revision,
+                ..Hub::default()
+            },
+        );
         drop(hub);
+        before.ring.iter().for_each(|event| event.forget());
+        let subscribers = before.subscribers.into_values();
+        subscribers
+            .flat_map(|subscribers| subscribers.mailboxes)
+            .for_each(|mailbox| mailbox.close());
         self.changed.send_replace(revision);
+    }
+
+    /// Objects of so many bytes left the snapshot.
+    fn leave(&self, bytes: usize) {
+        self.churn.fetch_add(bytes, Ordering::Relaxed);
+        self.budget.churned(bytes);
     }
 
     /// Applies changes in revision order: key behind the prefix, new state or none, revision.
@@ -210,38 +286,63 @@ impl ResourceCache {
                 None => next.objects.remove(&*key),
             };
             next.revision = revision;
+            if let Some(item) = &new {
+                self.object_bytes
+                    .fetch_add(item.json.len(), Ordering::Relaxed);
+            }
+            if let Some(item) = &old {
+                self.object_bytes
+                    .fetch_sub(item.json.len(), Ordering::Relaxed);
+                self.leave(item.json.len());
+            }
             if new.is_some() || old.is_some() {
-                events.push(Arc::new(Event::new(revision, new, old, now)));
+                events.push(Arc::new(Event::new(revision, new, old, now, &self.budget)));
             }
         }
         let revision = next.revision;
         self.snapshot.store(Arc::new(next));
         for event in events {
-            hub.publish(&event);
-            hub.remember(event, now);
+            hub.publish(&event, &self.budget);
+            event.remember(&self.ring_bytes);
+            hub.ring.push_back(event);
+        }
+        let bytes_max = self.budget.limits.history_of_one;
+        while hub.has_too_much(now) || self.history_bytes() > bytes_max {
+            if !hub.forget_oldest() {
+                break;
+            }
         }
         drop(hub);
+        let churn = self.churn.load(Ordering::Relaxed);
+        self.history.lock().shrink(churn, self.budget.limits.pages);
         self.changed.send_replace(revision);
+    }
+
+    /// Forgets history of at least so many bytes, oldest first.
+    pub(super) fn forget(&self, bytes: usize) {
+        let target = self.history_bytes().saturating_sub(bytes);
+        let mut hub = self.hub.lock();
+        while self.history_bytes() > target && hub.forget_oldest() {}
     }
 
     /// Tells all watchers how far the cache is, and forgets those that went away.
     pub(super) fn progress(&self, revision: Revision) {
         let mut hub = self.hub.lock();
         hub.subscribers.retain(|_, subscribers| {
-            subscribers.retain(|subscriber| {
-                // A full queue needs no bookmark; the events in it say more.
-                let _ = subscriber.queue.try_send(Message::Progress(revision));
-                !subscriber.queue.is_closed()
-            });
-            !subscribers.is_empty()
+            let mailboxes = &mut subscribers.mailboxes;
+            mailboxes.retain(|mailbox| mailbox.progress(revision));
+            !mailboxes.is_empty()
         });
         drop(hub);
-        self.history.lock().expire(Instant::now());
+        let churn = self.churn.load(Ordering::Relaxed);
+        let mut history = self.history.lock();
+        history.expire(Instant::now());
+        history.shrink(churn, self.budget.limits.pages);
     }
 }
 
 impl Hub {
-    fn publish(&mut self, event: &Arc<Event>) {
+    fn publish(&mut self, event: &Arc<Event>, budget: &Budget) {
         let new = event.new.iter().flat_map(|item| scopes_of(item));
         let mut scopes: Vec<Scope> = new.collect();
         for scope in event.old.iter().flat_map(|item| scopes_of(item)) {
@@ -253,31 +354,38 @@ impl Hub {
             let Some(subscribers) = self.subscribers.get_mut(&scope) else {
                 continue;
             };
-            subscribers.retain(|subscriber| {
-                subscriber
-                    .queue
-                    .try_send(Message::Event(Arc::clone(event)))
-                    .is_ok()
+            let mailboxes = &mut subscribers.mailboxes;
+            mailboxes.retain(|mailbox| match mailbox.put(event) {
+                Put::Waits => true,
+                Put::Gone => false,
+                Put::Full => {
+                    budget.cut_slow.fetch_add(1, Ordering::Relaxed);
+                    false
+                }
             });
-            if subscribers.is_empty() {
+            if mailboxes.is_empty() {
                 self.subscribers.remove(&scope);
             }
         }
     }
 
-    fn remember(&mut self, event: Arc<Event>, now: Instant) {
-        self.ring_bytes += event.bytes();
-        self.ring.push_back(event);
-        while let Some(first) = self.ring.front() {
-            let over = self.ring.len() > EVENTS_MAX || self.ring_bytes > EVENT_BYTES_MAX;
-            let stale =
-                self.ring.len() > EVENTS_MIN && now.duration_since(first.seen) > REMEMBER_FOR;
-            if !over && !stale {
-                break;
-            }
-            self.ring_bytes -= first.bytes();
-            self.floor = first.revision;
-            self.ring.pop_front();
-        }
+    /// Whether the ring holds more events, or older ones, than it has to.
+    fn has_too_much(&self, now: Instant) -> bool {
+        let count = self.ring.len();
+        let stale = self
+            .ring
+            .front()
+            .is_some_and(|first| now.duration_since(first.seen) > REMEMBER_FOR);
+        count > EVENTS_MAX || (count > EVENTS_MIN && stale)
+    }
+
+    /// False when there is nothing to forget.
+    fn forget_oldest(&mut self) -> bool {
+        let Some(first) = self.ring.pop_front() else {
+            return false;
+        };
+        self.floor = first.revision;
+        first.forget();
+        true
     }
 }

@@ -6,9 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
-use super::hub::Message;
+use super::budget::Budget;
+use super::mailbox::{Mailbox, Message, Next};
 use super::{Error, Event, EventType, Item, ResourceCache, Selection};
 use crate::storage::Revision;
 
@@ -39,12 +38,16 @@ pub enum Delivery {
 /// A running watch. Dropping it ends it.
 pub struct Watch {
     selection: Selection,
-    initial: VecDeque<Arc<Item>>,
-    /// Sent once after the initial objects.
-    initial_end: Option<Revision>,
-    replay: VecDeque<Arc<Event>>,
-    queue: mpsc::Receiver<Message>,
+    mailbox: Arc<Mailbox>,
+    budget: Arc<Budget>,
     last: Revision,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.mailbox.cut();
+        self.budget.leave(self.mailbox.number);
+    }
 }
 
 impl Watch {
@@ -60,52 +63,46 @@ impl Watch {
             WatchStart::After(revision) => Some(revision),
         };
         let subscription = cache.subscribe(&selection, since)?;
-        let mut initial = VecDeque::new();
-        let mut initial_end = None;
+        // Made first: whatever happens below, the budget forgets the watcher with it.
+        let watch = Self {
+            selection,
+            mailbox: subscription.mailbox,
+            budget: Arc::clone(cache.budget()),
+            last: since.unwrap_or_default(),
+        };
         if since.is_none() {
             let snapshot = &subscription.snapshot;
-            let items = snapshot.range(selection.namespace.as_deref(), None);
-            initial = items
-                .filter(|item| selection.matches(item))
+            let items = snapshot.range(watch.selection.namespace.as_deref(), None);
+            let initial: VecDeque<Arc<Item>> = items
+                .filter(|item| watch.selection.matches(item))
                 .cloned()
                 .collect();
-            initial_end = Some(observed.max(snapshot.revision));
+            let end = observed.max(snapshot.revision);
+            watch.mailbox.begin_with(initial, end);
         }
-        Ok(Self {
-            selection,
-            initial,
-            initial_end,
-            replay: subscription.replay,
-            queue: subscription.queue,
-            last: since.unwrap_or_default(),
-        })
+        Ok(watch)
     }
 
     /// The next thing to tell; none when the watcher was too slow or the cache had to start over. Cancel-safe.
     pub async fn next(&mut self) -> Option<Delivery> {
-        if let Some(item) = self.initial.pop_front() {
-            return Some(Delivery::Initial(item));
-        }
-        if let Some(revision) = self.initial_end.take() {
-            self.last = revision;
-            return Some(Delivery::Bookmark {
-                revision,
-                initial_end: true,
-            });
-        }
         loop {
-            let event = match self.replay.pop_front() {
-                Some(event) => event,
-                None => match self.queue.recv().await? {
-                    Message::Event(event) => event,
-                    Message::Progress(revision) => {
-                        self.last = self.last.max(revision);
-                        return Some(Delivery::Bookmark {
-                            revision: self.last,
-                            initial_end: false,
-                        });
-                    }
-                },
+            let event = match self.mailbox.take().await? {
+                Next::Initial(item) => return Some(Delivery::Initial(item)),
+                Next::InitialEnd(revision) => {
+                    self.last = revision;
+                    return Some(Delivery::Bookmark {
+                        revision,
+                        initial_end: true,
+                    });
+                }
+                Next::Message(Message::Progress(revision)) => {
+                    self.last = self.last.max(revision);
+                    return Some(Delivery::Bookmark {
+                        revision: self.last,
+                        initial_end: false,
+                    });
+                }
+                Next::Message(Message::Event(event)) => event,
             };
             self.last = self.last.max(event.revision);
             if let Some(kind) = self.view(&event) {
@@ -116,10 +113,7 @@ impl Watch {
 
     /// Whether something can be delivered without waiting.
     pub fn has_more(&self) -> bool {
-        !self.initial.is_empty()
-            || self.initial_end.is_some()
-            || !self.replay.is_empty()
-            || !self.queue.is_empty()
+        self.mailbox.has_more()
     }
 
     /// The revision up to which everything has been delivered.

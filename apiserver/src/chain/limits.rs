@@ -12,10 +12,25 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::metrics::Metrics;
 
-/// As many as upstream allows by default.
-pub(super) const READS: usize = 400;
-/// As many as upstream allows by default.
-pub(super) const WRITES: usize = 200;
+/// How many requests are worked on at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InFlight {
+    /// Requests that only read; 0: no limit.
+    pub reads: usize,
+    /// Requests that change something; 0: no limit.
+    pub writes: usize,
+}
+
+impl Default for InFlight {
+    /// Upstream's numbers.
+    fn default() -> Self {
+        Self {
+            reads: 400,
+            writes: 200,
+        }
+    }
+}
+
 /// A short burst waits, a long overload is told so.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 /// Waiting requests for each one that is worked on.
@@ -50,17 +65,23 @@ impl Drop for Slot<'_> {
 }
 
 impl Limits {
-    pub(super) fn new(metrics: &Metrics) -> Self {
-        let pool = |name, slots| Pool {
-            name,
-            slots: Semaphore::new(slots),
-            waiting: AtomicUsize::new(0),
-            waiting_max: slots * WAITING_PER_SLOT,
-            inflight: metrics.inflight(name),
+    pub(super) fn new(sizes: InFlight, metrics: &Metrics) -> Self {
+        let pool = |name, slots: usize| {
+            let slots = match slots {
+                0 => Semaphore::MAX_PERMITS,
+                slots => slots.min(Semaphore::MAX_PERMITS),
+            };
+            Pool {
+                name,
+                slots: Semaphore::new(slots),
+                waiting: AtomicUsize::new(0),
+                waiting_max: slots.saturating_mul(WAITING_PER_SLOT),
+                inflight: metrics.inflight(name),
+            }
         };
         Self {
-            reads: pool("readOnly", READS),
-            writes: pool("mutating", WRITES),
+            reads: pool("readOnly", sizes.reads),
+            writes: pool("mutating", sizes.writes),
             metrics: metrics.clone(),
         }
     }

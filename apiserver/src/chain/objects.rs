@@ -64,6 +64,14 @@ pub trait Objects: Send + Sync + 'static {
         namespace: &str,
         name: &str,
     ) -> Result<Option<Value>, Status>;
+    /// One object as new as everything that was acknowledged before the call: for answers that a stale cache would make
+    /// wrong for what was just created.
+    async fn latest(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Value>, Status>;
     /// Creates an object.
     async fn create(
         &self,

@@ -40,6 +40,10 @@ fn echo(label: &'static str) -> Handler {
 }
 
 fn edge() -> Arc<Edge> {
+    edge_with(echo("grpc"))
+}
+
+fn edge_with(grpc: Handler) -> Arc<Edge> {
     let authorizer = Live::new();
     authorizer.apply(
         "clusterroles",
@@ -57,12 +61,13 @@ fn edge() -> Arc<Edge> {
         audit: audit::Log::off(),
         admin: AdminServer::new("test"),
         rest: echo("rest"),
-        grpc: echo("grpc"),
+        grpc,
         streaming: Streaming {
             objects: Fake::with(&[]),
             authorizer,
             agents: None,
         },
+        inflight: InFlight::default(),
     })
 }
 
@@ -241,4 +246,25 @@ async fn nobody_gets_401_but_health_and_version() {
             "{path}"
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grpc_call_without_a_deadline_held_its_slot_for_ever() {
+    let stuck: Handler = Arc::new(|_| Box::pin(std::future::pending()));
+    let edge = edge_with(stuck);
+    let peer = Peer {
+        user: Some(Arc::new(jane())),
+        address: None,
+    };
+    let call = |method: &str| {
+        let uri = format!("/corten.api.v1.Resources/{method}");
+        let request = Request::post(uri).header(CONTENT_TYPE, "application/grpc");
+        request.body(full("")).expect("a request")
+    };
+    let response = edge.handle(&peer, call("Update")).await;
+    // DEADLINE_EXCEEDED
+    assert_eq!(response.headers()["grpc-status"], "4");
+    let watch = edge.handle(&peer, call("Watch"));
+    let unlimited = tokio::time::timeout(10 * REQUEST_TIMEOUT, watch).await;
+    assert!(unlimited.is_err(), "watches last");
 }

@@ -72,7 +72,13 @@ impl Registry {
             let error = FieldError::required(&path, "name or generateName is required");
             return Err(Status::invalid(&target.group_kind(), "", &[error]));
         }
-        let warnings = strategy.warnings(&object);
+        let mut warnings = strategy.warnings(&object);
+        let review = Review {
+            context,
+            target: &target,
+            operation: Operation::Create,
+        };
+        warnings.extend(self.admission.warnings(self, &review, &object, None));
         for _ in 0..ATTEMPTS {
             if generated {
                 target.name = names::generate(&prefix);

@@ -282,6 +282,18 @@ fn fate(
     now: Timestamp,
 ) -> Fate {
     let mut new = old.clone();
+    let graceful = descriptor
+        .strategy
+        .graceful_delete(old, options.grace_period_seconds);
+    if meta::is_deleting(old) && graceful == GracefulDelete::Immediate {
+        // Nothing runs down: a client may still change its mind about the dependents.
+        set_propagation(&mut new, options.propagation);
+        return match new {
+            new if !is_held(descriptor, &new) => Fate::Remove,
+            new if new != *old => Fate::Mark(new),
+            _ => Fate::Pending,
+        };
+    }
     if meta::is_deleting(old) {
         // A running deletion can only be hastened.
         let Some(running) = meta::deletion_grace_seconds(old) else {
@@ -314,10 +326,7 @@ fn fate(
         };
     }
     set_propagation(&mut new, options.propagation);
-    let grace = match descriptor
-        .strategy
-        .graceful_delete(old, options.grace_period_seconds)
-    {
+    let grace = match graceful {
         GracefulDelete::Immediate => 0,
         GracefulDelete::After { seconds } => seconds,
     };

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use corten_api::kinds::ResourceDescriptor;
 use corten_api::meta;
-use corten_api::status::Status;
+use corten_api::status::{Reason, Status};
 use serde_json::Value;
 
 use super::create::{check_namespace, encode, refuse_taken, time_to_live};
 use super::{Answer, Context, Registry, Target};
 use crate::admission::{Operation, Review};
+use crate::authz::{self, Attributes};
 use crate::cache::Item;
 use crate::storage::{Committed, Revision, Stored, Txn};
 
@@ -63,6 +64,7 @@ impl Registry {
         let creates = part == Part::Main && target.descriptor.strategy.rules().create_on_update;
         match updated {
             Err(status) if status.code() == 404 && creates && meta::uid(&object).is_empty() => {
+                self.require_create(context, target)?;
                 let mut object = object;
                 meta::set_revision(&mut object, None);
                 meta::set_name(&mut object, target.name.clone());
@@ -70,6 +72,22 @@ impl Registry {
             }
             other => other,
         }
+    }
+
+    /// A PUT was authorised as an update; that it creates is only known here.
+    fn require_create(&self, context: &Context, target: &Target) -> Result<(), Status> {
+        let Some(authorizer) = self.authorizer() else {
+            return Ok(());
+        };
+        let descriptor = target.descriptor;
+        let question = Attributes::resource(
+            &context.user,
+            "create",
+            descriptor.group,
+            descriptor.resource,
+        );
+        let question = question.in_namespace(&target.namespace).named(&target.name);
+        authz::require(&**authorizer, &question)
     }
 
     /// Changes an object until the change is stored, refused or pointless.
@@ -93,6 +111,8 @@ impl Registry {
                 Ok(Round::Unchanged(warnings)) => {
                     Ok(Answer::item(Arc::clone(&current)).warn(warnings))
                 }
+                // Asking the store again would only cost the client the same patience a second time.
+                Err(status) if status.is(&Reason::ServiceUnavailable) => return Err(status),
                 Err(status) => Err(status),
             };
             if fresh {
@@ -164,11 +184,19 @@ impl Registry {
             self.apply_rules(context, target, part, &mut new, &old)
                 .await?;
         }
-        let warnings = if part == Part::Main {
-            strategy.warnings(&new)
-        } else {
-            Vec::new()
-        };
+        let mut warnings = Vec::new();
+        if part == Part::Main {
+            warnings = strategy.warnings(&new);
+        }
+        if part != Part::Own {
+            let review = Review {
+                context,
+                target,
+                operation: Operation::Update,
+            };
+            let told = self.admission.warnings(self, &review, &new, Some(&old));
+            warnings.extend(told);
+        }
         let plan = self.plan_allocations(target, Some(&old), Some(&mut new))?;
         strategy.encode_for_storage(&mut new);
         meta::set_revision(&mut new, None);

@@ -27,6 +27,16 @@ impl Objects for Registry {
         Ok(snapshot.get(namespace, name).map(|item| item.value()))
     }
 
+    async fn latest(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Value>, Status> {
+        self.caches.wait_fresh().await?;
+        Objects::get(self, resource, namespace, name).await
+    }
+
     async fn create(
         &self,
         resource: Resource,

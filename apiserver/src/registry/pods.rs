@@ -3,6 +3,7 @@
 //! Invariant: a pod is bound once and never again, and an eviction that is let through has been counted against the
 //! budget before the pod is deleted.
 
+use corten_api::kinds::core::pod::binding::bind as apply;
 use corten_api::meta;
 use corten_api::selector::LabelSelector;
 use corten_api::status::{Reason, Status};
@@ -31,7 +32,7 @@ impl Registry {
         } else {
             &target.name
         };
-        let node = binding["target"]["name"].as_str().unwrap_or("").to_owned();
+        let node = binding["target"]["name"].as_str().unwrap_or("");
         let kind = binding["target"]["kind"].as_str().unwrap_or("Node");
         if node.is_empty() || !matches!(kind, "" | "Node") {
             return Err(Status::bad_request(
@@ -51,28 +52,10 @@ impl Registry {
             Status::conflict(&resource, &pod.name, &why)
         };
         let mut compute = |old: &Value| {
-            if meta::is_deleting(old) {
-                return Err(conflict(format!(
-                    "pod {} is being deleted, cannot be assigned to a host",
-                    pod.name
-                )));
-            }
-            if let Some(bound) = old["spec"]["nodeName"]
-                .as_str()
-                .filter(|bound| !bound.is_empty())
-            {
-                return Err(conflict(format!(
-                    "pod {} is already assigned to node {bound:?}",
-                    pod.name
-                )));
-            }
             let mut new = old.clone();
-            carry_preconditions(&mut new, &binding);
-            new["spec"]["nodeName"] = node.clone().into();
-            set_scheduled(&mut new, context);
-            for map in ["labels", "annotations"] {
-                merge_map(&mut new, &binding, map);
-            }
+            apply(&mut new, &binding, context.now).map_err(|error| conflict(error.to_string()))?;
+            let revision = meta::resource_version(&binding).to_owned();
+            meta::metadata_mut(&mut new).insert("resourceVersion".to_owned(), revision.into());
             Ok(new)
         };
         self.modify(context, &pod, Part::Own, &mut compute).await?;
@@ -123,8 +106,38 @@ impl Registry {
             // What was counted against the budget is this pod, not another of the same name.
             options.uid.get_or_insert_with(|| item.uid.to_string());
         }
+        if !(context.dry_run || options.dry_run) {
+            self.mark_evicted(context, &pod, &mut options).await?;
+        }
         self.delete(context, &pod, &options).await?;
         Ok(Answer::status(Status::success(None)).created())
+    }
+
+    /// Says on the pod why it goes, for whoever judges its end (a Job does not count it as a failure).
+    async fn mark_evicted(
+        &self,
+        context: &Context,
+        pod: &Target,
+        options: &mut DeleteOptions,
+    ) -> Result<(), Status> {
+        let mut compute = |old: &Value| {
+            let mut new = old.clone();
+            if let Some(uid) = &options.uid {
+                meta::set_uid(&mut new, &uid.clone().into());
+            }
+            if let Some(revision) = &options.resource_version {
+                let metadata = meta::metadata_mut(&mut new);
+                metadata.insert("resourceVersion".to_owned(), revision.clone().into());
+            }
+            set_disruption_target(&mut new, context.now);
+            Ok(new)
+        };
+        let marked = self.modify(context, pod, Part::Own, &mut compute).await?;
+        if let Some(revision) = &mut options.resource_version {
+            // The mark is our own write; the deletion is to follow it and no other.
+            meta::resource_version(&marked.into_value()).clone_into(revision);
+        }
+        Ok(())
     }
 
     fn budgets_of(&self, pod: &Target, item: &Item) -> Result<Vec<Target>, Status> {
@@ -171,6 +184,35 @@ impl Registry {
     }
 }
 
+fn set_disruption_target(pod: &mut Value, now: jiff::Timestamp) {
+    let generation = meta::generation(pod);
+    let status = meta::child_mut(
+        pod.as_object_mut().expect("a stored pod is an object"),
+        "status",
+    );
+    let conditions = status.entry("conditions").or_insert_with(|| json!([]));
+    let Some(conditions) = conditions.as_array_mut() else {
+        return;
+    };
+    let is_target = |condition: &Value| condition["type"] == "DisruptionTarget";
+    let known = conditions.iter().find(|condition| is_target(condition));
+    // The time tells when it became true, not when it was last said.
+    let since = known
+        .filter(|condition| condition["status"] == "True")
+        .map(|condition| condition["lastTransitionTime"].clone());
+    let condition = json!({
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "EvictionByEvictionAPI",
+        "message": "Eviction API: evicting",
+        "lastProbeTime": null,
+        "lastTransitionTime": since.unwrap_or_else(|| meta::format_time(now).into()),
+        "observedGeneration": generation,
+    });
+    conditions.retain(|known| !is_target(known));
+    conditions.push(condition);
+}
+
 /// A pod that is not ready takes nothing away from an application that is healthy without it.
 fn needs_budget(budget: &Value, pod: &Value) -> bool {
     let conditions = pod["status"]["conditions"].as_array();
@@ -210,41 +252,4 @@ fn check_budget(name: &str, budget: &Value) -> Result<(), Status> {
         ));
     }
     Ok(())
-}
-
-fn carry_preconditions(pod: &mut Value, binding: &Value) {
-    let revision = meta::resource_version(binding).to_owned();
-    meta::metadata_mut(pod).insert("resourceVersion".to_owned(), revision.into());
-    if !meta::uid(binding).is_empty() {
-        meta::set_uid(pod, &meta::uid(binding).to_owned().into());
-    }
-}
-
-fn set_scheduled(pod: &mut Value, context: &Context) {
-    let condition = json!({
-        "type": "PodScheduled",
-        "status": "True",
-        "lastProbeTime": null,
-        "lastTransitionTime": meta::format_time(context.now),
-        "observedGeneration": meta::generation(pod),
-    });
-    let status = meta::child_mut(
-        pod.as_object_mut().expect("a stored pod is an object"),
-        "status",
-    );
-    let conditions = status.entry("conditions").or_insert_with(|| json!([]));
-    if let Some(list) = conditions.as_array_mut() {
-        list.retain(|known| known["type"] != "PodScheduled");
-        list.push(condition);
-    }
-}
-
-fn merge_map(pod: &mut Value, binding: &Value, map: &str) {
-    let Some(given) = binding["metadata"][map].as_object() else {
-        return;
-    };
-    let present = meta::child_mut(meta::metadata_mut(pod), map);
-    for (key, value) in given {
-        present.insert(key.clone(), value.clone());
-    }
 }

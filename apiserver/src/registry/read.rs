@@ -74,6 +74,13 @@ impl Registry {
         if target.subresource == "scale" {
             return self.get_scale(target).await;
         }
+        // Streams: whoever may read a pod's log may not therefore read the pod.
+        let own_kind = target
+            .sub()
+            .is_none_or(|sub| sub.kind == target.descriptor.kind);
+        if !own_kind || target.subresource == "log" {
+            return Err(target.method_not_allowed("get"));
+        }
         Ok(Answer::item(self.item(target, resource_version).await?))
     }
 
@@ -141,7 +148,10 @@ impl Registry {
         let cache = self.cache(target)?;
         let mut selection = selection(target, &options.label_selector, &options.field_selector)?;
         if !target.name.is_empty() {
-            selection.fields = FieldSelector::equals("metadata.name", target.name.as_str());
+            // Besides the client's own conditions: those may be what the watch was authorised by.
+            selection.fields = selection
+                .fields
+                .and_equals("metadata.name", target.name.as_str());
         }
         check_watch(options)?;
         let given = options.resource_version.as_deref().unwrap_or("");
@@ -300,8 +310,8 @@ impl Page<'_> {
                     return Ok(self.list(items, following));
                 }
             }
-            match range.items.last() {
-                Some(last) if range.more => query.start = format!("{}\0", last.key),
+            match &range.last_key {
+                Some(last) if range.more => query.start = format!("{last}\0"),
                 _ => return Ok(self.list(items, 0)),
             }
         }

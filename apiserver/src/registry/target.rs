@@ -1,7 +1,7 @@
 //! What a request is about: a kind, and an object or collection of it.
 //!
-//! Invariant: a target exists only for a known resource (and known subresource), with a namespace exactly when the kind
-//! has one or the request spans all.
+//! Invariant: a target exists only for a known resource (and known subresource), and what a kind without namespaces has
+//! is never reached through one: there the rules of that namespace would decide about the whole cluster.
 
 use corten_api::kinds::{self, ResourceDescriptor, Subresource};
 use corten_api::meta::{GroupKind, GroupResource, GroupVersionKind};
@@ -37,8 +37,13 @@ impl Target {
         if !subresource.is_empty() && descriptor.subresource(subresource).is_none() {
             return Err(Status::no_such_path());
         }
-        // The path of a namespace names itself as its namespace.
-        let namespace = if descriptor.namespaced { namespace } else { "" };
+        let namespace = match namespace {
+            given if descriptor.namespaced => given,
+            "" => "",
+            // The path of a namespace names itself as its namespace.
+            own if own == name && descriptor.group.is_empty() && resource == "namespaces" => "",
+            _ => return Err(Status::no_such_path()),
+        };
         Ok(Self {
             descriptor,
             namespace: namespace.to_owned(),
@@ -108,6 +113,24 @@ impl Target {
     /// The addressed subresource.
     pub fn sub(&self) -> Option<&'static Subresource> {
         self.descriptor.subresource(&self.subresource)
+    }
+
+    /// Refuses targets that the verb would take for less or more than they say: what was authorised is what is done.
+    pub fn check_scope(&self, verb: &str) -> Result<(), Status> {
+        let collection = matches!(verb, "list" | "deletecollection")
+            || (verb == "create" && self.subresource.is_empty());
+        if collection && !self.name.is_empty() {
+            return Err(self.method_not_allowed(verb));
+        }
+        if matches!(verb, "update" | "patch" | "delete") && self.name.is_empty() {
+            return Err(self.method_not_allowed(verb));
+        }
+        // A namespaced object is only reached through its namespace.
+        let one = !self.name.is_empty() || verb == "create";
+        if self.descriptor.namespaced && self.namespace.is_empty() && one && verb != "watch" {
+            return Err(self.method_not_allowed(verb));
+        }
+        Ok(())
     }
 
     /// Refuses verbs that the path does not offer.

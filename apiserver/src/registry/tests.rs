@@ -1,5 +1,6 @@
 //! The verbs over a real cache and store: what clients of every kind rely on.
 
+mod faults;
 mod pods;
 mod services;
 mod watches;

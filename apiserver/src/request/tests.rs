@@ -115,6 +115,12 @@ const RESOURCE_REQUESTS: &[Row] = &[
         "/api/v1/namespaces/o/pods?fieldSelector=metadata.name%3Dfoo",
         ["list", "", "v1", "o", "pods", "", "foo"],
     ),
+    // An escaped comma belongs to the value: this selects all but one, and pins no name.
+    (
+        "GET",
+        "/api/v1/namespaces/o/pods?fieldSelector=metadata.namespace!%3Dx%5C,metadata.name%3Dfoo",
+        ["list", "", "v1", "o", "pods", "", ""],
+    ),
     (
         "GET",
         "/apis/apps/v1/namespaces/o/deployments/d/scale",

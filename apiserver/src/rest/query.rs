@@ -1,8 +1,9 @@
 //! Query parameters: the options that travel in the URL.
 //!
 //! Invariant: a parameter with a value that makes no sense is refused, never ignored; unknown parameters are ignored, as
-//! clients of other versions send them.
+//! clients of other versions send them. Of a repeated parameter the first counts, as it does for authorization.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,8 +54,14 @@ impl Query {
             pretty: by_hand,
             ..Self::default()
         };
+        let mut seen = HashSet::new();
         for (name, value) in query_pairs(text) {
-            query.set(&name, &value)?;
+            // dryRun is a list.
+            let repeated = name != "dryRun" && seen.contains(&name);
+            if !repeated {
+                query.set(&name, &value)?;
+                seen.insert(name);
+            }
         }
         Ok(query)
     }

@@ -68,6 +68,10 @@ impl Lines {
                 .await
                 .ok()??;
             let Some(line) = self.line(&delivery) else {
+                // What this client is not told of must not hold back what it is told.
+                if !piece.is_empty() && !self.watch.has_more() {
+                    return Some(piece.freeze());
+                }
                 continue;
             };
             if piece.is_empty() && (line.len() >= PIECE || !self.watch.has_more()) {

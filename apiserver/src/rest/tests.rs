@@ -1,5 +1,7 @@
 //! HTTP in, HTTP out, over a real registry: codes, media types, bodies.
 
+mod faults;
+
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};

@@ -15,7 +15,7 @@ use crate::authn::Authenticator;
 use crate::authn::bearer::StaticTokens;
 use crate::authz::live::Live;
 use crate::chain::objects::fake::Fake;
-use crate::chain::{Handler, Parts, respond};
+use crate::chain::{Handler, InFlight, Parts, respond};
 use crate::request::{Caller, empty};
 use crate::streaming::Streaming;
 
@@ -50,6 +50,7 @@ fn edge() -> Arc<Edge> {
             authorizer,
             agents: None,
         },
+        inflight: InFlight::default(),
     })
 }
 

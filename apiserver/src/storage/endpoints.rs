@@ -14,17 +14,19 @@ use std::time::Duration;
 
 use corten_base::backoff::Backoff;
 use corten_base::tls::TlsFiles;
+use corten_base::trace;
 use corten_proto::etcd::etcdserverpb::{
     kv_client::KvClient, lease_client::LeaseClient, watch_client::WatchClient,
 };
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint, Uri};
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 
 /// How long a request may look for a member that answers: several elections, and below the usual client's minute.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// One attempt; a cut member must not eat the whole patience.
 const ATTEMPT: Duration = Duration::from_secs(4);
 /// Above the store's own limit for values, with room for a page of large objects.
@@ -64,19 +66,31 @@ pub(super) struct Member {
     channel: Channel,
 }
 
+/// A channel whose requests name the trace that they belong to.
+pub(super) type Traced = InterceptedService<Channel, Stamp>;
+type Stamp = fn(Request<()>) -> Result<Request<()>, Status>;
+
+fn stamp(mut request: Request<()>) -> Result<Request<()>, Status> {
+    if let Some(Ok(parent)) = trace::traceparent().map(|parent| parent.parse()) {
+        request.metadata_mut().insert(trace::HEADER, parent);
+    }
+    Ok(request)
+}
+
 impl Member {
-    pub(super) fn kv(&self) -> KvClient<Channel> {
-        KvClient::new(self.channel.clone())
+    pub(super) fn kv(&self) -> KvClient<Traced> {
+        KvClient::with_interceptor(self.channel.clone(), stamp as Stamp)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    pub(super) fn watch(&self) -> WatchClient<Channel> {
-        WatchClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    pub(super) fn watch(&self) -> WatchClient<Traced> {
+        WatchClient::with_interceptor(self.channel.clone(), stamp as Stamp)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    pub(super) fn lease(&self) -> LeaseClient<Channel> {
-        LeaseClient::new(self.channel.clone())
+    pub(super) fn lease(&self) -> LeaseClient<Traced> {
+        LeaseClient::with_interceptor(self.channel.clone(), stamp as Stamp)
     }
 }
 

@@ -11,17 +11,20 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use super::{Error, Revision, Store, number_of, prefix_end, revision_of};
+use crate::crypt::CryptError;
 
 /// Progress requests in flight; more would tell nothing new.
 const REQUESTS_MAX: usize = 8;
+/// Metadata by which the store ends the watch of a member that has lost its leader: such a member tells nothing new.
+const REQUIRE_LEADER: (&str, &str) = ("hasleader", "true");
 
 /// One changed key.
 #[derive(Debug, Clone)]
 pub struct Change {
     pub key: String,
     pub revision: Revision,
-    /// None: the key was deleted.
-    pub value: Option<Bytes>,
+    /// None: the key was deleted. A value that cannot be decrypted is the reader's to skip: it must not end the watch.
+    pub value: Option<Result<Bytes, CryptError>>,
 }
 
 /// What the store reports at once.
@@ -62,7 +65,7 @@ impl Watcher {
             .endpoints
             .pick()
             .watch()
-            .watch(ReceiverStream::new(receiver))
+            .watch(leader_required(ReceiverStream::new(receiver)))
             .await
             .map_err(|status| Error::from_status(status, from))?
             .into_inner();
@@ -126,13 +129,24 @@ impl Watcher {
                 value: None,
             });
         }
-        let stored = self.store.open(kv)?;
+        let (key, value) = match self.store.open(kv) {
+            Ok(stored) => (stored.key, Ok(stored.value)),
+            Err(unreadable) => (unreadable.key, Err(unreadable.source)),
+        };
         Ok(Change {
-            key: stored.key,
+            key,
             revision,
-            value: Some(stored.value),
+            value: Some(value),
         })
     }
+}
+
+fn leader_required<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    let (name, value) = REQUIRE_LEADER;
+    let value = tonic::metadata::MetadataValue::from_static(value);
+    request.metadata_mut().insert(name, value);
+    request
 }
 
 /// Asks the store how far the watch has come.

@@ -32,9 +32,10 @@ impl Tokens {
         let accounts = GroupResource::new("", "serviceaccounts");
         self.check_names(namespace, name, &mut request)?;
         check_node(user, name, &request)?;
+        // As new as what the client has seen: the account and the pod may be a moment old. What is read below is as new.
         let account = self
             .objects
-            .get(Resource::core("serviceaccounts"), namespace, name)
+            .latest(Resource::core("serviceaccounts"), namespace, name)
             .await?
             .ok_or_else(|| Status::not_found(&accounts, name))?;
         let seconds = self.expiration(&request)?;

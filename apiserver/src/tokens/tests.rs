@@ -255,3 +255,41 @@ async fn the_published_key_is_the_signing_key() {
         format!("{ISSUER}/openid/v1/jwks")
     );
 }
+
+#[tokio::test]
+async fn a_token_for_what_was_just_created_was_refused() {
+    let bench = bench();
+    let (accounts, pods) = (Resource::core("serviceaccounts"), Resource::core("pods"));
+    // The cache has not seen the account yet, and of the pod only its forerunner.
+    let forerunner = json!({
+        "metadata": {"namespace": "a", "name": "p", "uid": "old-uid"},
+        "spec": {"serviceAccountName": "sa", "nodeName": "n2"},
+    });
+    bench.objects.lag(accounts, "a", "sa", None);
+    bench.objects.lag(pods, "a", "p", Some(forerunner.clone()));
+    let token = issue(&bench, bound_to_pod("pod-uid")).await;
+    bench.objects.lag(accounts, "a", "sa", None);
+    assert!(
+        bench
+            .tokens
+            .verify(&token, bench.tokens.audiences())
+            .await
+            .is_ok()
+    );
+    bench.objects.lag(pods, "a", "p", Some(forerunner));
+    assert!(
+        bench
+            .tokens
+            .verify(&token, bench.tokens.audiences())
+            .await
+            .is_ok()
+    );
+    bench.objects.remove(pods, "a", "p");
+    assert!(
+        bench
+            .tokens
+            .verify(&token, bench.tokens.audiences())
+            .await
+            .is_err()
+    );
+}

@@ -70,7 +70,7 @@ impl AdminServer {
     fn answer(&self, uri: &http::Uri) -> AdminResponse {
         self.handle(uri.path(), uri.query()).unwrap_or_else(|| {
             let mut missing = Response::new(Full::new(Bytes::from_static(
-                b"not found; try /livez /readyz /healthz /metrics /version\n",
+                b"not found; try /livez /readyz /healthz /metrics /version /debug/loops\n",
             )));
             *missing.status_mut() = StatusCode::NOT_FOUND;
             missing

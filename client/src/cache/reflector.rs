@@ -11,6 +11,7 @@ use super::Cache;
 use crate::client::{Client, ListOptions};
 use crate::error::{Error, Result};
 use crate::object::{Cached, ObjectName, Revision};
+use crate::outage::Outage;
 use crate::raw::decode;
 use crate::watch::{RawEvent, WatchStream};
 
@@ -49,6 +50,7 @@ impl<T: Cached> Reflector<T> {
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
         let shutdown = self.shutdown.clone();
+        let mut outage = Outage::default();
         loop {
             let before = self.cache.revision();
             let ended = tokio::select! {
@@ -59,12 +61,16 @@ impl<T: Cached> Reflector<T> {
             };
             if self.cache.revision() > before {
                 backoff.reset();
+                outage.over();
             }
             match ended {
                 Ok(()) => tracing::debug!(target = %self.cache.target(), "watch ended, resuming"),
                 Err(Error::Gone(_)) => {
                     tracing::info!(target = %self.cache.target(), "revision is gone, listing again");
                     self.resume = None;
+                }
+                Err(error) if !outage.is_news(&error) => {
+                    tracing::debug!(target = %self.cache.target(), %error, "watch failed, resuming");
                 }
                 Err(error) => {
                     tracing::warn!(target = %self.cache.target(), %error, "watch failed, resuming");

@@ -14,8 +14,10 @@ use crate::object::{Object, Target, reference};
 /// What is to be done about a key.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
-    /// In this order; see [`Action`] for what may run side by side. The first failure ends the run.
+    /// In this order; see [`Action`] for what may run side by side. The first failure ends the run, or its group.
     pub actions: Vec<Action>,
+    /// Where groups that do not depend on each other begin; see [`Plan::begin_group`].
+    groups: Vec<usize>,
     /// Look again after this time, even if nothing changes.
     pub requeue_after: Option<Duration>,
 }
@@ -30,7 +32,7 @@ impl Plan {
     pub fn of(actions: impl IntoIterator<Item = Action>) -> Self {
         Self {
             actions: actions.into_iter().collect(),
-            requeue_after: None,
+            ..Self::default()
         }
     }
 
@@ -39,10 +41,42 @@ impl Plan {
         self.actions.push(action);
     }
 
+    /// What is pushed from here on, up to the next call, is a group: a failure in it ends no other group. For plans
+    /// about many objects under one key, where one that cannot be written must not keep the others from it.
+    pub fn begin_group(&mut self) {
+        self.groups.push(self.actions.len());
+    }
+
+    /// The actions before the first group, and the groups.
+    pub(super) fn split(self) -> (Vec<Action>, Vec<Vec<Action>>) {
+        let mut shared = self.actions;
+        let mut groups: Vec<Vec<Action>> = self
+            .groups
+            .into_iter()
+            .rev()
+            .map(|start| shared.split_off(start.min(shared.len())))
+            .filter(|group| !group.is_empty())
+            .collect();
+        groups.reverse();
+        (shared, groups)
+    }
+
     /// Look again after this time; of several, the shortest counts.
     pub fn requeue(&mut self, after: Duration) {
         self.requeue_after = Some(self.requeue_after.map_or(after, |before| before.min(after)));
     }
+}
+
+/// What must hold of an object before the next actions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// It exists under this uid and is not being deleted.
+    Alive {
+        /// The uid.
+        uid: String,
+    },
+    /// It does not exist.
+    Gone,
 }
 
 /// One write. Neighbours that create objects of one kind, or delete objects of one kind, run side by side (a few
@@ -76,6 +110,13 @@ pub enum Action {
         target: Target,
         /// How; with the uid as precondition.
         options: DeleteOptions,
+    },
+    /// Goes on only if this holds on the server now, whatever the caches say. For what cannot be taken back.
+    Expect {
+        /// The object.
+        target: Target,
+        /// What is expected of it.
+        state: Expected,
     },
     /// Tells people. Never fails the run.
     Event {
@@ -166,6 +207,24 @@ impl Action {
         }
     }
 
+    /// Goes on only if exactly this object exists and is not being deleted.
+    pub fn expect_alive<K: Object>(object: &K) -> Self {
+        Self::Expect {
+            target: target_of(object),
+            state: Expected::Alive {
+                uid: object.metadata().uid.clone().unwrap_or_default(),
+            },
+        }
+    }
+
+    /// Goes on only if there is no object of this name.
+    pub fn expect_gone<K: Object>(namespace: &str, name: &str) -> Self {
+        Self::Expect {
+            target: Target::of::<K>().in_namespace(namespace).named(name),
+            state: Expected::Gone,
+        }
+    }
+
     /// An event about a typed object.
     pub fn event<K: Object>(
         object: &K,
@@ -210,6 +269,10 @@ impl fmt::Display for Action {
             Self::Update { target, .. } => write!(f, "update {target}"),
             Self::Patch { target, .. } => write!(f, "patch {target}"),
             Self::Delete { target, .. } => write!(f, "delete {target}"),
+            Self::Expect { target, state } => match state {
+                Expected::Alive { .. } => write!(f, "expect {target}"),
+                Expected::Gone => write!(f, "expect no {target}"),
+            },
             Self::Event { reason, .. } => write!(f, "event {reason}"),
         }
     }

@@ -1,9 +1,12 @@
 //! Carries out plans and makes no choice: order, concurrency and what counts as done are said by `Action`. Invariant:
-//! nothing is written after the first failure of a run, or after leadership is lost.
+//! nothing is written after the first failure of a run (of a group, where the plan has groups), or after leadership is
+//! lost.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::StreamExt;
 
-use super::action::{Action, Plan};
+use super::action::{Action, Expected, Plan};
 use super::own_writes::Written;
 use crate::client::Client;
 use crate::error::{Error, Result};
@@ -16,6 +19,11 @@ use crate::raw::{Deleted, decode, encode_value};
 const BATCH_FIRST: usize = 4;
 /// No batch is larger: the server is not to be flooded by one key.
 const BATCH_LAST: usize = 64;
+
+/// Groups carried out side by side.
+const GROUPS_AT_ONCE: usize = 16;
+/// After so many failures no further group is begun: then it is not about single objects.
+const GROUP_FAILURES_MAX: usize = 32;
 
 /// An action that failed.
 #[derive(Clone, Debug)]
@@ -65,18 +73,49 @@ impl Executor {
 
     pub(super) async fn execute(&self, plan: Plan, leadership: &Leadership) -> Outcome {
         let mut outcome = Outcome::default();
-        let mut rest = plan.actions.into_iter().peekable();
+        let (shared, groups) = plan.split();
+        self.in_order(shared, leadership, &mut outcome).await;
+        if outcome.failed.is_empty() && !groups.is_empty() {
+            self.side_by_side(groups, leadership, &mut outcome).await;
+        }
+        outcome
+    }
+
+    async fn side_by_side(
+        &self,
+        groups: Vec<Vec<Action>>,
+        leadership: &Leadership,
+        outcome: &mut Outcome,
+    ) {
+        let failures = AtomicUsize::new(0);
+        let failures = &failures;
+        let runs = groups.into_iter().map(|group| async move {
+            let mut own = Outcome::default();
+            if failures.load(Ordering::Relaxed) < GROUP_FAILURES_MAX {
+                self.in_order(group, leadership, &mut own).await;
+                failures.fetch_add(own.failed.len(), Ordering::Relaxed);
+            }
+            own
+        });
+        let mut runs = futures::stream::iter(runs).buffered(GROUPS_AT_ONCE);
+        while let Some(own) = runs.next().await {
+            outcome.written.extend(own.written);
+            outcome.failed.extend(own.failed);
+        }
+    }
+
+    async fn in_order(&self, actions: Vec<Action>, leadership: &Leadership, outcome: &mut Outcome) {
+        let mut rest = actions.into_iter().peekable();
         while let Some(first) = rest.next() {
             let mut batch = vec![first];
             while let Some(next) = rest.next_if(|next| batch[0].goes_with(next)) {
                 batch.push(next);
             }
-            self.batch(batch, leadership, &mut outcome).await;
+            self.batch(batch, leadership, outcome).await;
             if !outcome.failed.is_empty() {
                 break;
             }
         }
-        outcome
     }
 
     async fn batch(&self, actions: Vec<Action>, leadership: &Leadership, outcome: &mut Outcome) {
@@ -140,6 +179,10 @@ impl Executor {
                     Err(error) => Err(error),
                 }
             }
+            Action::Expect { target, state } => {
+                let found = self.client.get_raw(target).await;
+                check(target, state, found).map(|()| None)
+            }
             Action::Event {
                 regarding,
                 kind,
@@ -151,6 +194,28 @@ impl Executor {
                 }
                 Ok(None)
             }
+        }
+    }
+}
+
+/// Whether the server's answer is what was expected. If not, the cache is behind: a conflict, as with any other state.
+fn check(target: &Target, state: &Expected, found: Result<bytes::Bytes>) -> Result<()> {
+    match (state, found) {
+        (Expected::Gone, Err(Error::NotFound(_))) => Ok(()),
+        (Expected::Gone, Ok(_)) => Err(Error::conflict(format_args!("{target} exists"))),
+        (_, Err(error)) => Err(error),
+        (Expected::Alive { uid }, Ok(found)) => {
+            let object: PartialObject = decode(&found, || target.to_string())?;
+            let same = object.metadata.uid.as_deref() == Some(uid.as_str());
+            if same && object.metadata.deletion_timestamp.is_none() {
+                return Ok(());
+            }
+            let what = if same {
+                "is being deleted"
+            } else {
+                "is another one by now"
+            };
+            Err(Error::conflict(format_args!("{target} {what}")))
         }
     }
 }

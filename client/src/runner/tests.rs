@@ -143,6 +143,58 @@ async fn a_batch_ends_soon_after_its_first_failure() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_failing_write_kept_all_others_of_its_key_from_being_tried() {
+    let script = Script::new(Vec::new());
+    script.refuse_once("create", 403, "Forbidden");
+    let (client, _stop) = start(script.clone()).await;
+    let mut plan = Plan::of([Action::create(&config_map("shared", ""))]);
+    for name in ["a", "b"] {
+        plan.begin_group();
+        plan.push(Action::create(&config_map(name, "")));
+        plan.push(Action::delete(&config_map(name, "")));
+    }
+    // What stands before the groups ends them all.
+    let executor = Executor::new(client);
+    assert_eq!(executor.run(plan.clone()).await.len(), 1);
+    assert_eq!(script.calls(), ["create a/"]);
+    // A group ends itself.
+    plan.actions[0] = Action::delete(&config_map("shared", ""));
+    script.refuse_once("create", 403, "Forbidden");
+    let failed = executor.run(plan).await;
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    let calls = script.calls();
+    let deleted: Vec<_> = calls.iter().filter(|c| c.starts_with("delete")).collect();
+    // One of the two creations was refused, and only that one's deletion is missing.
+    assert_eq!(deleted.len(), 2, "{calls:?}");
+    assert_eq!(creates(&script), 3, "{calls:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_expected_is_looked_up_on_the_server() {
+    let script = Script::new(Vec::new());
+    let (client, _stop) = start(script.clone()).await;
+    let mut owner = config_map("owner", "");
+    owner.metadata.uid = Some("u1".to_owned());
+    let executor = Executor::new(client.clone());
+    let run = async |first: Action| {
+        let last = Action::create(&config_map("next", ""));
+        let failed = executor.run(Plan::of([first, last])).await;
+        failed.first().map(|failed| failed.error.clone())
+    };
+    let alive = || Action::expect_alive(&owner);
+    let gone = || Action::expect_gone::<ConfigMap>("a", "owner");
+    assert!(matches!(run(alive()).await, Some(Error::NotFound(_))));
+    client.create(&owner).await.expect("created");
+    assert!(matches!(run(gone()).await, Some(Error::Conflict(_))));
+    let mut successor = owner.clone();
+    successor.metadata.uid = Some("u2".to_owned());
+    let other = run(Action::expect_alive(&successor)).await;
+    assert!(matches!(other, Some(Error::Conflict(_))));
+    assert_eq!(creates(&script), 1, "nothing follows what does not hold");
+    assert_eq!(run(alive()).await, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn deleting_what_is_gone_is_done() {
     let (client, _stop) = start(Script::new(Vec::new())).await;
     let plan = Plan::of([Action::delete(&config_map("none", ""))]);

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use corten_base::admin::Loops;
 use corten_base::shutdown::Shutdown;
 use corten_base::tasks::{TaskKind, spawn};
 use corten_client::Client;
+use corten_client::ObjectName;
 use corten_client::events::Recorder;
 use corten_client::leader::Leadership;
 use corten_client::queue::{RetryPolicy, WorkQueue};
@@ -24,7 +26,7 @@ use crate::node::ipam::NodeIpam;
 use crate::node::lifecycle::{Heartbeats, NodeLifecycle};
 use crate::node::podgc::PodGarbage;
 use crate::replicaset::ReplicaSets;
-use crate::rootca::RootCa;
+use crate::rootca::{RootCa, RootCertificates};
 use crate::serviceaccount::ServiceAccounts;
 use crate::worker;
 
@@ -39,13 +41,19 @@ pub(super) struct Starter<'a> {
     pub(super) caches: &'a Caches,
     pub(super) leadership: Leadership,
     pub(super) metrics: &'a Metrics,
+    /// Where the controllers say how they do.
+    pub(super) loops: Loops,
     pub(super) host: String,
     pub(super) shutdown: &'a Shutdown,
 }
 
 impl Starter<'_> {
     /// Starts all; the handles end after shutdown.
-    pub(super) fn all(&self, checked: &Checked, root_ca: Option<String>) -> Vec<JoinHandle<()>> {
+    pub(super) fn all(
+        &self,
+        checked: &Checked,
+        root_ca: Option<RootCertificates>,
+    ) -> Vec<JoinHandle<()>> {
         let mut running = vec![
             self.deployments(),
             self.replica_sets(),
@@ -61,7 +69,7 @@ impl Starter<'_> {
             self.disruptions(),
         ];
         match root_ca {
-            Some(bundle) => running.push(self.root_ca(bundle)),
+            Some(certificates) => running.push(self.root_ca(certificates)),
             None => tracing::info!("no root_ca_file: kube-root-ca.crt is not published"),
         }
         running
@@ -72,6 +80,7 @@ impl Starter<'_> {
         Runner::new(controller, self.client)
             .leader(self.leadership.clone())
             .metrics(self.metrics)
+            .loops(&self.loops)
             .recorder(recorder)
     }
 
@@ -151,17 +160,26 @@ impl Starter<'_> {
         self.go(runner.watch(&caches.accounts, ServiceAccounts::of_account))
     }
 
-    fn root_ca(&self, bundle: String) -> JoinHandle<()> {
+    fn root_ca(&self, certificates: RootCertificates) -> JoinHandle<()> {
         let caches = self.caches;
         let controller = RootCa {
-            bundle,
+            bundle: certificates.bundle(),
             namespaces: caches.namespaces.clone(),
             maps: caches.root_maps.clone(),
         };
         let runner = self
             .runner(controller)
             .watch(&caches.namespaces, RootCa::of_namespace);
-        self.go(runner.watch(&caches.root_maps, RootCa::of_map))
+        let runner = runner.watch(&caches.root_maps, RootCa::of_map);
+        let (queue, namespaces) = (runner.queue(), caches.namespaces.clone());
+        let following = certificates.follow(self.shutdown.clone(), move || {
+            // Every namespace has a copy of what changed.
+            for namespace in namespaces.list() {
+                queue.add(ObjectName::of(&*namespace));
+            }
+        });
+        spawn("root-ca-file", TaskKind::Critical, following);
+        self.go(runner)
     }
 
     fn namespaces(&self) -> JoinHandle<()> {
@@ -209,14 +227,11 @@ impl Starter<'_> {
         queue: WorkQueue<W::Key>,
         workers: usize,
     ) -> JoinHandle<()> {
-        let run = worker::run(
-            Arc::new(work),
-            queue,
-            workers,
-            self.leadership.clone(),
-            self.shutdown.clone(),
-        );
-        spawn("controller", TaskKind::Critical, run)
+        let (leadership, loops) = (self.leadership.clone(), self.loops.clone());
+        let shutdown = self.shutdown.clone();
+        spawn("controller", TaskKind::Critical, async move {
+            worker::run(Arc::new(work), queue, workers, leadership, &loops, shutdown).await;
+        })
     }
 
     fn lifecycle(&self, checked: &Checked) -> JoinHandle<()> {

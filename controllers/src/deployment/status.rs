@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use corten_client::events::EventKind;
 use corten_client::runner::{Action, Plan};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, DeploymentStatus};
@@ -16,6 +17,41 @@ const OURS: [&str; 3] = ["Available", "Progressing", "ReplicaFailure"];
 pub(super) fn update(deployment: &Deployment, sets: &Sets, now: Timestamp, plan: &mut Plan) {
     let counts = counts(deployment, sets);
     let conditions = conditions(deployment, sets, &counts, now, plan);
+    write(deployment, counts, conditions, plan);
+}
+
+/// Plans an event and the write, if needed, that say why there is no new ReplicaSet.
+pub(super) fn not_created(
+    deployment: &Deployment,
+    sets: &Sets,
+    message: String,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    const REASON: &str = "ReplicaSetCreateError";
+    let event = Action::event(deployment, EventKind::Warning, REASON, message.clone());
+    plan.push(event);
+    let counts = counts(deployment, sets);
+    // What would come due by time does not: the key comes again as a failed one.
+    let mut conditions = conditions(deployment, sets, &counts, now, &mut Plan::nothing());
+    let old = deployment
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.clone())
+        .unwrap_or_default();
+    if let Some(progressing) = conditions.iter_mut().find(|c| c.type_ == "Progressing") {
+        let content = ("Progressing", "False", REASON, message);
+        *progressing = set_condition(&old, content, false, now);
+    }
+    write(deployment, counts, conditions, plan);
+}
+
+fn write(
+    deployment: &Deployment,
+    counts: DeploymentStatus,
+    conditions: Vec<DeploymentCondition>,
+    plan: &mut Plan,
+) {
     let wanted = DeploymentStatus {
         conditions: Some(conditions),
         ..counts

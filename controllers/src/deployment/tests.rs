@@ -459,3 +459,62 @@ fn a_complete_rollout_says_so_and_stays_complete_when_a_pod_is_lost() {
     assert_eq!(condition(&status(&lost), "Foreign"), "True Theirs");
     assert_eq!(status(&lost)["unavailableReplicas"], 1);
 }
+
+#[test]
+fn a_deployment_whose_set_cannot_be_created_said_nothing() {
+    use corten_client::Error;
+    use corten_client::error::{Cause, Failure};
+
+    let mut web = deployment("new", 2, rolling(json!(1), json!(0)));
+    web.status = Some(serde_json::from_value(json!({"conditions": []})).expect("status"));
+    let controller = Deployments {
+        deployments: Cache::fixed([web], CacheOptions::all()),
+        replica_sets: Cache::fixed(
+            vec![set("old", 1, 2, 1, (2, 3))],
+            CacheOptions::all().index(BY_CONTROLLER, pods::controller_uid),
+        ),
+        pods: Cache::fixed(
+            vec![],
+            CacheOptions::all().index(BY_CONTROLLER, pods::controller_uid),
+        ),
+    };
+    let view = controller.view(&ObjectName::new("d", "web"));
+    let now: Timestamp = NOW.parse().expect("time");
+    let mut planned = controller.plan(&view, now).actions.into_iter();
+    let tried = planned
+        .find(|action| matches!(action, Action::Create { .. }))
+        .expect("a new set is planned");
+    let refused = |cause: &str| {
+        let failure = Failure {
+            message: "exceeded quota".to_owned(),
+            causes: vec![Cause {
+                reason: cause.to_owned(),
+                ..Cause::default()
+            }],
+            ..Failure::default()
+        };
+        let failed = Failed {
+            action: tried.to_string(),
+            tried: tried.clone(),
+            error: Error::Forbidden(Box::new(failure)),
+        };
+        controller.after_failure(&view, &[failed], now)
+    };
+    let plan = refused("");
+    let told = &status(&plan);
+    assert_eq!(told["replicas"], 2);
+    let progressing = told["conditions"]
+        .as_array()
+        .and_then(|list| list.iter().find(|c| c["type"] == "Progressing"))
+        .expect("a condition");
+    assert_eq!(
+        (&progressing["status"], &progressing["reason"]),
+        (&json!("False"), &json!("ReplicaSetCreateError"))
+    );
+    let message = progressing["message"].as_str().unwrap_or_default();
+    assert!(message.contains("exceeded quota"), "{message}");
+    assert!(
+        matches!(&plan.actions[0], Action::Event { reason, .. } if reason == "ReplicaSetCreateError")
+    );
+    assert_eq!(refused("NamespaceTerminating"), Plan::nothing());
+}

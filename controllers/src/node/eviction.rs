@@ -148,6 +148,8 @@ fn evict(pod: &Arc<Pod>, now: Timestamp, plan: &mut Plan) {
         namespace.unwrap_or_default(),
         name.unwrap_or_default()
     );
+    // One pod that cannot be written must not save the others.
+    plan.begin_group();
     plan.push(Action::event(
         &**pod,
         EventKind::Normal,

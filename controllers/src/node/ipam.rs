@@ -70,6 +70,7 @@ impl Controller for NodeIpam {
             .iter()
             .filter(|node| cidr(node).is_none() && node.metadata.deletion_timestamp.is_none());
         for node in without {
+            plan.begin_group();
             let Some(range) = free.next() else {
                 let message = format!(
                     "Node {} has no range left of {}",

@@ -2,7 +2,7 @@
 //! pods; writes `nodes/status`, `nodes` (taints) and `pods/status` (not ready).
 //!
 //! ```text
-//!  heartbeats (lease or status changed) ── silent for 40 s ── conditions Unknown ── taints ── pods not ready
+//!  heartbeats (lease or status changed) ── silent for 50 s ── conditions Unknown ── taints ── pods not ready
 //! ```
 //!
 //! A run writes one of these and the next follows from what it wrote. When every node is silent the fault is likelier on

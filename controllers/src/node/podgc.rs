@@ -134,11 +134,20 @@ impl Controller for PodGarbage {
         for suspect in suspects {
             match suspect {
                 Suspect::Orphaned(pod) => {
-                    remove(pod, Some("PodGC: node no longer exists"), now, &mut plan)
+                    let node = node_of(pod).pop().unwrap_or_default();
+                    plan.begin_group();
+                    // A pod that runs would be told dead: the cache's word is not enough.
+                    plan.push(Action::expect_gone::<Node>("", &node));
+                    let message = "PodGC: node no longer exists";
+                    remove(pod, Some(message), now, &mut plan);
                 }
-                Suspect::Unbound(pod) => remove(pod, None, now, &mut plan),
+                Suspect::Unbound(pod) => {
+                    plan.begin_group();
+                    remove(pod, None, now, &mut plan);
+                }
                 Suspect::OutOfService(pod) => {
-                    remove(pod, Some("PodGC: node is out of service"), now, &mut plan)
+                    plan.begin_group();
+                    remove(pod, Some("PodGC: node is out of service"), now, &mut plan);
                 }
                 Suspect::Finished(pod) => finished.push(pod),
             }
@@ -146,6 +155,7 @@ impl Controller for PodGarbage {
         let excess = finished.len().saturating_sub(self.terminated_max);
         finished.sort_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
         for pod in &finished[..excess] {
+            plan.begin_group();
             remove(pod, None, now, &mut plan);
         }
         plan
@@ -213,7 +223,11 @@ mod tests {
         tokio::time::advance(Duration::from_secs(41)).await;
         assert_eq!(
             words(&controller),
-            ["update pods d/b (status)", "delete pods d/b"]
+            [
+                "expect no nodes away",
+                "update pods d/b (status)",
+                "delete pods d/b"
+            ]
         );
     }
 

@@ -90,9 +90,14 @@ fn a_matching_orphan_is_adopted_and_a_stray_released() {
             pod("stray", true, json!({"app": "x"}), true),
         ],
     );
+    // An adoption on the cache's word alone gave pods to a set that was being deleted.
     assert_eq!(
-        words(&plan)[..2],
-        ["patch pods d/stray", "patch pods d/orphan"]
+        words(&plan)[..3],
+        [
+            "patch pods d/stray",
+            "expect replicasets.apps d/web",
+            "patch pods d/orphan"
+        ]
     );
     assert!(
         !words(&plan).iter().any(|w| w.starts_with("create")),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::context::NodeContext;
 use crate::eviction::Evictor;
 use crate::host;
-use crate::images::{Images, ImagesConfig};
+use crate::images::{Collector, Images, ImagesConfig, Thresholds};
 use crate::network::{BridgeNetwork, NetworkConfig, Overlay, RouteKeeper};
 use crate::node::{NodeKeeper, taints};
 use crate::pressure::{Limits, Pressures};
@@ -96,8 +96,8 @@ impl Agent {
         let recorder = Recorder::start(&client, "kubelet", &name, &caches);
         let api = Arc::new(ClusterApi::new(client.clone(), recorder, services_cache));
         let real_network = services.is_none();
-        let services = match services {
-            Some(services) => services,
+        let (services, collector) = match services {
+            Some(services) => (services, None),
             None => real_services(&config, &name, api.clone())?,
         };
         let (context, capacity) = context(&config, &name, &addresses, &services, api)?;
@@ -146,6 +146,7 @@ impl Agent {
             evictor,
             node,
             routes,
+            collector,
             server,
             admin,
             caches,
@@ -184,13 +185,19 @@ fn runtime_name(runtimes: &BTreeMap<String, PathBuf>) -> String {
 }
 
 fn prepare_directories(config: &Config) -> Result<(), BuildError> {
-    for path in [&config.data_dir, &config.run_dir, &config.pod_log_dir] {
-        std::fs::create_dir_all(path).map_err(|source| BuildError::Path {
+    let fail = |path: &Path| {
+        let path = path.to_owned();
+        move |source| BuildError::Path {
             what: "creating",
-            path: path.clone(),
+            path,
             source,
-        })?;
+        }
+    };
+    for path in [&config.data_dir, &config.run_dir] {
+        make_private(path).map_err(fail(path))?;
     }
+    // Log collectors read here as whoever they are.
+    std::fs::create_dir_all(&config.pod_log_dir).map_err(fail(&config.pod_log_dir))?;
     for path in [config.data_dir.join("pods"), config.run_dir.join("pods")] {
         share_mounts_of(&path).map_err(|source| BuildError::Path {
             what: "making a shared mount (the node agent must run as root) of",
@@ -201,9 +208,17 @@ fn prepare_directories(config: &Config) -> Result<(), BuildError> {
     Ok(())
 }
 
-/// Names of links and tables: those of the default prefix are plain, hosts that share one kernel get their own.
-fn interface(kind: &str, node: &str, config: &Config) -> String {
-    let plain = config.cgroup_prefix == Config::default().cgroup_prefix;
+/// Makes a directory that only its owner can enter, or takes the others' rights from one that is there: Secrets and tokens
+/// lie below, in files that users of pods must be able to read. Pods reach those through mounts, which no path leads to.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir_all(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
+}
+
+/// Name of a link of the agent: those of the default cgroup prefix are plain, hosts that share one kernel get their own.
+pub fn link_name(kind: &str, node: &str, cgroup_prefix: &str) -> String {
+    let plain = cgroup_prefix == Config::default().cgroup_prefix;
     let name = if plain {
         format!("corten-{kind}")
     } else {
@@ -216,25 +231,42 @@ fn real_services(
     config: &Config,
     node: &str,
     objects: Arc<ClusterApi>,
-) -> Result<Services, BuildError> {
+) -> Result<(Services, Option<Collector>), BuildError> {
+    let root = config.data_dir.join("images");
     let images = Images::open(ImagesConfig {
-        root: config.data_dir.join("images"),
+        root: root.clone(),
         registries: config.registries.clone(),
         pulls_max: PULLS,
     })
     .map_err(|error| setting("opening the image store")(&error))?;
+    let images = Arc::new(images);
+    let thresholds = Thresholds {
+        high: config.image_gc_high_threshold,
+        low: config.image_gc_low_threshold,
+        age_min: Duration::from_secs(config.image_age_min_seconds),
+    };
+    let data_dir = config.data_dir.clone();
+    let collector = Collector {
+        images: images.clone(),
+        root,
+        in_use: Box::new(move || crate::worker::images_in_use(&data_dir)),
+        thresholds: thresholds
+            .check()
+            .map_err(|error| setting("image_gc_high_threshold")(&error))?,
+    };
     let network = BridgeNetwork::new(NetworkConfig {
         state_dir: config.data_dir.join("network"),
-        bridge: interface("br", node, config),
+        bridge: link_name("br", node, &config.cgroup_prefix),
         table: "corten-hostports".to_owned(),
         mtu: config.pod_mtu,
     });
     let objects: Arc<dyn ObjectSource> = objects;
-    Ok(Services {
-        images: Arc::new(images),
+    let services = Services {
+        images,
         volumes: Arc::new(Volumes::new(objects)),
         network: Arc::new(network),
-    })
+    };
+    Ok((services, Some(collector)))
 }
 
 fn routes(
@@ -369,4 +401,27 @@ fn tls(
         key,
     };
     server_config(&files, ClientAuth::Optional).map_err(|error| fail(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn other_users_cannot_enter_the_folders_of_the_agent() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let mode = |path: &Path| {
+            let meta = std::fs::metadata(path).expect("stat");
+            meta.permissions().mode() & 0o777
+        };
+        let old = dir.path().join("old");
+        std::fs::create_dir(&old).expect("a folder of an earlier version");
+        for path in [old, dir.path().join("new/node")] {
+            make_private(&path).expect("made");
+            assert_eq!(mode(&path), 0o700, "{}", path.display());
+        }
+        assert_ne!(mode(&dir.path().join("new")), 0o700, "it is not ours");
+    }
 }

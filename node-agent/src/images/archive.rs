@@ -66,10 +66,7 @@ struct Found {
 }
 
 pub(super) fn import(store: &Store, archive: &Path) -> Result<Vec<ImageRecord>, ImportError> {
-    let scratch = store.scratch();
-    let result = import_into(store, archive, &scratch);
-    let _ = std::fs::remove_dir_all(&scratch); // emptied at the next start otherwise
-    result
+    import_into(store, archive, &store.scratch())
 }
 
 fn import_into(

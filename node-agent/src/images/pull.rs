@@ -134,7 +134,9 @@ impl Puller<'_> {
             layers,
             config: parsed.config,
         };
-        Ok((self.store.put(record)?, downloaded))
+        let store = Arc::clone(self.store);
+        let kept = tokio::task::spawn_blocking(move || store.put(record)).await;
+        Ok((kept.map_err(|e| fail(e.to_string()))??, downloaded))
     }
 
     /// One layer: (its directory, bytes downloaded, its size).
@@ -155,16 +157,13 @@ impl Puller<'_> {
         };
         let blob = self.store.scratch();
         download(source, layer, &blob).await.map_err(&fail)?;
-        let (store, diff_id, path) = (Arc::clone(self.store), diff_id.to_owned(), blob.clone());
+        let (store, diff_id) = (Arc::clone(self.store), diff_id.to_owned());
+        // The blob goes along: this runs to its end even if the pull is given up.
         let unpacked =
             tokio::task::spawn_blocking(move || -> Result<std::path::PathBuf, String> {
-                let file = std::fs::File::open(&path).map_err(|e| e.to_string())?;
+                let file = std::fs::File::open(&*blob).map_err(|e| e.to_string())?;
                 let into = store.scratch();
-                let unpacked = unpack(file, &into, &diff_id).map_err(|e| e.to_string());
-                if let Err(cause) = unpacked {
-                    let _ = std::fs::remove_dir_all(&into); // emptied at the next start otherwise
-                    return Err(cause);
-                }
+                unpack(file, &into, &diff_id).map_err(|e| e.to_string())?;
                 store
                     .commit_layer(&into, &diff_id)
                     .map_err(|e| e.to_string())
@@ -172,9 +171,8 @@ impl Puller<'_> {
         let path = unpacked
             .await
             .map_err(|e| fail(e.to_string()))?
-            .map_err(&fail);
-        let _ = tokio::fs::remove_file(&blob).await;
-        Ok((path?, size, size))
+            .map_err(&fail)?;
+        Ok((path, size, size))
     }
 }
 
@@ -192,9 +190,9 @@ async fn download(source: &Source<'_>, layer: &OciDescriptor, to: &Path) -> Resu
         .pull_blob_stream(source.target, layer)
         .await
         .map_err(|e| describe(&e))?;
-    let mut file = tokio::fs::File::create(to)
-        .await
-        .map_err(|e| e.to_string())?;
+    // Made at once: given to another thread, it could be made after the pull was given up and cleaned up behind.
+    let file = std::fs::File::create(to).map_err(|e| e.to_string())?;
+    let mut file = tokio::fs::File::from_std(file);
     let limit = u64::try_from(layer.size).unwrap_or_default();
     let mut written = 0_u64;
     while let Some(chunk) = blob.stream.next().await {

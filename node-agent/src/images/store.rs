@@ -1,6 +1,7 @@
 //! The image store on disk. Names point at images, images at layers; a layer goes when no image names it.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use parking_lot::RwLock;
@@ -119,21 +120,33 @@ impl Store {
     }
 
     /// A fresh path for work in progress, on the same file system as the rest.
-    pub(super) fn scratch(&self) -> PathBuf {
-        self.root.join("tmp").join(uuid::Uuid::new_v4().to_string())
+    pub(super) fn scratch(&self) -> Scratch {
+        Scratch(self.root.join("tmp").join(uuid::Uuid::new_v4().to_string()))
     }
 
     /// Gives a complete directory its final name. Another worker may have been first: its layer is as good.
     pub(super) fn commit_layer(
         &self,
-        scratch: &Path,
+        scratch: &Scratch,
         diff_id: &str,
     ) -> Result<PathBuf, ImageError> {
+        self.publish(scratch, diff_id, sync_files)
+    }
+
+    /// What has its final name counts as complete for ever, so its content must be on the disk first: thousands of files,
+    /// for which one sync of the file system is far cheaper than one of each.
+    fn publish(
+        &self,
+        scratch: &Scratch,
+        diff_id: &str,
+        sync: fn(&Path) -> io::Result<()>,
+    ) -> Result<PathBuf, ImageError> {
         let path = self.layer_path(diff_id);
-        match std::fs::rename(scratch, &path) {
-            Err(_) if path.is_dir() => drop(std::fs::remove_dir_all(scratch)),
+        sync(scratch).map_err(|e| failed("sync layer", scratch, &e))?;
+        match std::fs::rename(&**scratch, &path) {
+            Err(_) if path.is_dir() => {}
             Err(error) => return Err(failed("keep layer", &path, &error)),
-            Ok(()) => {}
+            Ok(()) => sync_names(&path).map_err(|e| failed("sync layer", &path, &e))?,
         }
         Ok(path)
     }
@@ -203,7 +216,71 @@ impl Store {
         let path = self.record_path(&record.id);
         let aside = self.scratch();
         let text = serde_json::to_vec_pretty(record).map_err(|e| failed("encode", &path, &e))?;
-        std::fs::write(&aside, text).map_err(|e| failed("write", &aside, &e))?;
-        std::fs::rename(&aside, &path).map_err(|e| failed("keep", &path, &e))
+        let write = || {
+            let mut file = std::fs::File::create(&*aside)?;
+            io::Write::write_all(&mut file, &text)?;
+            file.sync_all()
+        };
+        write().map_err(|e| failed("write", &aside, &e))?;
+        std::fs::rename(&*aside, &path)
+            .and_then(|()| sync_names(&path))
+            .map_err(|e| failed("keep", &path, &e))
+    }
+}
+
+/// Everything of the file system that holds this directory.
+fn sync_files(directory: &Path) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(std::fs::File::open(directory)?)?)
+}
+
+/// The names in the directory that holds `path`.
+fn sync_names(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) => std::fs::File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// A path for work in progress. What is there goes with this value: a pull may fail or be given up at any point. Nothing is
+/// there any more once it was renamed.
+pub(super) struct Scratch(PathBuf);
+
+impl std::ops::Deref for Scratch {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed now is at the next start.
+        let _ = std::fs::remove_file(&self.0).or_else(|_| std::fs::remove_dir_all(&self.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layer_that_is_not_on_the_disk_yet_is_not_published() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let store = Store::open(dir.path()).expect("store");
+        let id = format!("sha256:{}", "0".repeat(64));
+        let scratch = store.scratch();
+        std::fs::create_dir(&*scratch).expect("layer");
+        let unsynced = store.publish(&scratch, &id, |_| Err(io::Error::other("disk")));
+        assert!(unsynced.is_err() && !store.layer_path(&id).exists());
+        let kept = store.commit_layer(&scratch, &id).expect("kept");
+        drop(scratch);
+        assert!(kept.is_dir());
+        let late = store.scratch();
+        std::fs::create_dir(&*late).expect("layer");
+        let left = late.to_path_buf();
+        assert_eq!(store.commit_layer(&late, &id).expect("as good"), kept);
+        drop(late);
+        assert!(!left.exists() && kept.is_dir());
     }
 }

@@ -1,5 +1,6 @@
 //! The store over archives made in the test: import, names that move, removal, and the pull policies that need no network.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -265,4 +266,138 @@ async fn credentials_of_one_pull_are_not_used_by_the_next() {
         }
         assert_eq!(carried, expected);
     }
+}
+
+#[tokio::test]
+async fn a_full_disk_takes_unused_images_and_spares_the_others() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let images = open(dir.path());
+    let mut ids = Vec::new();
+    for (tag, content) in [("a:1", "one"), ("b:1", "two"), ("c:1", "three")] {
+        let imported = images.import(archive(dir.path(), tag, content)).await;
+        ids.push(imported.expect("import")[0].id.clone());
+    }
+    let thresholds = Thresholds {
+        high: 85,
+        low: 80,
+        age_min: std::time::Duration::from_secs(120),
+    };
+    let used = HashSet::from([ids[0].clone()]);
+    let in_use = || Ok(used.clone());
+    let now = Instant::now();
+    let full: &dyn Fn() -> std::io::Result<u8> = &|| Ok(99);
+    let young = images.collect(thresholds, &in_use, full, now);
+    assert!(young.expect("collect").is_empty(), "all are new");
+    let later = now + std::time::Duration::from_secs(121);
+    let below: &dyn Fn() -> std::io::Result<u8> = &|| Ok(84);
+    let roomy = images.collect(thresholds, &in_use, below, later);
+    assert!(roomy.expect("collect").is_empty(), "there is room");
+    let pulling = images.gate.read().await;
+    let busy = images.collect(thresholds, &in_use, full, later);
+    assert!(busy.expect("collect").is_empty(), "an image is on its way");
+    drop(pulling);
+    let unknown = || Err(std::io::Error::other("unreadable"));
+    assert!(images.collect(thresholds, &unknown, full, later).is_err());
+    images.note(&ids[1]);
+    images.last_used.lock().insert(ids[1].clone(), later); // asked for just now
+    let mut gone = images
+        .collect(thresholds, &in_use, full, later)
+        .expect("collect");
+    gone.sort();
+    assert_eq!(gone, [ids[2].clone()]);
+    let left: HashSet<String> = images
+        .list()
+        .await
+        .expect("list")
+        .into_iter()
+        .map(|r| r.id)
+        .collect();
+    assert_eq!(left, HashSet::from([ids[0].clone(), ids[1].clone()]));
+}
+
+/// A registry with one image whose layer never comes to its end.
+async fn stalling_registry() -> std::net::SocketAddr {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let digest = |text: &str| format!("sha256:{}", hex::encode(Sha256::digest(text)));
+    let config = serde_json::json!({"architecture": "amd64", "os": "linux", "config": {},
+        "rootfs": {"type": "layers", "diff_ids": [digest("layer")]}})
+    .to_string();
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": digest(&config), "size": config.len()},
+        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar",
+            "digest": digest("blob"), "size": 1000}],
+    })
+    .to_string();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("bind");
+    let addr = listener.local_addr().expect("addr");
+    let answer = move |head: &str| {
+        let whole = |kind: &str, body: &str| {
+            let length = body.len();
+            format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            )
+        };
+        if head.contains("/manifests/") {
+            whole("application/vnd.oci.image.manifest.v1+json", &manifest)
+        } else if head.contains(&digest("blob")) {
+            "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nthe beginning".to_owned()
+        } else if head.contains("/blobs/") {
+            whole("application/octet-stream", &config)
+        } else {
+            whole("text/plain", "")
+        }
+    };
+    let serving = async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                match stream.read_u8().await {
+                    Ok(byte) => head.push(byte),
+                    Err(_) => break,
+                }
+            }
+            let text = answer(&String::from_utf8_lossy(&head));
+            let _ = stream.write_all(text.as_bytes()).await;
+            if !text.contains("Connection: close") {
+                open.push(stream); // held, so that the client waits for the rest
+            }
+        }
+    };
+    corten_base::tasks::spawn(
+        "test-registry",
+        corten_base::tasks::TaskKind::Background,
+        serving,
+    );
+    addr
+}
+
+#[tokio::test]
+async fn a_pull_that_is_given_up_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let images = open(dir.path());
+    let addr = stalling_registry().await;
+    let tmp = dir.path().join("store/tmp");
+    let has_begun = || {
+        let written = |entry: std::io::Result<std::fs::DirEntry>| {
+            entry.is_ok_and(|e| e.metadata().is_ok_and(|m| m.len() > 0))
+        };
+        std::fs::read_dir(&tmp).expect("tmp").any(written)
+    };
+    let request = request(&format!("{addr}/app:1"), PullPolicy::Always);
+    let mut pull = Box::pin(images.ensure_present(&request, None));
+    let deadline = Instant::now() + std::time::Duration::from_secs(30);
+    while !has_begun() {
+        assert!(Instant::now() < deadline, "no byte of the layer came");
+        let moment = std::time::Duration::from_millis(10);
+        if let Ok(ended) = tokio::time::timeout(moment, &mut pull).await {
+            panic!("the pull ended: {ended:?}");
+        }
+    }
+    drop(pull);
+    assert_eq!(std::fs::read_dir(&tmp).expect("tmp").count(), 0);
 }

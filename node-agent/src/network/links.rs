@@ -45,18 +45,42 @@ pub(super) async fn ensure_bridge(
 
 /// What routing between pods needs; a fault is logged, since a host may forbid it and be set up by other means.
 pub(super) fn forwarding() {
-    for (key, value) in [
-        ("net/ipv4/ip_forward", "1"),
-        ("net/bridge/bridge-nf-call-iptables", "1"),
-    ] {
-        let path = Path::new("/proc/sys").join(key);
-        if std::fs::read_to_string(&path).is_ok_and(|now| now.trim() == value) {
-            continue;
-        }
-        if let Err(error) = std::fs::write(&path, value) {
-            tracing::warn!(key, %error, "cannot set; pods may not reach each other");
-        }
+    let key = "net/ipv4/ip_forward";
+    if let Err(error) = switch_on(&Path::new("/proc/sys").join(key)) {
+        tracing::warn!(key, %error, "cannot set; pods may not reach each other");
     }
+}
+
+/// Whether the kernel shows bridged packets to the packet filter.
+pub(super) const BRIDGE_FILTER: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+
+/// Loads what [`BRIDGE_FILTER`] belongs to. It may be built in, or modprobe absent: what counts is whether the key is there.
+pub(super) async fn load_bridge_filter() {
+    if !Path::new(BRIDGE_FILTER).exists()
+        && let Err(error) = run("modprobe", &["br_netfilter"], "").await
+    {
+        tracing::warn!(%error, "cannot load br_netfilter");
+    }
+}
+
+/// Turns it on, or says what is wrong. Without it the answer of a pod to another pod of this node goes straight over the
+/// bridge, past the translation that its question went through, and every Service fails between the two.
+pub(super) fn filter_bridge(key: &Path) -> Result<(), String> {
+    if !key.exists() {
+        return Err(
+            "the kernel module br_netfilter is not loaded (modprobe br_netfilter): pods of this node could not reach \
+             each other through Services"
+                .to_owned(),
+        );
+    }
+    switch_on(key).map_err(|error| format!("cannot set {} to 1: {error}", key.display()))
+}
+
+fn switch_on(key: &Path) -> std::io::Result<()> {
+    if std::fs::read_to_string(key).is_ok_and(|now| now.trim() == "1") {
+        return Ok(());
+    }
+    std::fs::write(key, "1")
 }
 
 pub(super) async fn exists(link: &str) -> bool {
@@ -130,6 +154,20 @@ async fn inside(netns: &Path, args: &[&str], input: &str) -> Result<String, Comm
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_whose_bridge_skips_address_translation_is_not_ready() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let key = dir.path().join("bridge-nf-call-iptables");
+        let absent = filter_bridge(&key).expect_err("no module");
+        assert!(absent.contains("modprobe br_netfilter"), "{absent}");
+        for found in ["0\n", "1\n"] {
+            std::fs::write(&key, found).expect("key");
+            assert_eq!(filter_bridge(&key), Ok(()));
+            let now = std::fs::read_to_string(&key).expect("key");
+            assert_eq!(now.trim(), "1");
+        }
+    }
 
     #[test]
     fn names_fit_the_kernel() {

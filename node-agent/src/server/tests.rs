@@ -122,15 +122,19 @@ async fn start(log: &str) -> Fixture {
 }
 
 impl Fixture {
-    async fn get(&self, user: &str, group: &str, path: &str) -> (u16, String) {
+    async fn connect(&self, user: &str, group: &str) -> tokio_rustls::client::TlsStream<TcpStream> {
         let config =
             client_config(&files(self.dir.path(), &self.authority, user, group)).expect("client");
         let name = rustls::pki_types::ServerName::try_from("127.0.0.1").expect("name");
         let tcp = TcpStream::connect(self.addr).await.expect("connect");
-        let tls = TlsConnector::from(config)
+        TlsConnector::from(config)
             .connect(name, tcp)
             .await
-            .expect("handshake");
+            .expect("handshake")
+    }
+
+    async fn get(&self, user: &str, group: &str, path: &str) -> (u16, String) {
+        let tls = self.connect(user, group).await;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls))
             .await
             .expect("http");
@@ -209,5 +213,27 @@ async fn strangers_and_strange_paths_are_refused() {
         let (seen, body) = fixture.get("admin", ALLOWED_GROUP, path).await;
         assert_eq!(seen, code, "{path}: {body}");
     }
+    fixture.shutdown.trigger();
+}
+
+#[tokio::test]
+async fn idle_strangers_do_not_keep_the_api_server_out() {
+    use tokio::io::AsyncReadExt;
+    let fixture = start(LOG).await;
+    let mut idle = Vec::new();
+    for _ in 0..STRANGERS {
+        idle.push(fixture.connect("system:node:n2", "system:nodes").await);
+    }
+    let mut refused = fixture.connect("system:node:n2", "system:nodes").await;
+    let mut byte = [0];
+    let ended = tokio::time::timeout(HEAD_TIMEOUT, refused.read(&mut byte)).await;
+    let ended = ended.expect("one too many is closed at once");
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    let (code, _) = fixture.get(ALLOWED_USER, "x", "/containerLogs/d/p/c").await;
+    assert_eq!(code, 200);
+    // Those who wait are cut in the end, and make room.
+    let first = idle.first_mut().expect("some");
+    let ended = tokio::time::timeout(STRANGER_LIFE * 2, first.read(&mut byte)).await;
+    assert!(matches!(ended.expect("cut in time"), Ok(0) | Err(_)));
     fixture.shutdown.trigger();
 }

@@ -3,6 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -148,8 +149,13 @@ pub fn rotated_logs(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// What containers print is not for every user of the host; the folders are open, so that collectors find their way.
 fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o640)
+        .open(path)
 }
 
 #[cfg(test)]
@@ -182,6 +188,24 @@ mod tests {
         );
         assert_eq!(text, wanted);
         std::fs::remove_dir_all(&dir).expect("clean up");
+    }
+
+    #[test]
+    fn other_users_cannot_read_what_containers_print() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("0.log");
+        let mut log = CriLog::open(&path, 100, 3).expect("open");
+        for _ in 0..5 {
+            log.write(Stream::Stdout, b"a line of forty bytes or so\n", now())
+                .expect("write");
+        }
+        let rotated = rotated_logs(&path).expect("list");
+        assert!(!rotated.is_empty());
+        for file in rotated.into_iter().chain([path]) {
+            let mode = std::fs::metadata(&file).expect("stat").permissions().mode();
+            assert_eq!(mode & 0o007, 0, "{}", file.display());
+        }
     }
 
     #[test]

@@ -39,7 +39,10 @@ pub(super) async fn adopt(shared: &Arc<Shared>, machine: &mut PodMachine) {
     machine.initialized = machine.containers.iter().any(|container| {
         container.kind == ContainerKind::App
             && (container.run().is_some() || container.ended().is_some())
-    }) && sound;
+    });
+    if !sound {
+        machine.sandbox_lost();
+    }
     let running = machine
         .containers
         .iter()

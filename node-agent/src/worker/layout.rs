@@ -8,6 +8,7 @@
 //! <data>/pods/<uid>/{etc,volumes,subpaths}/
 //! ```
 
+use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -116,6 +117,27 @@ pub fn stored_pods(data_dir: &Path) -> Vec<PathBuf> {
         .collect();
     found.sort();
     found
+}
+
+/// Config ids of the images that containers of this host have, running or not. Fails rather than leaving any out.
+pub fn images_in_use(data_dir: &Path) -> io::Result<HashSet<String>> {
+    let mut found = HashSet::new();
+    for pod in stored_pods(data_dir) {
+        let containers = pod.join("containers");
+        for (name, attempt) in attempts(&containers) {
+            let record = containers
+                .join(name)
+                .join(attempt.to_string())
+                .join("run.json");
+            match read_json::<RunRecord>(&record) {
+                Ok(run) => found.extend([run.image.id]),
+                // Not written yet: its image was asked for a moment ago.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Removes everything of a pod whose containers, sandbox and volumes are gone.

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use corten_base::tasks::{self, TaskKind};
+use corten_base::trace;
 use k8s_openapi::api::core::v1::{Container as ContainerSpec, Pod};
 use serde_json::Value;
+use tracing::Instrument;
 
 use super::layout::RunRecord;
 use super::{Shared, subpath};
@@ -93,7 +95,8 @@ pub(super) fn container_with_id(shared: &Shared, name: &str, id: &str) -> Option
 pub(super) fn spawn(shared: Arc<Shared>, request: Request) {
     tasks::spawn("container-start", TaskKind::Background, async move {
         let (name, attempt) = (request.spec.name.clone(), request.attempt);
-        match start(&shared, &request).await {
+        let span = trace::run("agent", "start container", &shared.pod_ref);
+        match start(&shared, &request).instrument(span).await {
             Ok(StartOutcome::Running(started)) => {
                 let container = shared.container(&name, attempt);
                 let event = Event::Started {

@@ -94,3 +94,46 @@ async fn a_killed_supervisor_is_noticed() {
     node.delete(&worker, &pod, 1).await;
     node.clean_up();
 }
+
+#[test]
+fn init_containers_run_again_in_a_new_sandbox() {
+    let first_life = tokio::runtime::Runtime::new().expect("a runtime");
+    let mut init = shell("i", "echo run >> /v/runs");
+    init["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
+    let pod = pod(
+        "reinit",
+        json!({"terminationGracePeriodSeconds": 1, "volumes": [{"name": "v", "emptyDir": {}}],
+            "initContainers": [init], "containers": [shell("c", "sleep 1000")]}),
+    );
+    let node = Node::new("reinit");
+    let dir = node.dir.clone();
+    let runs = node.context.pod_dir("uid-reinit").join("volumes/v/runs");
+    let sandbox = node.context.pod_dir("uid-reinit").join("sandbox.json");
+    first_life.block_on(async {
+        let _worker = node.start(&pod);
+        node.wait(&pod, "running", is_running).await;
+    });
+    drop(node);
+    first_life.shutdown_background();
+    assert_eq!(std::fs::read_to_string(&runs).expect("file"), "run\n");
+    // As after a reboot: the record is of another boot.
+    let text = std::fs::read_to_string(&sandbox).expect("a record");
+    let mut record: serde_json::Value = serde_json::from_str(&text).expect("json");
+    record["boot_id"] = json!("another");
+    std::fs::write(&sandbox, record.to_string()).expect("write");
+
+    let second_life = tokio::runtime::Runtime::new().expect("a runtime");
+    second_life.block_on(async {
+        let node = Node::again("reinit", dir);
+        let worker = node.start(&pod);
+        let again = |s: &k8s_openapi::api::core::v1::PodStatus| {
+            is_running(s) && first(s).restart_count == 1
+        };
+        let status = node.wait(&pod, "running again", again).await;
+        assert_eq!(std::fs::read_to_string(&runs).expect("file"), "run\nrun\n");
+        let init = &status.init_container_statuses.as_ref().expect("init")[0];
+        assert_eq!(init.restart_count, 1);
+        node.delete(&worker, &pod, 1).await;
+        node.clean_up();
+    });
+}

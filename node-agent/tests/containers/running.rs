@@ -281,3 +281,30 @@ async fn exec_probes_decide_readiness_and_restarts() {
     node.delete(&worker, &pod, 1).await;
     node.clean_up();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_user_of_a_pod_reaches_its_volumes_below_closed_folders() {
+    let node = Node::new("user");
+    let mount = json!([{"name": "v", "mountPath": "/v"}]);
+    let mut init = shell("i", "echo text > /v/file; mkdir -m 777 /v/open");
+    init["volumeMounts"] = mount.clone();
+    let mut container = shell("c", "cat /v/file && id -u > /v/open/id && cat /etc/hosts");
+    container["volumeMounts"] = mount;
+    container["securityContext"] = json!({"runAsUser": 1234, "runAsGroup": 1234});
+    let pod = pod(
+        "user",
+        json!({"restartPolicy": "Never", "volumes": [{"name": "v", "emptyDir": {}}],
+            "initContainers": [init], "containers": [container]}),
+    );
+    let worker = node.start(&pod);
+    let status = node
+        .wait(&pod, "over", |s| {
+            matches!(s.phase.as_deref(), Some("Succeeded" | "Failed"))
+        })
+        .await;
+    assert_eq!(status.phase.as_deref(), Some("Succeeded"), "{status:#?}");
+    let id = node.context.pod_dir("uid-user").join("volumes/v/open/id");
+    assert_eq!(std::fs::read_to_string(id).expect("file"), "1234\n");
+    node.delete(&worker, &pod, 1).await;
+    node.clean_up();
+}

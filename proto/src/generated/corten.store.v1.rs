@@ -29,6 +29,9 @@ pub struct MemberNode {
     /// Added to stay without a vote; others get theirs as soon as they have caught up.
     #[prost(bool, tag = "5")]
     pub stays_learner: bool,
+    /// It has worked in this cluster: an empty folder under its id is a lost one.
+    #[prost(bool, tag = "6")]
+    pub started: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VoterSet {
@@ -310,6 +313,26 @@ pub struct MembersResponse {
     pub membership: ::core::option::Option<StoredMembership>,
     #[prost(uint64, tag = "3")]
     pub leader: u64,
+    /// Followers that hold a part of the log, as far as the asked member knows from leading. Tells a founding member with an
+    /// empty folder that it has worked before, even if it never got as far as publishing itself.
+    #[prost(uint64, repeated, tag = "4")]
+    pub have_log: ::prost::alloc::vec::Vec<u64>,
+}
+/// Asks for the hash of all keys at a revision, once the log is applied up to an index.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KvHashRequest {
+    #[prost(int64, tag = "1")]
+    pub revision: i64,
+    #[prost(uint64, tag = "2")]
+    pub index: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KvHashResponse {
+    #[prost(uint32, tag = "1")]
+    pub hash: u32,
+    /// Hashes compare only when these are equal.
+    #[prost(int64, tag = "2")]
+    pub compacted: i64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ChangeMemberRequest {
@@ -751,6 +774,27 @@ pub mod peer_client {
                 .insert(GrpcMethod::new("corten.store.v1.Peer", "ChangeMember"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn kv_hash(
+            &mut self,
+            request: impl tonic::IntoRequest<super::KvHashRequest>,
+        ) -> std::result::Result<tonic::Response<super::KvHashResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/corten.store.v1.Peer/KvHash",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("corten.store.v1.Peer", "KvHash"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -844,6 +888,10 @@ pub mod peer_server {
             tonic::Response<super::ChangeMemberResponse>,
             tonic::Status,
         >;
+        async fn kv_hash(
+            &self,
+            request: tonic::Request<super::KvHashRequest>,
+        ) -> std::result::Result<tonic::Response<super::KvHashResponse>, tonic::Status>;
     }
     /// Every call carries the metadata corten-cluster-id and corten-to; a member of another cluster, or another member at a
     /// reused address, is refused before the message is looked at.
@@ -1455,6 +1503,49 @@ pub mod peer_server {
                     };
                     Box::pin(fut)
                 }
+                "/corten.store.v1.Peer/KvHash" => {
+                    #[allow(non_camel_case_types)]
+                    struct KvHashSvc<T: Peer>(pub Arc<T>);
+                    impl<T: Peer> tonic::server::UnaryService<super::KvHashRequest>
+                    for KvHashSvc<T> {
+                        type Response = super::KvHashResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::KvHashRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Peer>::kv_hash(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = KvHashSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 _ => {
                     Box::pin(async move {
                         let mut response = http::Response::new(
@@ -1502,6 +1593,10 @@ pub struct RaftRequest {
     /// A proposer must not exceed the level the cluster has agreed on.
     #[prost(uint32, tag = "1")]
     pub level: u32,
+    /// The command has an effect only in an entry of this term; 0: of any. What a leader decides by what it alone knows
+    /// (leases run out, checkpoints) must not be applied once another has led.
+    #[prost(uint64, tag = "2")]
+    pub term: u64,
     #[prost(
         oneof = "raft_request::Command",
         tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19"

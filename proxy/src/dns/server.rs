@@ -1,7 +1,8 @@
 //! DNS over UDP and TCP. Decodes one question, asks the zone, encodes the answer within what the client can take. Work
 //! under way is bounded: beyond it questions are dropped, and clients ask again.
 
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use corten_base::shutdown::Shutdown;
 use corten_base::tasks::{TaskKind, spawn};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, Record, RecordType};
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
@@ -16,8 +18,11 @@ use tokio::sync::Semaphore;
 use super::forward::Upstreams;
 use super::zone::{Answer, Zone};
 
-/// Questions being forwarded, and TCP clients, at once.
-const CONCURRENCY: usize = 1_024;
+/// UDP questions being forwarded at once.
+const FORWARDS: usize = 1_024;
+/// TCP clients at once, and of one address: pods have an address each, so none of them can shut out the others.
+const TCP_CLIENTS: usize = 1_024;
+const TCP_CLIENTS_OF_ONE: usize = 32;
 /// Names that lead to names that lead to names: beyond this it is taken for a circle.
 const ALIASES_MAX: usize = 8;
 /// An idle TCP client is cut after this.
@@ -29,7 +34,47 @@ const UDP_EDNS_BYTES: u16 = 1_232;
 struct Server {
     zone: Zone,
     upstreams: Upstreams,
-    slots: Arc<Semaphore>,
+    forwards: Arc<Semaphore>,
+    clients: Clients,
+}
+
+/// How many TCP clients each address has.
+#[derive(Clone, Default)]
+struct Clients(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// One of them, until it is dropped.
+struct Seat {
+    clients: Clients,
+    address: IpAddr,
+}
+
+impl Clients {
+    /// A seat for a client from this address, if it may have one more.
+    fn seat(&self, address: IpAddr) -> Option<Seat> {
+        let mut seats = self.0.lock();
+        let all: usize = seats.values().sum();
+        let own = seats.get(&address).copied().unwrap_or_default();
+        if all >= TCP_CLIENTS || own >= TCP_CLIENTS_OF_ONE {
+            return None;
+        }
+        seats.insert(address, own + 1);
+        Some(Seat {
+            clients: self.clone(),
+            address,
+        })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut seats = self.clients.0.lock();
+        if let Some(own) = seats.get_mut(&self.address) {
+            *own -= 1;
+            if *own == 0 {
+                seats.remove(&self.address);
+            }
+        }
+    }
 }
 
 /// Binds `addr` on both transports and answers until `shutdown`.
@@ -44,7 +89,8 @@ pub async fn serve(
     let server = Arc::new(Server {
         zone,
         upstreams,
-        slots: Arc::new(Semaphore::new(CONCURRENCY)),
+        forwards: Arc::new(Semaphore::new(FORWARDS)),
+        clients: Clients::default(),
     });
     spawn(
         "dns-udp",
@@ -83,7 +129,7 @@ async fn udp_loop(server: Arc<Server>, socket: Arc<UdpSocket>, shutdown: Shutdow
             }
             Step::Drop => {}
             Step::Forward(forward) => {
-                let Ok(slot) = Arc::clone(&server.slots).try_acquire_owned() else {
+                let Ok(slot) = Arc::clone(&server.forwards).try_acquire_owned() else {
                     continue;
                 };
                 let (server, socket) = (Arc::clone(&server), Arc::clone(&socket));
@@ -105,18 +151,18 @@ async fn tcp_loop(server: Arc<Server>, listener: TcpListener, shutdown: Shutdown
             () = shutdown.wait() => return,
             accepted = listener.accept() => accepted,
         };
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, peer)) = accepted else {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let Ok(slot) = Arc::clone(&server.slots).try_acquire_owned() else {
+        let Some(seat) = server.clients.seat(peer.ip()) else {
             continue;
         };
         let server = Arc::clone(&server);
         spawn("dns-connection", TaskKind::Connection, async move {
             // Ends with the client, or when it idles.
             let _ = server.tcp_client(stream).await;
-            drop(slot);
+            drop(seat);
         });
     }
 }
@@ -152,8 +198,11 @@ impl Server {
                 Step::Drop => return Ok(()),
             };
             let length = u16::try_from(answer.len()).map_err(std::io::Error::other)?;
-            stream.write_all(&length.to_be_bytes()).await?;
-            stream.write_all(&answer).await?;
+            let framed = [&length.to_be_bytes()[..], &answer].concat();
+            // One that asks and does not read is idle too.
+            tokio::time::timeout(TCP_IDLE, stream.write_all(&framed))
+                .await
+                .map_err(std::io::Error::other)??;
         }
     }
 
@@ -191,7 +240,7 @@ impl Server {
                     }));
                 }
                 Answer::Alias { record, target } => {
-                    aliases.push(record);
+                    aliases.push(*record);
                     if !matches!(query.query_type(), RecordType::CNAME | RecordType::ANY) {
                         name = target;
                         continue;

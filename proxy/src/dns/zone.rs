@@ -46,7 +46,7 @@ pub enum Answer {
     /// The name stands for another one, which the rest of the answer is about.
     Alias {
         /// What says so.
-        record: Record,
+        record: Box<Record>,
         /// The other name.
         target: Name,
     },
@@ -147,11 +147,11 @@ impl Zone {
                 .and_then(|n| Name::from_utf8(format!("{n}.")).ok());
             return match (prefix, target) {
                 ([], Some(target)) => Answer::Alias {
-                    record: Record::from_rdata(
+                    record: Box::new(Record::from_rdata(
                         name.clone(),
                         TTL_SECONDS,
                         RData::CNAME(CNAME(target.clone())),
-                    ),
+                    )),
                     target,
                 },
                 _ => Answer::NxDomain,

@@ -94,6 +94,11 @@ pub fn preempt(
     best.ok_or_else(|| in_vain(no_fit.nodes.len(), nodes.len()))
 }
 
+/// Whether a pod that fits nowhere, and has nobody to evict, goes on waiting for the node that was promised to it.
+pub fn still_waits(cluster: &Cluster, pod: &PodInfo, no_fit: &NoFit) -> bool {
+    ineligible(cluster, pod, no_fit).is_some()
+}
+
 fn ineligible(cluster: &Cluster, pod: &PodInfo, no_fit: &NoFit) -> Option<String> {
     if !pod.may_preempt {
         return Some("not eligible due to preemptionPolicy=Never.".to_owned());

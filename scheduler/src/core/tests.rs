@@ -6,6 +6,7 @@
 //! `namespace NAME label=k=v`, `budget NAME allowed=0 label=k=v`, `delete POD`, `remove NODE`
 //! `place POD -> NODE|NODE`, `place POD -> none: TEXT...`, `preempt POD -> NODE: VICTIM VICTIM`, `preempt POD -> none: TEXT...`
 
+mod nomination;
 mod properties;
 
 use std::collections::HashMap;

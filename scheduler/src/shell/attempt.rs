@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use jiff::Timestamp;
+
 use super::Shell;
 use super::report::Report;
 use crate::core::disruption::Budget;
-use crate::core::explain::NoFit;
+use crate::core::explain::{NoFit, waits};
 use crate::core::place::place;
 use crate::core::pod::PodInfo;
-use crate::core::preempt::{Preemption, preempt};
+use crate::core::preempt::{Preemption, preempt, still_waits};
 use crate::queue::Turn;
 
 impl Shell {
@@ -42,6 +44,15 @@ impl Shell {
         let budgets: Vec<&Budget> = state.budgets.values().collect();
         let offset = state.cluster.next_search_offset();
         let preemption = preempt(&mut state.cluster, pod, no_fit, &budgets, offset);
+        let gives_up = preemption.is_err()
+            && pod.nominated.is_some()
+            && !still_waits(&state.cluster, pod, no_fit);
+        if gives_up {
+            // Else the node would be kept free of less important pods for one that cannot use it.
+            state.cluster.clear_nomination(&pod.uid);
+            state.queue.set_nominated(&pod.uid, None);
+            state.queue.wake(waits::ROOM | waits::PODS, now);
+        }
         state.queue.wait_for(&pod.uid, no_fit.waits_for(), now);
         let mut report = Report {
             pod: Arc::clone(pod),
@@ -51,6 +62,7 @@ impl Shell {
             ),
             nominated: None,
             victims: Vec::new(),
+            gives_up,
             told_before: false,
         };
         match preemption {
@@ -60,8 +72,10 @@ impl Shell {
                 report.nominated = Some(preemption.node);
                 report.victims = preemption.victims;
             }
-            Err(_) => report.told_before = self.was_told(pod, &report.message),
+            Err(_) => report.told_before = !gives_up && self.was_told(pod, &report.message),
         }
+        let why = format!("{}: {}", pod.full_name(), report.message);
+        self.log.failed(Timestamp::now(), why);
         if !self.reporter.send(report) {
             self.metrics.dropped();
         }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use corten_base::tasks::{TaskKind, spawn};
+use corten_base::trace;
 use corten_client::events::{EventKind, Recorder};
 use corten_client::{Client, Error};
 use k8s_openapi::api::core::v1::{Binding, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use crate::core::pod::PodInfo;
 
@@ -54,6 +56,11 @@ impl Binder {
         self.under_way < self.limit
     }
 
+    /// Bindings that have not been answered.
+    pub(super) fn under_way(&self) -> usize {
+        self.under_way
+    }
+
     /// An answer was taken in.
     pub(super) fn answered(&mut self) {
         self.under_way -= 1;
@@ -70,7 +77,8 @@ impl Binder {
         // One of thousands a second: no span of its own.
         spawn("bind", TaskKind::Connection, async move {
             let begin = Instant::now();
-            let result = client.bind(&binding(&pod, &node)).await;
+            let span = trace::run("schedule", "bind", &pod.full_name());
+            let result = client.bind(&binding(&pod, &node)).instrument(span).await;
             match &result {
                 Ok(()) => {
                     let message = format!("Successfully assigned {} to {node}", pod.full_name());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use corten_base::shutdown::Shutdown;
 use corten_base::tasks::{TaskKind, spawn};
+use corten_client::cache::Cache;
 use corten_client::client::{DeleteOptions, Patch};
 use corten_client::events::{EventKind, Recorder};
 use corten_client::{Client, Error};
@@ -28,6 +29,8 @@ pub(super) struct Report {
     pub(super) message: String,
     /// The node that will be cleared for it.
     pub(super) nominated: Option<String>,
+    /// The node that was promised to it helps no longer.
+    pub(super) gives_up: bool,
     /// Who has to go for it.
     pub(super) victims: Vec<Arc<PodInfo>>,
     /// The condition says so already: only the event is repeated.
@@ -46,6 +49,8 @@ pub(super) struct Reporter {
 
 struct Worker {
     client: Client,
+    /// To see that a report has come too late.
+    pods: Cache<Pod>,
     recorder: Recorder,
     scheduler_name: String,
 }
@@ -53,6 +58,7 @@ struct Worker {
 impl Reporter {
     pub(super) fn start(
         client: Client,
+        pods: Cache<Pod>,
         recorder: Recorder,
         scheduler_name: &str,
         shutdown: &Shutdown,
@@ -60,6 +66,7 @@ impl Reporter {
         let (jobs, receiver) = mpsc::channel(BACKLOG);
         let worker = Arc::new(Worker {
             client,
+            pods,
             recorder,
             scheduler_name: scheduler_name.to_owned(),
         });
@@ -99,6 +106,10 @@ impl Worker {
             Job::ClearNomination(pod) => {
                 self.patch(&pod, json!({"status": {"nominatedNodeName": null}}))
                     .await;
+            }
+            Job::NoFit(report) if self.is_late(&report.pod) => {
+                let pod = report.pod.full_name();
+                tracing::debug!(pod, "a report came too late");
             }
             Job::NoFit(report) => {
                 if !report.told_before {
@@ -150,17 +161,41 @@ impl Worker {
         }
     }
 
+    fn is_late(&self, pod: &PodInfo) -> bool {
+        let held = self.pods.get(&pod.namespace, &pod.name);
+        has_moved_on(held.as_deref(), pod)
+    }
+
     async fn patch(&self, pod: &PodInfo, patch: Value) {
-        let patch = Patch::Strategic(patch);
+        let patch = Patch::Strategic(of_exactly(pod, patch));
         match self
             .client
             .patch_status::<Pod>(&pod.namespace, &pod.name, &patch)
             .await
         {
-            Ok(_) | Err(Error::NotFound(_)) => {}
+            // Gone, or another one of the name: then it is not about this one.
+            Ok(_) | Err(Error::NotFound(_) | Error::Conflict(_)) => {}
             Err(error) => tracing::warn!(pod = pod.full_name(), %error, "pod status not written"),
         }
     }
+}
+
+/// Reports wait in a queue: meanwhile the pod may have got a node, or have gone and come again.
+fn has_moved_on(held: Option<&Pod>, pod: &PodInfo) -> bool {
+    // Nothing is held before the pod is seen, and after it has gone: the server knows then.
+    let Some(held) = held else { return false };
+    let node = held
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.node_name.as_deref());
+    held.metadata.uid.as_deref() != Some(pod.uid.as_str())
+        || node.is_some_and(|node| !node.is_empty())
+}
+
+/// The patch for this pod and no other of its name.
+fn of_exactly(pod: &PodInfo, mut patch: Value) -> Value {
+    patch["metadata"] = json!({"uid": pod.uid});
+    patch
 }
 
 fn unschedulable(report: &Report) -> Value {
@@ -174,6 +209,8 @@ fn unschedulable(report: &Report) -> Value {
     let mut status = json!({"conditions": [condition]});
     if let Some(node) = &report.nominated {
         status["nominatedNodeName"] = json!(node);
+    } else if report.gives_up {
+        status["nominatedNodeName"] = Value::Null;
     }
     json!({"status": status})
 }
@@ -184,4 +221,41 @@ fn now() -> String {
     Timestamp::from_second(now.as_second())
         .unwrap_or(now)
         .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(uid: &str, node: Option<&str>) -> Pod {
+        let pod = json!({"metadata": {"namespace": "a", "name": "p", "uid": uid}, "spec": {"containers": [], "nodeName": node}});
+        serde_json::from_value(pod).expect("a pod")
+    }
+
+    #[test]
+    fn a_late_report_told_a_bound_pod_or_its_successor_that_it_fits_nowhere() {
+        let info = Arc::new(PodInfo::read(&pod("u1", None)));
+        for (held, late) in [
+            (None, false),
+            (Some(pod("u1", None)), false),
+            (Some(pod("u1", Some("n1"))), true),
+            (Some(pod("u2", None)), true),
+        ] {
+            assert_eq!(has_moved_on(held.as_ref(), &info), late);
+        }
+        let mut report = Report {
+            pod: Arc::clone(&info),
+            message: "why".to_owned(),
+            nominated: None,
+            gives_up: false,
+            victims: Vec::new(),
+            told_before: false,
+        };
+        let patch = of_exactly(&info, unschedulable(&report));
+        assert_eq!(patch["metadata"], json!({"uid": "u1"}));
+        let promise = |patch: &Value| patch["status"].get("nominatedNodeName").cloned();
+        assert_eq!(promise(&patch), None);
+        report.gives_up = true;
+        assert_eq!(promise(&unschedulable(&report)), Some(Value::Null));
+    }
 }

@@ -69,7 +69,7 @@ impl<'a> Round<'a> {
     /// Applies one command. Only a failing backend is an error; the round is then to be dropped.
     pub fn apply(&mut self, at: Position, request: &RaftRequest) -> backend::Result<RaftReply> {
         self.skip(at);
-        self.work.apply(request)
+        self.work.apply(at, request)
     }
 
     /// Notes an entry that changes nothing here.
@@ -102,8 +102,8 @@ impl<'a> Round<'a> {
 }
 
 impl Work {
-    fn apply(&mut self, request: &RaftRequest) -> backend::Result<RaftReply> {
-        let result = match self.command(request) {
+    fn apply(&mut self, at: Position, request: &RaftRequest) -> backend::Result<RaftReply> {
+        let result = match self.command(at, request) {
             Ok(result) => result,
             Err(Error::Backend(error)) => return Err(error),
             Err(refusal) => raft_reply::Result::Refusal(Refusal {
@@ -121,8 +121,15 @@ impl Work {
         })
     }
 
-    fn command(&mut self, request: &RaftRequest) -> Result<raft_reply::Result, Error> {
+    fn command(
+        &mut self,
+        at: Position,
+        request: &RaftRequest,
+    ) -> Result<raft_reply::Result, Error> {
         use raft_reply::Result as R;
+        if request.term != 0 && request.term != at.term {
+            return Err(Error::TermPassed);
+        }
         match request.command.as_ref().ok_or(Error::UnknownCommand)? {
             Command::Put(put) => self.put_command(put).map(R::Put),
             Command::DeleteRange(delete) => self.delete_command(delete).map(R::DeleteRange),

@@ -143,4 +143,10 @@ pub trait Backend: Read + Send + Sync + 'static {
 
     /// How large the store is.
     fn size(&self) -> Size;
+
+    /// Gives back at once what rows that are gone still take, where the engine would do it in its own time. May take long;
+    /// reads and writes go on.
+    fn reclaim(&self) -> Result<()> {
+        Ok(())
+    }
 }

@@ -49,6 +49,9 @@ pub enum Error {
     /// The time to live of a grant is beyond the limit.
     #[error("etcdserver: too large lease TTL")]
     LeaseTtlTooLarge,
+    /// The command was for a term that has passed.
+    #[error("etcdserver: leader changed")]
+    TermPassed,
     /// A command this version does not know. Level gating should have kept it out of the log.
     #[error("corten: command is empty or newer than this member")]
     UnknownCommand,
@@ -66,6 +69,7 @@ mod code {
     pub(super) const OUT_OF_RANGE: i32 = 11;
     pub(super) const UNIMPLEMENTED: i32 = 12;
     pub(super) const INTERNAL: i32 = 13;
+    pub(super) const UNAVAILABLE: i32 = 14;
 }
 
 impl Error {
@@ -84,6 +88,7 @@ impl Error {
             Self::NoSpace => code::RESOURCE_EXHAUSTED,
             Self::LeaseNotFound => code::NOT_FOUND,
             Self::LeaseExists => code::FAILED_PRECONDITION,
+            Self::TermPassed => code::UNAVAILABLE,
             Self::UnknownCommand => code::UNIMPLEMENTED,
             Self::Backend(_) => code::INTERNAL,
         }

@@ -1,7 +1,11 @@
 //! Counting leases down on the leader, in time that the caller passes in.
-//! Not replicated: grants and revocations come from the log, keep-alives never enter it.
+//! Not replicated: grants, revocations and checkpoints come from the log, keep-alives never enter it.
 //! Invariant: a lease is reported expired only by the leader, and never before its time to live has passed since the
-//! last keep-alive, grant or promotion, whatever the wall clock does.
+//! last keep-alive that was answered, or the grant, whatever the wall clock does and whoever led in between.
+//!
+//! A new leader counts from the last checkpoint, if there is one: what was left of the lease then, at most. A checkpoint
+//! that a keep-alive outdates would end the lease early. So the keep-alive waits until the log has forgotten the
+//! checkpoint (`KeepAlive::Checkpointed`), which happens at most once in `checkpoint_every` for each lease.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,15 +22,20 @@ pub type Elapsed = Duration;
 
 /// Revocations in one command: keeps one round of applying short.
 pub const EXPIRED_MAX: usize = 256;
+/// Checkpoints in one command; they are cheaper than revocations.
+pub const CHECKPOINTS_MAX: usize = 1000;
 /// After being reported, an expired lease is reported again if no revocation has come by then.
 const RETRY_AFTER: Duration = Duration::from_secs(3);
 
 /// Times of leases on one member.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lessor {
     leases: BTreeMap<LeaseId, Entry>,
     /// Deadlines in order; empty while this member does not lead.
     deadlines: BTreeSet<(Elapsed, LeaseId)>,
+    /// When leases are to be checkpointed, in order; empty while this member does not lead.
+    checkpoints: BTreeSet<(Elapsed, LeaseId)>,
+    checkpoint_every: Duration,
     leading: bool,
 }
 
@@ -37,6 +46,10 @@ struct Entry {
     expires: Elapsed,
     /// When `expired` is to look at it: the expiry, or later after a report.
     deadline: Elapsed,
+    /// Its place among the checkpoints.
+    checkpoint: Elapsed,
+    /// A checkpoint was given out and is not applied yet, as far as is known.
+    is_checkpointing: bool,
 }
 
 /// What a lease has left.
@@ -48,59 +61,75 @@ pub struct Remaining {
     pub left: i64,
 }
 
+/// What became of a keep-alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeepAlive {
+    /// There is no such lease, it is due, or this member does not lead.
+    Unknown,
+    /// The lease has its full time again, in seconds.
+    Renewed(i64),
+    /// A checkpoint with no time left must go through the log first; then ask again.
+    Checkpointed,
+}
+
 impl Lessor {
     /// Starts from the leases of the state, not leading.
-    pub fn new(leases: Vec<(LeaseId, LeaseRecord)>) -> Self {
-        let entry = |record| Entry {
-            record,
-            expires: Elapsed::ZERO,
-            deadline: Elapsed::ZERO,
-        };
+    pub fn new(leases: Vec<(LeaseId, LeaseRecord)>, checkpoint_every: Duration) -> Self {
         let leases = leases
             .into_iter()
-            .map(|(id, record)| (id, entry(record)))
+            .map(|(id, record)| (id, Entry::new(record)))
             .collect();
         Self {
             leases,
-            ..Self::default()
+            deadlines: BTreeSet::new(),
+            checkpoints: BTreeSet::new(),
+            checkpoint_every,
+            leading: false,
         }
+    }
+
+    /// Starts over from the leases of another state, not leading.
+    pub fn reset(&mut self, leases: Vec<(LeaseId, LeaseRecord)>) {
+        *self = Self::new(leases, self.checkpoint_every);
     }
 
     /// Follows what was applied.
     pub fn observe(&mut self, change: &LeaseChange, now: Elapsed) {
         match *change {
             LeaseChange::Granted(id, record) => {
-                let entry = Entry {
-                    record,
-                    expires: now,
-                    deadline: now,
-                };
-                self.leases.insert(id, entry);
-                self.renew(id, record.ttl, now);
+                self.leases.insert(id, Entry::new(record));
+                self.count(id, seconds_to_live(record.ttl), now);
             }
             LeaseChange::Checkpointed(id, record) => {
                 if let Some(entry) = self.leases.get_mut(&id) {
                     entry.record = record;
+                    entry.is_checkpointing = false;
                 }
+                self.plan_checkpoint(id, now);
             }
             LeaseChange::Revoked(id) => {
                 if let Some(entry) = self.leases.remove(&id) {
                     self.deadlines.remove(&(entry.deadline, id));
+                    self.checkpoints.remove(&(entry.checkpoint, id));
                 }
             }
         }
     }
 
-    /// This member leads from now on. Every lease gets its full time again, plus `grace` for the time without a leader
-    /// in which nobody could renew. Checkpoints are not used: one that a later keep-alive has outdated would expire
-    /// the lease early, and clearing it would put the keep-alive into the log.
+    /// This member leads from now on, and has applied everything that earlier leaders committed. Every lease gets what
+    /// its checkpoint says, or else its full time, and `grace` for the time without a leader in which nobody could renew.
     pub fn promote(&mut self, now: Elapsed, grace: Duration) {
+        self.demote();
         self.leading = true;
-        self.deadlines.clear();
-        for (id, entry) in &mut self.leases {
-            entry.expires = now + seconds_to_live(entry.record.ttl) + grace;
-            entry.deadline = entry.expires;
-            self.deadlines.insert((entry.deadline, *id));
+        let ids: Vec<_> = self.leases.keys().copied().collect();
+        for id in ids {
+            let Some(entry) = self.leases.get_mut(&id) else {
+                continue;
+            };
+            entry.is_checkpointing = false;
+            let LeaseRecord { ttl, remaining } = entry.record;
+            let left = if remaining > 0 { remaining } else { ttl };
+            self.count(id, seconds_to_live(left) + grace, now);
         }
     }
 
@@ -108,6 +137,7 @@ impl Lessor {
     pub fn demote(&mut self) {
         self.leading = false;
         self.deadlines.clear();
+        self.checkpoints.clear();
     }
 
     /// Whether `promote` is in force.
@@ -115,16 +145,22 @@ impl Lessor {
         self.leading
     }
 
-    /// Renews a lease for its full time. Gives its time to live; none if there is no such lease or it is already due.
-    pub fn keep_alive(&mut self, id: LeaseId, now: Elapsed) -> Option<i64> {
-        let entry = self.leases.get_mut(&id)?;
+    /// Renews a lease for its full time.
+    pub fn keep_alive(&mut self, id: LeaseId, now: Elapsed) -> KeepAlive {
         // Due means that a revocation may be in the log already: to renew it would promise what cannot be kept.
-        if !self.leading || entry.expires <= now {
-            return None;
+        let Some(entry) = self
+            .leases
+            .get(&id)
+            .filter(|entry| self.leading && entry.expires > now)
+        else {
+            return KeepAlive::Unknown;
+        };
+        if entry.record.remaining > 0 || entry.is_checkpointing {
+            return KeepAlive::Checkpointed;
         }
         let ttl = entry.record.ttl;
-        self.renew(id, ttl, now);
-        Some(ttl)
+        self.count(id, seconds_to_live(ttl), now);
+        KeepAlive::Renewed(ttl)
     }
 
     /// What a lease has left; meaningful only while leading.
@@ -159,20 +195,72 @@ impl Lessor {
         due
     }
 
+    /// Leases to be checkpointed, with the seconds that they have left, rounded up; at most `CHECKPOINTS_MAX`, for one
+    /// command. From here on keep-alives of theirs wait for the log, so the command must be proposed in any case.
+    pub fn due_checkpoints(&mut self, now: Elapsed) -> Vec<(LeaseId, i64)> {
+        let mut due = Vec::new();
+        while due.len() < CHECKPOINTS_MAX {
+            let Some(&(at, id)) = self.checkpoints.first().filter(|(at, _)| *at <= now) else {
+                break;
+            };
+            self.checkpoints.remove(&(at, id));
+            self.plan_checkpoint(id, now);
+            let Some(entry) = self.leases.get_mut(&id) else {
+                continue;
+            };
+            let left = entry.expires.saturating_sub(now).as_millis().div_ceil(1000);
+            let left = i64::try_from(left).unwrap_or(i64::MAX);
+            // What a grace has made longer than the grant needs no checkpoint: none says as much.
+            if left > 0 && left < entry.record.ttl {
+                entry.is_checkpointing = true;
+                due.push((id, left));
+            }
+        }
+        due
+    }
+
     /// When `expired` next has something, if nothing changes.
     pub fn next_deadline(&self) -> Option<Elapsed> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    fn renew(&mut self, id: LeaseId, seconds: i64, now: Elapsed) {
+    /// Gives a lease a time from now on.
+    fn count(&mut self, id: LeaseId, time: Duration, now: Elapsed) {
         if !self.leading {
             return;
         }
         if let Some(entry) = self.leases.get_mut(&id) {
             self.deadlines.remove(&(entry.deadline, id));
-            entry.expires = now + seconds_to_live(seconds);
+            entry.expires = now.saturating_add(time);
             entry.deadline = entry.expires;
             self.deadlines.insert((entry.deadline, id));
+        }
+        self.plan_checkpoint(id, now);
+    }
+
+    /// Sets the next checkpoint of a lease, if it lives that long.
+    fn plan_checkpoint(&mut self, id: LeaseId, now: Elapsed) {
+        if !self.leading {
+            return;
+        }
+        if let Some(entry) = self.leases.get_mut(&id) {
+            self.checkpoints.remove(&(entry.checkpoint, id));
+            entry.checkpoint = now.saturating_add(self.checkpoint_every);
+            if entry.checkpoint < entry.expires {
+                self.checkpoints.insert((entry.checkpoint, id));
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn new(record: LeaseRecord) -> Self {
+        Self {
+            record,
+            expires: Elapsed::ZERO,
+            deadline: Elapsed::ZERO,
+            checkpoint: Elapsed::ZERO,
+            is_checkpointing: false,
         }
     }
 }

@@ -16,23 +16,26 @@ use corten_proto::etcd::{
 use crate::{
     backend::Read,
     codec,
+    counts::Counts,
     error::Error,
     ids::Revision,
     read::{self, Live},
     span::Span,
 };
 
-/// Answers a Range. `current` is the newest revision of the view, `compacted` the oldest that is whole.
+/// Answers a Range. `current` is the newest revision of the view, `compacted` the oldest that is whole. With `counts`, a
+/// page goes on from what the page before it counted.
 pub(crate) fn range(
     view: &dyn Read,
     current: Revision,
     compacted: Revision,
     request: &RangeRequest,
+    counts: Option<&Counts>,
 ) -> Result<RangeResponse, Error> {
     let at = read_revision(request.revision, current, compacted)?;
     let mut response = match Span::new(&request.key, &request.range_end) {
         Span::Key(key) => one(view, key, at, request)?,
-        span => many(view, &span, at, request)?,
+        span => many(view, &span, at, request, counts)?,
     };
     response.header = Some(ResponseHeader {
         revision: current.get(),
@@ -83,8 +86,20 @@ fn many(
     span: &Span,
     at: Revision,
     request: &RangeRequest,
+    counts: Option<&Counts>,
 ) -> Result<RangeResponse, Error> {
     let mut response = RangeResponse::default();
+    let known = counts.and_then(|counts| counts.get(at, span));
+    if let (Some(count), true) = (known, request.count_only) {
+        response.count = count;
+        return Ok(response);
+    }
+    // What is left of a walk whose answer is complete is only for counting.
+    let on = if known.is_some() {
+        ControlFlow::Break(())
+    } else {
+        ControlFlow::Continue(())
+    };
     let filter = Filter::of(request);
     let order = Order::of(request);
     let limit = usize::try_from(request.limit)
@@ -101,11 +116,12 @@ fn many(
         }
         if response.kvs.len() >= collect_max && filter.is_open() {
             response.more = true;
-            return Ok(ControlFlow::Continue(()));
+            return Ok(on);
         }
         if let Some(live) = read::live(cursor, modified)?.filter(|live| filter.passes(live)) {
             if response.kvs.len() >= collect_max {
                 response.more = true;
+                return Ok(on);
             } else {
                 let key = codec::user_key(&cursor.key_bytes())?;
                 response.kvs.push(key_value(key, live, drop_value));
@@ -113,6 +129,13 @@ fn many(
         }
         Ok(ControlFlow::Continue(()))
     })?;
+    response.count = known.unwrap_or(response.count);
+    if let (Some(counts), Some(last), true) = (counts, response.kvs.last(), response.more)
+        && filter.is_open()
+    {
+        let given = i64::try_from(response.kvs.len()).unwrap_or(i64::MAX);
+        counts.note(at, span, &last.key, response.count - given);
+    }
     order.sort(&mut response.kvs);
     if let Some(limit) = limit.filter(|limit| response.kvs.len() > *limit) {
         response.kvs.truncate(limit);

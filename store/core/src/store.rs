@@ -4,18 +4,19 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicI64, Ordering},
+    atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
 use corten_proto::etcd::etcdserverpb::{
-    AlarmMember, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
+    AlarmMember, AlarmType, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
 };
 
 use crate::{
-    backend::{self, Backend, BackendError, Keyspace, Read, Size},
+    backend::{self, Backend, BackendError, Batch, Keyspace, Read, Size},
     codec,
     compaction::Compaction,
+    counts::Counts,
     error::Error,
     hash::{self, KvHash},
     history,
@@ -25,7 +26,7 @@ use crate::{
     span::Span,
     state::State,
     txn,
-    writer::Writer,
+    writer::{Alarms, Writer},
 };
 
 /// A handle for reading. Clones share everything.
@@ -36,13 +37,29 @@ pub struct Store {
 
 pub(crate) struct Shared {
     pub(crate) backend: Arc<dyn Backend>,
+    counts: Counts,
+    /// Bytes of rows written since the start.
+    written: AtomicU64,
+    no_space: AtomicBool,
+    /// Whether the CORRUPT alarm is on for anybody.
+    corrupt: AtomicBool,
     revision: AtomicI64,
     compacted: AtomicI64,
 }
 
 impl Shared {
+    /// Writes a batch and counts its bytes.
+    pub(crate) fn write(&self, batch: Batch) -> backend::Result<()> {
+        let bytes = batch.bytes();
+        self.backend.write(batch)?;
+        self.written.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Makes a committed state visible. The compacted revision goes first: a reader checks it last.
-    pub(crate) fn publish(&self, state: &State) {
+    pub(crate) fn publish(&self, state: &State, alarms: &Alarms) {
+        self.no_space.store(alarms.no_space(), Ordering::Release);
+        self.corrupt.store(alarms.corrupt(), Ordering::Release);
         self.compacted
             .store(state.compacted.get(), Ordering::Release);
         self.revision.store(state.revision.get(), Ordering::Release);
@@ -55,10 +72,15 @@ impl Store {
         let state = State::load(backend.as_ref())?;
         let shared = Arc::new(Shared {
             backend,
+            counts: Counts::default(),
+            written: AtomicU64::new(0),
+            no_space: AtomicBool::new(false),
+            corrupt: AtomicBool::new(false),
             revision: AtomicI64::new(state.revision.get()),
             compacted: AtomicI64::new(state.compacted.get()),
         });
         let writer = Writer::load(Arc::clone(&shared))?;
+        shared.publish(&writer.state, &writer.alarms);
         Ok((Self { shared }, writer))
     }
 
@@ -77,6 +99,27 @@ impl Store {
         self.shared.backend.size()
     }
 
+    /// Bytes of rows written by this process: between two looks at `size`, the store has grown by no more.
+    pub fn written(&self) -> u64 {
+        self.shared.written.load(Ordering::Relaxed)
+    }
+
+    /// Whether the NOSPACE alarm is on, of any member.
+    pub fn no_space(&self) -> bool {
+        self.shared.no_space.load(Ordering::Acquire)
+    }
+
+    /// Whether the CORRUPT alarm is on for a member. Costs nothing while it is on for nobody.
+    pub fn is_corrupt(&self, member: u64) -> bool {
+        let is_it =
+            |alarm: &AlarmMember| alarm.member_id == member && alarm.alarm() == AlarmType::Corrupt;
+        // A state that cannot be read is no better than a corrupt one.
+        self.shared.corrupt.load(Ordering::Acquire)
+            && self
+                .alarms()
+                .map_or(true, |alarms| alarms.iter().any(is_it))
+    }
+
     /// The backend itself: for backups and hashes that outlive a call.
     pub fn backend(&self) -> &Arc<dyn Backend> {
         &self.shared.backend
@@ -85,7 +128,8 @@ impl Store {
     /// Answers a Range at one revision.
     pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Error> {
         self.consistently(|view, revision, compacted| {
-            range::range(view, revision, compacted, request)
+            let counts = Some(&self.shared.counts);
+            range::range(view, revision, compacted, request, counts)
         })
     }
 

@@ -37,7 +37,7 @@ pub(crate) fn read(
     request: &TxnRequest,
 ) -> Result<TxnResponse, Error> {
     let path = choose(view, current, request)?;
-    let ranges = |range: &RangeRequest| range::range(view, current, compacted, range);
+    let ranges = |range: &RangeRequest| range::range(view, current, compacted, range, None);
     check_ranges(request, &path, current, compacted)?;
     run_read(&ranges, request, &path, current)
 }
@@ -287,6 +287,7 @@ fn run_write(work: &mut Work, request: &TxnRequest, path: &Path) -> Result<TxnRe
                 work.visible_revision(),
                 work.state.compacted,
                 nested,
+                None,
             )?),
             Request::RequestPut(put) => {
                 let mut response = work.put(put)?;

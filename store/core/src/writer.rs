@@ -49,6 +49,12 @@ impl Alarms {
             .iter()
             .any(|(_, alarm)| *alarm == AlarmType::Nospace as i32)
     }
+
+    pub(crate) fn corrupt(&self) -> bool {
+        self.0
+            .iter()
+            .any(|(_, alarm)| *alarm == AlarmType::Corrupt as i32)
+    }
 }
 
 impl Writer {
@@ -71,7 +77,7 @@ impl Writer {
     /// Reads everything anew: after the backend's content was replaced by a snapshot of another member.
     pub fn reload(&mut self) -> backend::Result<()> {
         *self = Self::load(Arc::clone(&self.shared))?;
-        self.shared.publish(&self.state);
+        self.shared.publish(&self.state, &self.alarms);
         Ok(())
     }
 
@@ -119,13 +125,13 @@ impl Writer {
         if let Some(membership) = &membership {
             batch.put(Keyspace::Meta, codec::META_MEMBERSHIP, membership.clone());
         }
-        self.shared.backend.write(batch)?;
+        self.shared.write(batch)?;
         self.state = state;
         self.alarms = alarms;
         if membership.is_some() {
             self.membership = membership;
         }
-        self.shared.publish(&self.state);
+        self.shared.publish(&self.state, &self.alarms);
         Ok(())
     }
 }

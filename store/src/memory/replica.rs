@@ -10,6 +10,7 @@ use corten_base::shutdown::Shutdown;
 use corten_base::tasks::{TaskKind, spawn};
 use corten_proto::corten::store::v1::{LeaseRevoke, RaftReply, RaftRequest, raft_request::Command};
 use corten_proto::etcd::etcdserverpb::Member;
+use corten_store_core::lessor::KeepAlive;
 use corten_store_core::memory::MemoryBackend;
 use corten_store_core::{LeaseId, Position, Store, Writer};
 use parking_lot::Mutex;
@@ -21,6 +22,8 @@ const MEMBER_ID: u64 = 1;
 const TERM: u64 = 1;
 /// How late an expired lease may be noticed.
 const EXPIRY_TICK: Duration = Duration::from_millis(200);
+/// There is no other leader to leave anything to.
+const NO_CHECKPOINTS: Duration = Duration::MAX;
 
 pub(super) struct MemoryReplica {
     engine: Engine,
@@ -32,7 +35,7 @@ impl MemoryReplica {
     pub(super) fn start() -> Arc<Self> {
         let (store, writer) =
             Store::open(Arc::new(MemoryBackend::new())).expect("a backend in memory does not fail");
-        let engine = Engine::new(store).expect("a backend in memory does not fail");
+        let engine = Engine::new(store, NO_CHECKPOINTS).expect("a backend in memory does not fail");
         engine.promote(Duration::ZERO);
         let replica = Arc::new(Self {
             engine,
@@ -97,7 +100,11 @@ async fn expire(replica: Weak<MemoryReplica>, upkeep: Shutdown) {
             continue;
         }
         let command = Some(Command::LeaseRevoke(LeaseRevoke { ids, expired: true }));
-        if let Err(error) = replica.apply(&RaftRequest { level: 0, command }) {
+        let request = RaftRequest {
+            command,
+            ..Default::default()
+        };
+        if let Err(error) = replica.apply(&request) {
             tracing::error!(%error, "cannot revoke expired leases");
         }
     }
@@ -125,7 +132,13 @@ impl Replica for MemoryReplica {
     }
 
     async fn lease_keep_alive(&self, id: LeaseId) -> Result<Option<i64>, ProposeError> {
-        Ok(self.engine.keep_alive(id))
+        match self.engine.keep_alive(id) {
+            KeepAlive::Renewed(ttl) => Ok(Some(ttl)),
+            KeepAlive::Unknown => Ok(None),
+            KeepAlive::Checkpointed => Err(ProposeError::Unsupported(
+                "a store in memory has no checkpoints",
+            )),
+        }
     }
 
     async fn lease_ttl(&self, id: LeaseId) -> Result<Option<LeaseTtl>, ProposeError> {

@@ -4,7 +4,7 @@
 //! cluster, and nothing meant for another member, gets past `check`.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use corten_base::tasks::{TaskKind, spawn};
@@ -32,23 +32,31 @@ const RESULT_BATCH: usize = 256;
 
 type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// The service of one member.
+/// The member that is served, once it has been opened.
+pub(crate) type Opened = Arc<OnceLock<Arc<Member>>>;
+
+/// The service of one member. It listens before the member is opened, so that others can tell one that is starting from
+/// one that is busy.
 pub(crate) struct PeerService {
-    member: Arc<Member>,
+    opened: Opened,
 }
 
 impl PeerService {
-    pub(crate) fn server(member: Arc<Member>) -> PeerServer<PeerService> {
-        PeerServer::new(PeerService { member })
+    pub(crate) fn server(opened: Opened) -> PeerServer<PeerService> {
+        PeerServer::new(PeerService { opened })
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// Refuses calls of another cluster, and calls meant for a member that lived at this address before.
-    fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
+    fn check<T>(&self, request: &Request<T>) -> Result<&Arc<Member>, Status> {
+        let member = self
+            .opened
+            .get()
+            .ok_or_else(|| Status::unavailable("this member is starting"))?;
         let expected = [
-            (CLUSTER_KEY, self.member.cluster_id()),
-            (TARGET_KEY, self.member.id().0),
+            (CLUSTER_KEY, member.cluster_id()),
+            (TARGET_KEY, member.id().0),
         ];
         for (key, expected) in expected {
             let got = request
@@ -61,7 +69,7 @@ impl PeerService {
                 )));
             }
         }
-        Ok(())
+        Ok(member)
     }
 }
 
@@ -82,7 +90,7 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<pb::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        self.check(&request)?;
+        let member = self.check(&request)?;
         // A broken stream and a message that does not parse both end the input; the leader opens a new one.
         let input = request.into_inner().map(|message| match message {
             Ok(message) => codec::append_request(message)
@@ -96,8 +104,7 @@ impl Peer for PeerService {
         let input = input
             .take_while(|message| std::future::ready(message.is_some()))
             .filter_map(std::future::ready);
-        let results = self
-            .member
+        let results = member
             .raft()
             .stream_append(input)
             .map(|result| match result {
@@ -111,12 +118,11 @@ impl Peer for PeerService {
         &self,
         request: Request<pb::AppendRequest>,
     ) -> Result<Response<pb::AppendResponse>, Status> {
-        self.check(&request)?;
+        let member = self.check(&request)?;
         let message = codec::append_request(request.into_inner()).map_err(bad)?;
         let prev = message.prev_log_id;
         let last = message.entries.last().map(|entry| entry.log_id).or(prev);
-        let answer = self
-            .member
+        let answer = member
             .raft()
             .append_entries(message)
             .await
@@ -130,9 +136,8 @@ impl Peer for PeerService {
         &self,
         request: Request<pb::VoteRequest>,
     ) -> Result<Response<pb::VoteResponse>, Status> {
-        self.check(&request)?;
-        let answer = self
-            .member
+        let member = self.check(&request)?;
+        let answer = member
             .raft()
             .vote(vote_request(&request.into_inner())?)
             .await
@@ -144,9 +149,8 @@ impl Peer for PeerService {
         &self,
         request: Request<pb::VoteRequest>,
     ) -> Result<Response<pb::VoteResponse>, Status> {
-        self.check(&request)?;
-        let answer = self
-            .member
+        let member = self.check(&request)?;
+        let answer = member
             .raft()
             .pre_vote(vote_request(&request.into_inner())?)
             .await
@@ -158,14 +162,13 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<pb::SnapshotRequest>>,
     ) -> Result<Response<pb::SnapshotResponse>, Status> {
-        self.check(&request)?;
-        let received = transfer::receive(request.into_inner(), self.member.incoming_dir()).await?;
+        let member = self.check(&request)?;
+        let received = transfer::receive(request.into_inner(), member.incoming_dir()).await?;
         let snapshot = openraft::Snapshot {
             meta: received.meta,
             snapshot: received.dir,
         };
-        let answer = self
-            .member
+        let answer = member
             .raft()
             .install_full_snapshot(received.vote, snapshot)
             .await
@@ -179,13 +182,12 @@ impl Peer for PeerService {
         &self,
         request: Request<pb::TransferLeaderRequest>,
     ) -> Result<Response<pb::TransferLeaderResponse>, Status> {
-        self.check(&request)?;
+        let member = self.check(&request)?;
         let message = request.into_inner();
         let from = codec::required_vote(message.from_leader.as_ref()).map_err(bad)?;
         let last = message.last_log_id.as_ref().map(codec::log_id);
         let request = TransferLeaderRequest::<TypeConfig>::new(from, MemberId(message.to), last);
-        let answer = self
-            .member
+        let answer = member
             .raft()
             .handle_transfer_leader(request)
             .await
@@ -205,12 +207,12 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<pb::ForwardRequest>>,
     ) -> Result<Response<Self::ForwardStream>, Status> {
-        self.check(&request)?;
+        let member = self.check(&request)?;
         let (results, ready) = mpsc::channel(FORWARDED_MAX);
         spawn(
             "forwarded",
             TaskKind::Connection,
-            take_forwarded(Arc::clone(&self.member), request.into_inner(), results),
+            take_forwarded(Arc::clone(member), request.into_inner(), results),
         );
         let batches = ReceiverStream::new(ready).ready_chunks(RESULT_BATCH);
         Ok(Response::new(Box::pin(
@@ -222,8 +224,8 @@ impl Peer for PeerService {
         &self,
         request: Request<pb::ReadIndexRequest>,
     ) -> Result<Response<pb::ReadIndexResponse>, Status> {
-        self.check(&request)?;
-        let index = self.member.confirm_leadership().await;
+        let member = self.check(&request)?;
+        let index = member.confirm_leadership().await;
         let log_id = index.map_err(|error| Status::unavailable(error.to_string()))?;
         Ok(Response::new(pb::ReadIndexResponse {
             log_id: Some(codec::log_id_to_pb(&log_id)),
@@ -234,9 +236,8 @@ impl Peer for PeerService {
         &self,
         request: Request<pb::LeaseKeepAliveRequest>,
     ) -> Result<Response<pb::LeaseKeepAliveResponse>, Status> {
-        self.check(&request)?;
-        let ttl = self
-            .member
+        let member = self.check(&request)?;
+        let ttl = member
             .keep_alive_here(LeaseId(request.into_inner().id))
             .await?;
         Ok(Response::new(pb::LeaseKeepAliveResponse {
@@ -248,9 +249,8 @@ impl Peer for PeerService {
         &self,
         request: Request<pb::LeaseRemainingRequest>,
     ) -> Result<Response<pb::LeaseRemainingResponse>, Status> {
-        self.check(&request)?;
-        let ttl = self
-            .member
+        let member = self.check(&request)?;
+        let ttl = member
             .lease_ttl_here(LeaseId(request.into_inner().id))
             .await?;
         Ok(Response::new(pb::LeaseRemainingResponse {
@@ -266,19 +266,34 @@ impl Peer for PeerService {
     ) -> Result<Response<pb::MembersResponse>, Status> {
         // Asked by members that do not know the cluster yet; the answer holds nothing secret to a peer certificate.
         drop(request);
-        Ok(Response::new(self.member.members_message()))
+        // One that is starting knows no cluster.
+        let known = self.opened.get().map(|member| member.members_message());
+        Ok(Response::new(known.unwrap_or_default()))
     }
 
     async fn change_member(
         &self,
         request: Request<pb::ChangeMemberRequest>,
     ) -> Result<Response<pb::ChangeMemberResponse>, Status> {
-        self.check(&request)?;
+        let member = self.check(&request)?;
         let change = request
             .into_inner()
             .change
             .ok_or_else(|| Status::invalid_argument("no change"))?;
-        Ok(Response::new(self.member.change_member_here(change).await?))
+        Ok(Response::new(member.change_member_here(change).await?))
+    }
+
+    async fn kv_hash(
+        &self,
+        request: Request<pb::KvHashRequest>,
+    ) -> Result<Response<pb::KvHashResponse>, Status> {
+        let member = self.check(&request)?;
+        let pb::KvHashRequest { revision, index } = request.into_inner();
+        let hash = member.kv_hash_here(revision, index).await?;
+        Ok(Response::new(pb::KvHashResponse {
+            hash: hash.hash,
+            compacted: hash.compacted.get(),
+        }))
     }
 }
 
@@ -312,6 +327,11 @@ async fn take_forwarded(
                 return;
             };
             let id = forwarded.id;
+            // What cannot be read must not enter the log: no member could apply it, and all of them would stop.
+            if let Err(error) = pb::RaftRequest::decode(forwarded.command.clone()) {
+                tracing::warn!(%error, "a member forwards what is no command");
+                return;
+            }
             let sender = results.clone();
             let callback = Callback::new(move |result| {
                 // The follower may be gone; it will have reported the outcome as unknown.

@@ -62,6 +62,7 @@ pub(crate) fn node_to_pb(id: MemberId, node: &Node) -> pb::MemberNode {
         peer_urls: node.peer_urls.clone(),
         client_urls: node.client_urls.clone(),
         stays_learner: node.stays_learner,
+        started: node.started,
     }
 }
 
@@ -71,6 +72,7 @@ pub(crate) fn node(node: &pb::MemberNode) -> (MemberId, Node) {
         peer_urls: node.peer_urls.clone(),
         client_urls: node.client_urls.clone(),
         stays_learner: node.stays_learner,
+        started: node.started,
     };
     (MemberId(node.id), value)
 }
@@ -232,4 +234,34 @@ pub(crate) fn append_result(
             Outcome::HigherVote(higher) => Err(StreamAppendError::HigherVote(vote(higher))),
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use prost::Message;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn messages_of_any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
+            let bytes = bytes::Bytes::from(bytes);
+            if let Ok(message) = pb::AppendRequest::decode(bytes.clone()) {
+                let _ = append_request(message);
+            }
+            if let Ok(message) = pb::AppendResponse::decode(bytes.clone()) {
+                let _ = append_result(&message);
+            }
+            if let Ok(message) = pb::LogEntry::decode(bytes.clone()) {
+                let _ = entry(message);
+            }
+            if let Ok(message) = pb::StoredMembership::decode(bytes.clone()) {
+                let _ = stored_membership(&message);
+            }
+            if let Ok(message) = pb::SnapshotMeta::decode(bytes) {
+                let _ = snapshot_meta(&message);
+            }
+        }
+    }
 }

@@ -24,8 +24,9 @@ const FILE: &str = "identity";
 /// A joining member asks this long for the cluster before it gives up.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a founding member waits for each other one to say whether the cluster exists already.
-const FOUNDING_ASK: Duration = Duration::from_millis(500);
+/// How long a founding member waits for the others to say whether the cluster exists already. Only one that is there and
+/// very busy takes this long: a member that is starting says so, and one that is down refuses the connection.
+const FOUNDING_ASK: Duration = Duration::from_secs(10);
 
 /// Ids of this member and its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +114,16 @@ pub(crate) fn founding_members(settings: &Settings) -> BTreeMap<MemberId, Node> 
     settings.cluster.iter().map(member).collect()
 }
 
+/// The identity of a member that founds a cluster.
+pub(crate) fn founding(settings: &Settings) -> Identity {
+    let token = &settings.config.initial_cluster_token;
+    let name = &settings.config.name;
+    Identity {
+        cluster: cluster_id(token, &founding_members(settings)),
+        member: member_id(token, name, &settings.cluster[name]),
+    }
+}
+
 /// Reads the identity, or finds it out and writes it down.
 pub(crate) async fn establish(settings: &Settings) -> Result<Identity, IdentityError> {
     let dir = &settings.config.data_dir;
@@ -127,17 +138,7 @@ pub(crate) async fn establish(settings: &Settings) -> Result<Identity, IdentityE
     }
     let identity = match settings.config.initial_cluster_state {
         ClusterState::New => {
-            let members = founding_members(settings);
-            let token = &settings.config.initial_cluster_token;
-            let member = member_id(
-                token,
-                &settings.config.name,
-                &settings.cluster[&settings.config.name],
-            );
-            let identity = Identity {
-                cluster: cluster_id(token, &members),
-                member,
-            };
+            let identity = founding(settings);
             refuse_if_known(settings, identity).await?;
             identity
         }
@@ -172,7 +173,7 @@ fn load(dir: &Path) -> Result<Option<(Identity, String)>, IdentityError> {
     Ok(Some((identity, message.name)))
 }
 
-fn save(dir: &Path, identity: Identity, name: &str) -> io::Result<()> {
+pub(crate) fn save(dir: &Path, identity: Identity, name: &str) -> io::Result<()> {
     use std::io::Write;
     std::fs::create_dir_all(dir)?;
     let message = pb::Identity {
@@ -192,29 +193,41 @@ fn save(dir: &Path, identity: Identity, name: &str) -> io::Result<()> {
 }
 
 /// Asks the other founding members whether they know this one as started: then its folder was lost, and the leader
-/// would not survive its empty log. Members that do not answer are taken to be starting too.
+/// would not survive its empty log. Members that cannot be reached are taken to be starting too.
 async fn refuse_if_known(settings: &Settings, own: Identity) -> Result<(), IdentityError> {
     let tls = peer_tls(settings);
-    for (name, urls) in &settings.cluster {
-        if *name == settings.config.name {
-            continue;
-        }
+    let others = settings
+        .cluster
+        .iter()
+        .filter(|(name, _)| **name != settings.config.name);
+    let asked = others.map(|(name, urls)| {
         let mut client = connect::client(0, MemberId(0), urls, tls.clone());
-        let call = client.members(pb::MembersRequest {});
-        let Ok(Ok(answer)) = tokio::time::timeout(FOUNDING_ASK, call).await else {
-            continue;
-        };
-        let answer = answer.into_inner();
-        let stored = answer.membership.and_then(|stored| stored.membership);
-        let nodes = stored
-            .map(|membership| membership.nodes)
-            .unwrap_or_default();
-        // A member publishes its client URLs when it has started.
-        let started =
-            |node: &pb::MemberNode| node.id == own.member.0 && !node.client_urls.is_empty();
-        if answer.cluster_id == own.cluster && nodes.iter().any(started) {
-            return Err(IdentityError::DataLost(settings.config.name.clone()));
+        async move {
+            let call = client.members(pb::MembersRequest {});
+            match tokio::time::timeout(FOUNDING_ASK, call).await {
+                Ok(Ok(answer)) => Some(answer.into_inner()),
+                Ok(Err(status)) => {
+                    tracing::debug!(member = %name, %status, "cannot ask whether we are known");
+                    None
+                }
+                Err(_) => {
+                    tracing::warn!(member = %name, "does not say whether we are known");
+                    None
+                }
+            }
         }
+    });
+    let answers = futures::future::join_all(asked).await;
+    let knows_us = |answer: &pb::MembersResponse| {
+        let stored = answer.membership.as_ref();
+        let membership = stored.and_then(|stored| stored.membership.as_ref());
+        let nodes = membership.map_or(&[][..], |membership| &membership.nodes[..]);
+        let started = |node: &pb::MemberNode| node.id == own.member.0 && node.started;
+        let has_worked = nodes.iter().any(started) || answer.have_log.contains(&own.member.0);
+        answer.cluster_id == own.cluster && has_worked
+    };
+    if answers.iter().flatten().any(knows_us) {
+        return Err(IdentityError::DataLost(settings.config.name.clone()));
     }
     Ok(())
 }
@@ -240,8 +253,12 @@ async fn ask_cluster(settings: &Settings) -> Result<Identity, IdentityError> {
             let mut client = connect::client(0, MemberId(0), urls, tls.clone());
             match tokio::time::timeout(JOIN_TIMEOUT, client.members(pb::MembersRequest {})).await {
                 Ok(Ok(answer)) => {
-                    if let Some(identity) = find(&answer.into_inner(), &settings.advertise_peer) {
-                        return Ok(identity);
+                    match find(&answer.into_inner(), &settings.advertise_peer) {
+                        Some((_, true)) => {
+                            return Err(IdentityError::DataLost(settings.config.name.clone()));
+                        }
+                        Some((identity, false)) => return Ok(identity),
+                        None => {}
                     }
                     tracing::info!(member = %name, "this member does not list us yet");
                 }
@@ -258,7 +275,8 @@ async fn ask_cluster(settings: &Settings) -> Result<Identity, IdentityError> {
     }
 }
 
-fn find(answer: &pb::MembersResponse, own_urls: &[String]) -> Option<Identity> {
+/// The member with these peer URLs, and whether it has worked before.
+fn find(answer: &pb::MembersResponse, own_urls: &[String]) -> Option<(Identity, bool)> {
     let nodes = &answer.membership.as_ref()?.membership.as_ref()?.nodes;
     let same = |node: &&pb::MemberNode| {
         let (mut theirs, mut ours) = (node.peer_urls.clone(), own_urls.to_vec());
@@ -266,11 +284,13 @@ fn find(answer: &pb::MembersResponse, own_urls: &[String]) -> Option<Identity> {
         ours.sort();
         theirs == ours
     };
-    let (member, _) = codec::node(nodes.iter().find(same)?);
-    Some(Identity {
+    let (member, node) = codec::node(nodes.iter().find(same)?);
+    let identity = Identity {
         cluster: answer.cluster_id,
         member,
-    })
+    };
+    let has_worked = node.started || answer.have_log.contains(&member.0);
+    Some((identity, has_worked))
 }
 
 #[cfg(test)]

@@ -9,11 +9,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use corten_base::clock::{Clock as _, SystemClock};
 use corten_proto::corten::store::v1 as pb;
 use corten_store_core::backend::BackendError;
 use corten_store_core::{Position, Writer};
 use openraft::EntryPayload;
 use openraft::storage::EntryResponder;
+use prometheus_client::metrics::histogram::Histogram;
 use prost::Message;
 
 use super::applied::AppliedIndex;
@@ -32,6 +34,8 @@ pub(crate) struct Machine {
     membership: StoredMembership,
     /// Where checkpoints for other members are made.
     outgoing: PathBuf,
+    /// Gets the seconds of each write.
+    commit_seconds: Histogram,
 }
 
 impl Machine {
@@ -41,6 +45,7 @@ impl Machine {
         engine: Engine,
         applied: AppliedIndex,
         outgoing: PathBuf,
+        commit_seconds: Histogram,
     ) -> io::Result<Self> {
         let membership = read_membership(&writer)?;
         if let Some(position) = writer.applied() {
@@ -53,6 +58,7 @@ impl Machine {
             applied,
             membership,
             outgoing,
+            commit_seconds,
         })
     }
 
@@ -105,7 +111,10 @@ impl Machine {
                 replies.push((responder, reply));
             }
         }
+        let began = SystemClock.now();
         let changes = round.commit().map_err(backend)?;
+        let took = SystemClock.now().saturating_duration_since(began);
+        self.commit_seconds.observe(took.as_secs_f64());
         if let Some(membership) = membership {
             self.membership = membership;
         }

@@ -3,9 +3,12 @@
 //! Not consensus (openraft) and not the state (`machine`). Invariant: a proposal whose fate is unknown is never sent a
 //! second time.
 
+mod compactor;
+mod corruption;
 mod leases;
 mod membership;
 mod publish;
+mod quota;
 mod status;
 
 use std::path::{Path, PathBuf};
@@ -28,12 +31,17 @@ use super::identity::Identity;
 use super::read::{ReadError, ReadGate, ReadIndex};
 use super::state_machine::StateMachine;
 use super::types::{Callback, Command, LogId, MemberId, Node, TypeConfig};
+use crate::metrics::Metrics;
 use crate::peer::connect::{Lane, Peers};
 use crate::replica::{Engine, ProposeError};
 
+pub(crate) use compactor::run_compactor;
+pub(crate) use corruption::run_comparisons;
 pub(crate) use leases::run_lessor;
 pub(crate) use membership::promote_learners;
 pub(crate) use publish::publish_self;
+pub(crate) use quota::run_quota;
+pub(crate) use status::count_leaders;
 
 /// openraft with our types.
 pub(crate) type Raft = openraft::Raft<TypeConfig, StateMachine>;
@@ -54,6 +62,7 @@ pub(crate) struct Parts {
     pub(crate) engine: Engine,
     pub(crate) incoming: PathBuf,
     pub(crate) quota_bytes: u64,
+    pub(crate) metrics: Metrics,
 }
 
 /// One member of the cluster.
@@ -64,6 +73,7 @@ pub(crate) struct Member {
     proposals: Semaphore,
     /// Membership changes go one at a time: openraft refuses a second one, and callers would only retry.
     changes: tokio::sync::Mutex<()>,
+    counting: leases::Counting,
 }
 
 /// Where a proposal goes.
@@ -86,6 +96,7 @@ impl Member {
             gate,
             proposals: Semaphore::new(PROPOSALS_MAX),
             changes: tokio::sync::Mutex::new(()),
+            counting: leases::Counting::default(),
             parts,
         }
     }
@@ -114,6 +125,11 @@ impl Member {
         &self.parts.applied
     }
 
+    /// Limit of the store's size in bytes; 0: none.
+    pub(crate) fn quota_bytes(&self) -> u64 {
+        self.parts.quota_bytes
+    }
+
     /// Proposals of this member's clients in flight.
     pub(crate) fn pending(&self) -> u64 {
         (PROPOSALS_MAX - self.proposals.available_permits()) as u64
@@ -136,6 +152,14 @@ impl Member {
         &self,
         request: &pb::RaftRequest,
     ) -> Result<pb::RaftReply, ProposeError> {
+        let reply = self.try_propose(request).await;
+        if reply.is_err() {
+            self.parts.metrics.proposals_failed.inc();
+        }
+        reply
+    }
+
+    async fn try_propose(&self, request: &pb::RaftRequest) -> Result<pb::RaftReply, ProposeError> {
         let _place = self
             .proposals
             .try_acquire()

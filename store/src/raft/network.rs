@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use corten_base::clock::{Clock as _, SystemClock};
 use corten_proto::corten::store::v1 as pb;
 use futures::{Stream, StreamExt};
 use openraft::base::{BoxFuture, BoxStream};
@@ -18,10 +19,12 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RaftNetworkFactory};
+use prometheus_client::metrics::histogram::Histogram;
 
 use super::codec;
 use super::snapshot::SnapshotDir;
 use super::types::{MemberId, Node, TypeConfig, Vote};
+use crate::metrics::Metrics;
 use crate::peer::connect::{Client, Lane, Peers};
 use crate::peer::transfer;
 
@@ -33,17 +36,19 @@ type Rpc<T> = Result<T, RPCError<TypeConfig>>;
 /// Makes links to members.
 pub(crate) struct NetworkFactory {
     peers: Arc<Peers>,
+    metrics: Metrics,
 }
 
 impl NetworkFactory {
-    pub(crate) fn new(peers: Arc<Peers>) -> Self {
-        Self { peers }
+    pub(crate) fn new(peers: Arc<Peers>, metrics: Metrics) -> Self {
+        Self { peers, metrics }
     }
 
     fn link(&self, target: MemberId, node: &Node, lane: Lane) -> Link {
         Link {
             client: self.peers.client(target, node, lane),
             lane,
+            round_trips: self.metrics.round_trips_to(&target),
         }
     }
 }
@@ -68,6 +73,7 @@ impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
 pub(crate) struct Link {
     client: Client,
     lane: Lane,
+    round_trips: Histogram,
 }
 
 impl NetBackoff<TypeConfig> for Link {
@@ -87,8 +93,13 @@ impl NetStreamAppend<TypeConfig> for Link {
     {
         if self.lane == Lane::Control {
             // A heartbeat is one message: a call of its own is cheaper than a stream of its own.
-            let client = self.client.clone();
-            return Box::pin(async move { Ok(heartbeats(client, input, option)) });
+            let beat = Beat {
+                client: self.client.clone(),
+                input,
+                option,
+                round_trips: self.round_trips.clone(),
+            };
+            return Box::pin(async move { Ok(heartbeats(beat)) });
         }
         Box::pin(async move {
             let mut input = input;
@@ -111,28 +122,32 @@ impl NetStreamAppend<TypeConfig> for Link {
     }
 }
 
-fn heartbeats<S>(
+/// What a heartbeat needs, and the next one after it.
+struct Beat<S> {
     client: Client,
     input: S,
     option: RPCOption,
-) -> BoxStream<'static, Rpc<StreamAppendResult<TypeConfig>>>
+    round_trips: Histogram,
+}
+
+fn heartbeats<S>(beat: Beat<S>) -> BoxStream<'static, Rpc<StreamAppendResult<TypeConfig>>>
 where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
 {
-    Box::pin(futures::stream::unfold(
-        Some((client, input, option)),
-        |state| async move {
-            let (mut client, mut input, option) = state?;
-            let request = codec::append_request_to_pb(&input.next().await?);
-            let result = call(&option, client.heartbeat(request))
-                .await
-                .and_then(|message| {
-                    codec::append_result(&message).map_err(|error| network(&error))
-                });
-            let next = matches!(result, Ok(Ok(_))).then_some((client, input, option));
-            Some((result, next))
-        },
-    ))
+    Box::pin(futures::stream::unfold(Some(beat), |beat| async move {
+        let mut beat = beat?;
+        let request = codec::append_request_to_pb(&beat.input.next().await?);
+        let began = SystemClock.now();
+        let result = call(&beat.option, beat.client.heartbeat(request)).await;
+        if result.is_ok() {
+            let took = SystemClock.now().saturating_duration_since(began);
+            beat.round_trips.observe(took.as_secs_f64());
+        }
+        let result = result
+            .and_then(|message| codec::append_result(&message).map_err(|error| network(&error)));
+        let next = matches!(result, Ok(Ok(_))).then_some(beat);
+        Some((result, next))
+    }))
 }
 
 impl NetVote<TypeConfig> for Link {

@@ -56,6 +56,14 @@ impl Replica for RaftReplica {
         self.member.status()
     }
 
+    fn quota_bytes(&self) -> u64 {
+        self.member.quota_bytes()
+    }
+
+    fn is_corrupt(&self) -> bool {
+        self.member.is_corrupt()
+    }
+
     fn members(&self) -> Vec<etcdserverpb::Member> {
         self.member.members()
     }

@@ -35,6 +35,8 @@ pub(crate) struct Node {
     pub(crate) client_urls: Vec<String>,
     /// Added to stay without a vote; others get theirs as soon as they have caught up.
     pub(crate) stays_learner: bool,
+    /// Has worked in the cluster; published by the member itself. An empty folder under such an id is a lost one.
+    pub(crate) started: bool,
 }
 
 /// A proposal: an encoded store command.

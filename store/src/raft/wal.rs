@@ -30,10 +30,12 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
+use prometheus_client::metrics::histogram::Histogram;
 use prost::Message;
 
 use super::codec;
 use super::types::{Entry, LogId, Vote};
+use crate::metrics::Metrics;
 use state::{Fetched, Location, State};
 
 /// Called with the result of the write that it was handed in with, on the flusher thread: must not block.
@@ -47,6 +49,8 @@ pub(crate) struct WalOptions {
     pub(crate) segment_bytes: u64,
     /// Entries kept in memory for replication and apply; older ones are read back from the files.
     pub(crate) cache_bytes: usize,
+    /// Gets the seconds of each sync.
+    pub(crate) sync_seconds: Histogram,
 }
 
 impl WalOptions {
@@ -55,6 +59,7 @@ impl WalOptions {
             dir: dir.into(),
             segment_bytes: 64 << 20,
             cache_bytes: 64 << 20,
+            sync_seconds: Metrics::default().wal_fsync,
         }
     }
 }

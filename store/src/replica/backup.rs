@@ -7,9 +7,10 @@
 //! ```
 //! The zeros fill up to a multiple of 512 bytes: by length modulo 512 etcd's clients see that a hash is there.
 
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use corten_store_core::backend::{Backend, BackendError, Batch, Keyspace};
 use sha2::{Digest as _, Sha256};
 
@@ -21,6 +22,8 @@ const HASH_LEN: usize = 32;
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Rows written as one when restoring.
 const RESTORE_ROWS: usize = 4096;
+/// The same in bytes.
+const RESTORE_BYTES: usize = 4 << 20;
 
 /// Why a copy cannot be restored.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +34,9 @@ pub enum RestoreError {
     /// It was cut short or changed.
     #[error("backup is damaged: {0}")]
     Damaged(&'static str),
+    /// It could not be read.
+    #[error("cannot read the backup")]
+    Io(#[from] io::Error),
     /// It could not be written.
     #[error(transparent)]
     Backend(#[from] BackendError),
@@ -106,45 +112,92 @@ impl Out<'_> {
     }
 }
 
-/// Fills an empty backend from a copy.
-pub fn restore(backend: &dyn Backend, copy: &Bytes) -> Result<(), RestoreError> {
-    let body_len = copy
-        .len()
-        .checked_sub(HASH_LEN)
-        .ok_or(RestoreError::Magic)?;
-    let mut rest = copy.slice(..body_len);
-    if !rest.starts_with(MAGIC) {
-        return Err(RestoreError::Magic);
-    }
-    if Sha256::digest(&rest).as_slice() != &copy[body_len..] {
-        return Err(RestoreError::Damaged("the hash differs"));
-    }
-    rest.advance(MAGIC.len());
-    let cut = |_| RestoreError::Damaged("a row is cut short");
+/// Fills an empty backend from a copy, after a first pass has found it whole. Gives the number of rows. Blocks.
+pub fn restore(backend: &dyn Backend, copy: &mut (impl Read + Seek)) -> Result<u64, RestoreError> {
+    let len = verify(copy)?;
+    copy.seek(SeekFrom::Start(MAGIC.len() as u64))?;
+    let mut rest = BufReader::with_capacity(CHUNK_BYTES, copy.take(len - MAGIC.len() as u64));
     let mut batch = Batch::default();
-    let mut rows: u64 = 0;
+    let (mut rows, mut bytes) = (0_u64, 0);
     loop {
-        let number = rest.try_get_u8().map_err(cut)?;
+        let [number] = take(&mut rest)?;
         if number == END {
             break;
         }
         let space = Keyspace::ALL
             .get(usize::from(number))
             .ok_or(RestoreError::Damaged("unknown keyspace"))?;
-        let key_len = rest.try_get_u32().map_err(cut)? as usize;
-        let value_len = rest.try_get_u32().map_err(cut)? as usize;
-        if rest.len() < key_len.saturating_add(value_len) {
-            return Err(RestoreError::Damaged("a row is cut short"));
-        }
-        batch.put(*space, rest.split_to(key_len), rest.split_to(value_len));
+        let key_len = u32::from_be_bytes(take(&mut rest)?);
+        let value_len = u32::from_be_bytes(take(&mut rest)?);
+        let key = take_row(&mut rest, key_len)?;
+        let value = take_row(&mut rest, value_len)?;
+        bytes += key.len() + value.len();
+        batch.put(*space, key, value);
         rows += 1;
-        if batch.len() == RESTORE_ROWS {
+        if bytes >= RESTORE_BYTES || batch.len() == RESTORE_ROWS {
+            bytes = 0;
             backend.write(std::mem::take(&mut batch))?;
         }
     }
-    if rest.try_get_u64().map_err(cut)? != rows {
+    if u64::from_be_bytes(take(&mut rest)?) != rows {
         return Err(RestoreError::Damaged("rows are missing"));
     }
     backend.write(batch)?;
-    Ok(())
+    Ok(rows)
+}
+
+/// Reads a copy to its end and compares the hash. Gives the length of what the hash covers.
+pub fn verify(copy: &mut (impl Read + Seek)) -> Result<u64, RestoreError> {
+    let len = copy.seek(SeekFrom::End(0))?;
+    let len = len
+        .checked_sub(HASH_LEN as u64)
+        .filter(|len| *len >= MAGIC.len() as u64)
+        .ok_or(RestoreError::Magic)?;
+    copy.seek(SeekFrom::Start(0))?;
+    let mut hash = Sha256::new();
+    let magic: [u8; MAGIC.len()] = take(copy)?;
+    if magic != *MAGIC {
+        return Err(RestoreError::Magic);
+    }
+    hash.update(magic);
+    let mut rest = copy.take(len - MAGIC.len() as u64);
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        let count = rest.read(&mut chunk)?;
+        if count == 0 {
+            break;
+        }
+        hash.update(&chunk[..count]);
+    }
+    let wanted: [u8; HASH_LEN] = take(copy)?;
+    if hash.finalize().as_slice() == wanted {
+        Ok(len)
+    } else {
+        Err(RestoreError::Damaged("the hash differs"))
+    }
+}
+
+fn take<const N: usize>(from: &mut impl Read) -> Result<[u8; N], RestoreError> {
+    let mut bytes = [0; N];
+    from.read_exact(&mut bytes).map_err(cut)?;
+    Ok(bytes)
+}
+
+fn take_row(from: &mut impl Read, len: u32) -> Result<Bytes, RestoreError> {
+    // Grown as it is read: a length that is a lie must not allocate what is not there.
+    let mut bytes = Vec::new();
+    let count = from.take(u64::from(len)).read_to_end(&mut bytes)?;
+    if count as u64 == u64::from(len) {
+        Ok(bytes.into())
+    } else {
+        Err(RestoreError::Damaged("a row is cut short"))
+    }
+}
+
+fn cut(error: io::Error) -> RestoreError {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        RestoreError::Damaged("it is cut short")
+    } else {
+        RestoreError::Io(error)
+    }
 }

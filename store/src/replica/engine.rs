@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use corten_base::clock::{Clock, SystemClock};
 use corten_base::shutdown::Shutdown;
 use corten_store_core::backend::BackendError;
-use corten_store_core::lessor::Lessor;
+use corten_store_core::lessor::{KeepAlive, Lessor};
 use corten_store_core::{Changes, Error, LeaseId, Revision, Store};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -41,13 +41,18 @@ struct Inner {
 
 impl Engine {
     /// An engine over an open store, not leading.
-    pub fn new(store: Store) -> Result<Self, BackendError> {
-        Self::with_clock(store, Box::new(SystemClock))
+    pub fn new(store: Store, checkpoint_every: Duration) -> Result<Self, BackendError> {
+        Self::with_clock(store, checkpoint_every, Box::new(SystemClock))
     }
 
     /// The same with a clock of the caller's.
-    pub fn with_clock(store: Store, clock: Box<dyn Clock>) -> Result<Self, BackendError> {
-        let lessor = Mutex::new(Lessor::new(store.leases().map_err(backend)?));
+    pub fn with_clock(
+        store: Store,
+        checkpoint_every: Duration,
+        clock: Box<dyn Clock>,
+    ) -> Result<Self, BackendError> {
+        let leases = store.leases().map_err(backend)?;
+        let lessor = Mutex::new(Lessor::new(leases, checkpoint_every));
         let watches = Arc::new(Watches::new(store.clone()));
         let origin = clock.now();
         // What was compacted before the start may not have been given back: one run finds out.
@@ -95,7 +100,8 @@ impl Engine {
 
     /// Starts over from the store, after its content was replaced by another member's snapshot.
     pub fn reset(&self) -> Result<(), BackendError> {
-        *self.inner.lessor.lock() = Lessor::new(self.inner.store.leases().map_err(backend)?);
+        let leases = self.inner.store.leases().map_err(backend)?;
+        self.inner.lessor.lock().reset(leases);
         self.inner.watches.reset();
         self.inner
             .compaction_wanted
@@ -103,7 +109,7 @@ impl Engine {
         Ok(())
     }
 
-    /// This member leads: it counts leases from now on, each with its full time and `grace`.
+    /// This member leads: it counts leases from now on, each with what its checkpoint left it, and `grace`.
     pub fn promote(&self, grace: Duration) {
         let now = self.elapsed();
         self.inner.lessor.lock().promote(now, grace);
@@ -114,13 +120,14 @@ impl Engine {
         self.inner.lessor.lock().demote();
     }
 
-    /// Whether this member counts leases.
-    pub fn is_lessor(&self) -> bool {
-        self.inner.lessor.lock().is_leading()
+    /// Leases whose time left is to go through the log now, in one command.
+    pub fn due_checkpoints(&self) -> Vec<(LeaseId, i64)> {
+        let now = self.elapsed();
+        self.inner.lessor.lock().due_checkpoints(now)
     }
 
-    /// Renews a lease. Gives its time to live; none for one that is unknown or due.
-    pub fn keep_alive(&self, id: LeaseId) -> Option<i64> {
+    /// Renews a lease.
+    pub fn keep_alive(&self, id: LeaseId) -> KeepAlive {
         let now = self.elapsed();
         self.inner.lessor.lock().keep_alive(id, now)
     }

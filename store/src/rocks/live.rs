@@ -81,6 +81,16 @@ impl Live {
             .map_err(failed("flush"))
     }
 
+    /// Rewrites the tables without what is gone.
+    pub(super) fn reclaim(&self) -> Result<()> {
+        self.flush()?;
+        for space in Keyspace::ALL {
+            self.db
+                .compact_range_cf(self.family(space), None::<&[u8]>, None::<&[u8]>);
+        }
+        Ok(())
+    }
+
     pub(super) fn size(&self) -> Size {
         let sum = |name: &str| {
             let values = Keyspace::ALL.into_iter().map(|space| {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use corten_base::shutdown::Shutdown;
 use corten_base::tls::{ClientAuth, TlsListener};
+use corten_base::trace;
 use futures::{Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::{TcpListener, UnixListener};
@@ -20,6 +21,7 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::{Connected, TcpIncoming};
 
+use super::authority::Tolerant;
 use super::{Serving, StoreError};
 use crate::config::{Listen, ServerFiles};
 
@@ -176,8 +178,17 @@ where
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .trace_fn(|request| {
+            trace::request(
+                "store",
+                request.method().as_str(),
+                request.uri().path(),
+                request.headers(),
+            )
+        })
         .add_routes(routes);
     let wait = async move { stop.wait().await };
+    let incoming = incoming.map(|connection| connection.map(Tolerant::new));
     if let Err(error) = server.serve_with_incoming_shutdown(incoming, wait).await {
         tracing::error!(%error, "a listener ended");
     }

@@ -66,6 +66,21 @@ impl Collector for MemberCollector {
                 number(size.in_use),
             ),
             (
+                "etcd_debugging_mvcc_current_revision",
+                "Newest revision",
+                member.engine().store().revision().get(),
+            ),
+            (
+                "etcd_debugging_mvcc_compact_revision",
+                "Oldest revision that can be read",
+                member.engine().store().compacted().get(),
+            ),
+            (
+                "etcd_debugging_mvcc_watcher_total",
+                "Watchers of this member's clients",
+                i64::try_from(member.engine().watches().count()).unwrap_or(i64::MAX),
+            ),
+            (
                 "corten_store_raft_term",
                 "Present term",
                 number(status.term),

@@ -1,7 +1,7 @@
 //! Opens a member's data and sets consensus going.
 //!
-//! The order matters and is all here: identity, log, state, consensus, peer port, bootstrap. Invariant: nothing is
-//! answered to another member before the vote and the log are loaded.
+//! The order matters and is all here: peer port, identity, log, state, consensus, bootstrap. Invariant: nothing is
+//! answered to another member before the vote and the log are loaded, but that this one is starting.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +17,9 @@ use tonic::service::Routes;
 use super::listen::{self, Bound};
 use super::{Serving, StoreError};
 use crate::config::{ClusterState, Settings};
+use crate::metrics::Metrics;
 use crate::peer::connect::Peers;
-use crate::peer::service::PeerService;
+use crate::peer::service::{Opened, PeerService};
 use crate::raft::applied::AppliedIndex;
 use crate::raft::identity::{self, Identity};
 use crate::raft::log_store::LogStore;
@@ -45,22 +46,28 @@ pub(super) struct Started {
 pub(super) async fn start(
     settings: &Settings,
     peer_sockets: Vec<Bound>,
+    metrics: &Metrics,
     background: &Shutdown,
 ) -> Result<Started, StoreError> {
-    let identity = Box::pin(identity::establish(settings)).await?;
-    let (member, wal, apply) = Box::pin(open(settings, identity)).await?;
     let peer_tls = match &settings.peer_tls {
         Some(files) => Some(tls::server_config(files, ClientAuth::Required)?),
         None => None,
     };
-    let routes = Routes::new(PeerService::server(Arc::clone(&member)));
+    let opened = Opened::default();
+    let routes = Routes::new(PeerService::server(Arc::clone(&opened)));
     let mut peers = Serving(Vec::new());
     for bound in peer_sockets {
         listen::serve_bound(&mut peers, bound, peer_tls.clone(), &routes, background)?;
     }
-    if settings.config.initial_cluster_state == ClusterState::New {
-        found(settings, &member).await?;
-    }
+    let (member, wal, apply) = match Box::pin(begin(settings, metrics, &opened)).await {
+        Ok(begun) => begun,
+        Err(error) => {
+            // The addresses must be free when the caller hears of it.
+            background.trigger();
+            peers.join(super::DRAIN).await;
+            return Err(error);
+        }
+    };
     spawn_background(settings, &member, Arc::clone(&wal), background);
     Ok(Started {
         member,
@@ -70,22 +77,43 @@ pub(super) async fn start(
     })
 }
 
+type Begun = (Arc<Member>, Arc<Wal>, ApplyThread);
+
+/// From here on the member takes part.
+async fn begin(
+    settings: &Settings,
+    metrics: &Metrics,
+    opened: &Opened,
+) -> Result<Begun, StoreError> {
+    let identity = Box::pin(identity::establish(settings)).await?;
+    let begun = Box::pin(open(settings, identity, metrics)).await?;
+    // Nobody else sets it.
+    let _ = opened.set(Arc::clone(&begun.0));
+    if settings.config.initial_cluster_state == ClusterState::New {
+        found(settings, &begun.0).await?;
+    }
+    Ok(begun)
+}
+
 async fn open(
     settings: &Settings,
     identity: Identity,
-) -> Result<(Arc<Member>, Arc<Wal>, ApplyThread), StoreError> {
+    metrics: &Metrics,
+) -> Result<Begun, StoreError> {
     let dir = &settings.config.data_dir;
     let (incoming, outgoing) = (dir.join("incoming"), dir.join("outgoing"));
     snapshot::clear(&incoming)?;
     snapshot::clear(&outgoing)?;
-    let wal = Arc::new(Wal::open(WalOptions::new(dir.join("wal")))?);
+    let mut wal_options = WalOptions::new(dir.join("wal"));
+    wal_options.sync_seconds = metrics.wal_fsync.clone();
+    let wal = Arc::new(Wal::open(wal_options)?);
     let options = RocksOptions {
         cache_bytes: settings.config.block_cache_bytes,
         memtable_bytes: settings.config.memtable_bytes,
     };
     let rocks = Arc::new(Rocks::open(&dir.join("state"), options)?);
     let (store, writer) = CoreStore::open(Arc::clone(&rocks) as Arc<_>)?;
-    let engine = Engine::new(store)?;
+    let engine = Engine::new(store, settings.lease_checkpoint)?;
     let applied = AppliedIndex::default();
     let machine = Machine::new(
         Arc::clone(&rocks),
@@ -93,6 +121,7 @@ async fn open(
         engine.clone(),
         applied.clone(),
         outgoing,
+        metrics.backend_commit.clone(),
     )?;
     let (state_machine, apply) = StateMachine::start(machine, rocks)?;
     let client_tls = match &settings.peer_tls {
@@ -105,7 +134,7 @@ async fn open(
             .validate()
             .map_err(|error| StoreError::Consensus(error.to_string()))?,
     );
-    let network = NetworkFactory::new(Arc::clone(&peers));
+    let network = NetworkFactory::new(Arc::clone(&peers), metrics.clone());
     let raft = Raft::new(
         identity.member,
         config,
@@ -123,6 +152,7 @@ async fn open(
         engine,
         incoming,
         quota_bytes: settings.config.quota_backend_bytes,
+        metrics: metrics.clone(),
     });
     Ok((Arc::new(member), wal, apply))
 }
@@ -178,6 +208,24 @@ fn spawn_background(settings: &Settings, member: &Arc<Member>, wal: Arc<Wal>, st
         "promote-learners",
         TaskKind::Critical,
         member::promote_learners(Arc::clone(member), stop.clone()),
+    );
+    let every = settings.corruption_check;
+    spawn(
+        "compare-members",
+        TaskKind::Background,
+        member::run_comparisons(Arc::clone(member), every, stop.clone()),
+    );
+    let compactor = member::run_compactor(Arc::clone(member), settings.retention, stop.clone());
+    spawn("compactor", TaskKind::Background, compactor);
+    spawn(
+        "leaders",
+        TaskKind::Background,
+        member::count_leaders(Arc::clone(member), stop.clone()),
+    );
+    spawn(
+        "quota",
+        TaskKind::Critical,
+        member::run_quota(Arc::clone(member), stop.clone()),
     );
     let (name, urls) = (
         settings.config.name.clone(),

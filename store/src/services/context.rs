@@ -3,10 +3,7 @@
 //! Invariant: a header's revision is the one its answer was made at, never a later one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
-use corten_base::clock::{Clock as _, SystemClock};
 use corten_proto::corten::store::v1::{RaftReply, RaftRequest, raft_reply, raft_request::Command};
 use corten_proto::etcd::etcdserverpb::{
     AlarmRequest, AlarmType, ResponseHeader, alarm_request::AlarmAction,
@@ -15,11 +12,8 @@ use corten_store_core::{Error, Revision, Store};
 use prost::Message as _;
 use tonic::{Code, Status};
 
+use super::quota::Quota;
 use crate::replica::{ProposeError, Replica};
-
-/// How often the size of the store is compared with its quota. Asking the engine for each put would cost too much, and
-/// in this time a store cannot grow by more than its quota has slack for.
-const QUOTA_CHECK: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub(super) struct Context {
@@ -28,20 +22,14 @@ pub(super) struct Context {
 
 struct Inner {
     replica: Arc<dyn Replica>,
-    origin: Instant,
-    /// Milliseconds after `origin` at which the quota is looked at again.
-    quota_check_at: AtomicU64,
+    quota: Quota,
 }
 
 impl Context {
     pub(super) fn new(replica: Arc<dyn Replica>) -> Self {
-        let origin = SystemClock.now();
+        let quota = Quota::default();
         Self {
-            inner: Arc::new(Inner {
-                replica,
-                origin,
-                quota_check_at: AtomicU64::new(0),
-            }),
+            inner: Arc::new(Inner { replica, quota }),
         }
     }
 
@@ -80,8 +68,8 @@ impl Context {
         command: Command,
     ) -> Result<(i64, raft_reply::Result), Status> {
         let request = RaftRequest {
-            level: 0,
             command: Some(command),
+            ..Default::default()
         };
         if request.encoded_len() > corten_store_core::check::REQUEST_BYTES_MAX {
             return Err(refused(Error::RequestTooLarge));
@@ -101,39 +89,24 @@ impl Context {
         Ok(self.replica().read_barrier().await?)
     }
 
-    /// Refuses a write while the store is beyond its quota, and raises the alarm that makes all members refuse.
-    pub(super) async fn check_quota(&self) -> Result<(), Status> {
-        let elapsed = SystemClock
-            .now()
-            .saturating_duration_since(self.inner.origin)
-            .as_millis();
-        let now = u64::try_from(elapsed).unwrap_or(u64::MAX);
-        let due = self.inner.quota_check_at.load(Ordering::Relaxed);
-        let next = now + u64::try_from(QUOTA_CHECK.as_millis()).unwrap_or(u64::MAX);
-        let at = &self.inner.quota_check_at;
-        if now < due
-            || at
-                .compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed)
-                .is_err()
-        {
+    /// Refuses a request that does not fit below the quota, and raises the alarm that makes all members refuse.
+    pub(super) async fn check_quota(&self, cost: usize) -> Result<(), Status> {
+        let limit = self.replica().quota_bytes();
+        if self.inner.quota.admits(self.store(), limit, cost as u64) {
             return Ok(());
         }
-        let quota = self.replica().status().quota_bytes;
-        if quota == 0 || self.store().size().in_use <= quota {
-            return Ok(());
+        if !self.store().no_space() {
+            tracing::error!(
+                limit,
+                "the store is at its quota: raising the NOSPACE alarm"
+            );
+            self.propose(Command::Alarm(AlarmRequest {
+                action: AlarmAction::Activate as i32,
+                member_id: self.replica().identity().member_id,
+                alarm: AlarmType::Nospace as i32,
+            }))
+            .await?;
         }
-        let member_id = self.replica().identity().member_id;
-        let (action, alarm) = (AlarmAction::Activate as i32, AlarmType::Nospace as i32);
-        tracing::error!(
-            quota,
-            "the store is beyond its quota: raising the NOSPACE alarm"
-        );
-        self.propose(Command::Alarm(AlarmRequest {
-            action,
-            member_id,
-            alarm,
-        }))
-        .await?;
         Err(refused(Error::NoSpace))
     }
 

@@ -8,6 +8,7 @@ use corten_proto::etcd::etcdserverpb::{
     PutResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse, kv_server, request_op,
 };
 use corten_store_core::{Revision, check};
+use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::context::{Context, mismatch, refused};
@@ -38,7 +39,7 @@ impl kv_server::Kv for Kv {
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
         let request = request.into_inner();
         check::put(&request).map_err(refused)?;
-        self.0.check_quota().await?;
+        self.0.check_quota(request.encoded_len()).await?;
         match self.0.propose(Command::Put(request)).await? {
             (revision, raft_reply::Result::Put(mut response)) => {
                 response.header = self.0.header(revision);
@@ -70,7 +71,7 @@ impl kv_server::Kv for Kv {
             return self.read_txn(request).await;
         }
         if check::may_put(&request) {
-            self.0.check_quota().await?;
+            self.0.check_quota(request.encoded_len()).await?;
         }
         match self.0.propose(Command::Txn(request)).await? {
             (revision, raft_reply::Result::Txn(mut response)) => {

@@ -10,6 +10,7 @@ use corten_proto::etcd::etcdserverpb::{
     LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, lease_server,
 };
 use corten_store_core::{Error, LeaseId, check};
+use prost::Message as _;
 use rand::Rng as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -38,6 +39,7 @@ impl lease_server::Lease for Lease {
         if request.ttl > check::LEASE_TTL_MAX {
             return Err(refused(Error::LeaseTtlTooLarge));
         }
+        self.0.check_quota(request.encoded_len()).await?;
         // The id is chosen here, so that applying stays deterministic.
         let id = if request.id != 0 {
             request.id

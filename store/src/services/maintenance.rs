@@ -1,5 +1,5 @@
 //! The Maintenance service: status, hashes, alarms, backups.
-//! Not here: giving back space, which needs no call (`Defragment` succeeds and does nothing).
+//! Not here: giving back space, which goes on by itself; `Defragment` only hurries it.
 //! Invariant: a backup comes from one point in time and never holds up writes.
 
 use corten_base::tasks::{TaskKind, spawn};
@@ -85,6 +85,9 @@ impl maintenance_server::Maintenance for Maintenance {
         &self,
         _: Request<DefragmentRequest>,
     ) -> Result<Response<DefragmentResponse>, Status> {
+        self.0
+            .blocking(|store| Ok(store.backend().reclaim()?))
+            .await?;
         Ok(Response::new(DefragmentResponse {
             header: self.0.header_now(),
         }))

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::harness::{try_put, wait_for};
+use super::history::{Followers, History};
 use super::process::Processes;
 
 const WRITERS: usize = 8;
@@ -136,6 +137,7 @@ async fn check(processes: &Processes, member: usize, acknowledged: &[Acknowledge
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_leader_costs_no_acknowledged_write_and_little_time() {
     let mut processes = Processes::start(3);
+    let followers = Followers::start(&processes);
     let mut acknowledged = Vec::new();
     for round in 0..3 {
         let leader = processes.leader().await;
@@ -160,12 +162,21 @@ async fn a_killed_leader_costs_no_acknowledged_write_and_little_time() {
     for member in 0..3 {
         check(&processes, member, &acknowledged).await;
     }
+    check_history(followers.finish(&processes).await, &acknowledged);
+}
+
+/// Every acknowledged write is in the history at its revision.
+fn check_history(history: History, acknowledged: &[Acknowledged]) {
+    for entry in acknowledged {
+        assert_eq!(history.get(&entry.revision), Some(&entry.key));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn members_killed_all_at_once_lose_nothing_acknowledged() {
     for size in [1, 3] {
         let mut processes = Processes::start(size);
+        let followers = Followers::start(&processes);
         let mut acknowledged = Vec::new();
         for round in 0..3 {
             processes.leader().await;
@@ -183,6 +194,7 @@ async fn members_killed_all_at_once_lose_nothing_acknowledged() {
                 check(&processes, member, &acknowledged).await;
             }
         }
+        check_history(followers.finish(&processes).await, &acknowledged);
     }
 }
 
@@ -193,23 +205,6 @@ async fn a_member_that_lost_its_data_does_not_come_back_as_itself() {
     let mut load = Load::start(&processes, "wipe");
     let mut acknowledged = load.until(100).await;
     let victim = (leader + 1) % 3;
-    wait_for("the member to publish its client URLs", async || {
-        let mut cluster = processes.cluster(leader);
-        let request = etcd::MemberListRequest {
-            linearizable: false,
-        };
-        let members = cluster
-            .member_list(request)
-            .await
-            .ok()?
-            .into_inner()
-            .members;
-        members
-            .iter()
-            .all(|member| !member.client_ur_ls.is_empty())
-            .then_some(())
-    })
-    .await;
     processes.kill(victim);
     processes.wipe(victim);
     processes.spawn(victim);

@@ -273,3 +273,15 @@ pub(crate) async fn keys(member: &Running, prefix: &str) -> BTreeMap<String, i64
     };
     answer.into_inner().kvs.into_iter().map(pair).collect()
 }
+
+/// The alarms that are on, as a member knows them.
+pub(crate) async fn alarms(member: &Running) -> Vec<etcd::AlarmMember> {
+    let request = etcd::AlarmRequest {
+        action: etcd::alarm_request::AlarmAction::Get as i32,
+        ..Default::default()
+    };
+    let answer = MaintenanceClient::new(member.channel.clone())
+        .alarm(request)
+        .await;
+    answer.expect("alarms").into_inner().alarms
+}

@@ -5,11 +5,21 @@
 //! and ports, waits for conditions with a deadline, and never sleeps for luck.
 
 mod harness;
+mod history;
 mod process;
 
+mod corruption;
 mod crash;
+mod etcdctl;
+mod leases;
+mod linear;
 mod membership;
+mod metrics;
+mod pauses;
+mod peer;
+mod quota;
 mod replication;
+mod restore;
 mod single;
 mod snapshot;
 mod tls;

@@ -103,3 +103,29 @@ async fn members_publish_where_clients_reach_them() {
     .await;
     cluster.stop_all().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wiped_member_without_client_urls_is_recognised() {
+    let mut cluster = Cluster::configure(3);
+    cluster.start_all().await;
+    let leader = cluster.leader().await;
+    put(cluster.member(leader), "k", b"v").await;
+    let victim = (leader + 1) % 3;
+    // It holds a part of the log that others count on.
+    get(cluster.member(victim), "k").await;
+    cluster.stop(victim).await;
+    std::fs::remove_dir_all(cluster.data_dir(victim)).expect("wiped");
+    for state in ["new", "existing"] {
+        let mut config = cluster.configs[victim].clone();
+        config.initial_cluster_state = serde_json::from_value(state.into()).expect("a state");
+        let store = corten_store::Store::build(config).await.expect("built");
+        let ended = store.run(corten_base::shutdown::Shutdown::new());
+        let error = tokio::time::timeout(super::harness::DEADLINE, ended)
+            .await
+            .expect("ends")
+            .expect_err("an empty member under an old identity must refuse");
+        assert!(error.to_string().contains("its data is gone"), "{error}");
+    }
+    put(cluster.member(leader), "k", b"w").await;
+    cluster.stop_all().await;
+}

@@ -17,12 +17,22 @@ pub(crate) struct Processes {
     pub(crate) client_ports: Vec<u16>,
     peer_ports: Vec<u16>,
     children: Vec<Option<Child>>,
+    /// Members that founded the cluster; those after them joined.
+    founders: usize,
+    args: Vec<String>,
 }
 
 impl Processes {
     pub(crate) fn start(size: usize) -> Processes {
+        Self::start_with(size, &[])
+    }
+
+    /// Starts members with more arguments.
+    pub(crate) fn start_with(size: usize, args: &[&str]) -> Processes {
         let ports = |_| free_port();
         let mut processes = Processes {
+            founders: size,
+            args: args.iter().map(ToString::to_string).collect(),
             root: tempfile::tempdir().expect("temp dir"),
             client_ports: (0..size).map(ports).collect(),
             peer_ports: (0..size).map(ports).collect(),
@@ -34,20 +44,38 @@ impl Processes {
         processes
     }
 
+    /// Starts a member that was added to the cluster with this peer port; gives its number.
+    pub(crate) fn join(&mut self, name: &str, peer_port: u16) -> usize {
+        let i = self.children.len();
+        self.client_ports.push(free_port());
+        self.peer_ports.push(peer_port);
+        self.children.push(None);
+        let cluster = format!("{},{name}=http://127.0.0.1:{peer_port}", self.founding());
+        self.launch(i, name, &cluster, &["--initial-cluster-state=existing"]);
+        i
+    }
+
     pub(crate) fn spawn(&mut self, i: usize) {
-        let cluster: Vec<String> = self
-            .peer_ports
-            .iter()
-            .enumerate()
+        let cluster = self.founding();
+        self.launch(i, &format!("m{i}"), &cluster, &[]);
+    }
+
+    fn founding(&self) -> String {
+        let ports = self.peer_ports[..self.founders].iter().enumerate();
+        let members: Vec<_> = ports
             .map(|(i, port)| format!("m{i}=http://127.0.0.1:{port}"))
             .collect();
+        members.join(",")
+    }
+
+    fn launch(&mut self, i: usize, name: &str, cluster: &str, more: &[&str]) {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(self.log(i))
             .expect("log file");
         let child = Command::new(env!("CARGO_BIN_EXE_corten-store"))
-            .arg(format!("--name=m{i}"))
+            .arg(format!("--name={name}"))
             .arg(format!(
                 "--data-dir={}",
                 self.root.path().join(format!("m{i}")).display()
@@ -60,8 +88,10 @@ impl Processes {
                 "--listen-peer-urls=http://127.0.0.1:{}",
                 self.peer_ports[i]
             ))
-            .arg(format!("--initial-cluster={}", cluster.join(",")))
+            .arg(format!("--initial-cluster={cluster}"))
             .args(["--snapshot-count=500", "--snapshot-catchup-entries=100"])
+            .args(&self.args)
+            .args(more)
             .stdout(log.try_clone().expect("clone"))
             .stderr(log)
             .stdin(Stdio::null())
@@ -90,6 +120,14 @@ impl Processes {
         status.success()
     }
 
+    /// Sends a signal to a running member.
+    pub(crate) fn signal(&self, i: usize, signal: rustix::process::Signal) {
+        let child = self.children[i].as_ref().expect("running");
+        let pid = i32::try_from(child.id()).expect("a pid");
+        let pid = rustix::process::Pid::from_raw(pid).expect("not zero");
+        rustix::process::kill_process(pid, signal).expect("signalled");
+    }
+
     /// SIGKILL, and reaped.
     pub(crate) fn kill(&mut self, i: usize) {
         let mut child = self.children[i].take().expect("running");
@@ -97,16 +135,26 @@ impl Processes {
         child.wait().expect("reaped");
     }
 
+    pub(crate) fn client_url(&self, i: usize) -> String {
+        format!("http://127.0.0.1:{}", self.client_ports[i])
+    }
+
+    /// The id that a member has in the cluster.
+    pub(crate) async fn member_id(&self, i: usize) -> u64 {
+        wait_for("a member's id", async || {
+            let mut maintenance = MaintenanceClient::new(self.channel(i));
+            let status = maintenance.status(etcd::StatusRequest {}).await.ok()?;
+            Some(status.into_inner().header?.member_id)
+        })
+        .await
+    }
+
     pub(crate) fn channel(&self, i: usize) -> Channel {
-        Endpoint::from_shared(format!("http://127.0.0.1:{}", self.client_ports[i]))
+        Endpoint::from_shared(self.client_url(i))
             .expect("a URL")
             .connect_timeout(Duration::from_millis(200))
             .tcp_nodelay(true)
             .connect_lazy()
-    }
-
-    pub(crate) fn cluster(&self, i: usize) -> etcd::cluster_client::ClusterClient<Channel> {
-        etcd::cluster_client::ClusterClient::new(self.channel(i))
     }
 
     pub(crate) fn kv(&self, i: usize) -> KvClient<Channel> {

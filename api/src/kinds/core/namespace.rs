@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::field::FieldError;
 use crate::kinds::descriptor::{GET_PATCH_UPDATE, NO_COLLECTION_VERBS};
 use crate::kinds::object_meta::{self, validate_finalizer};
-use crate::kinds::strategy::{NameRule, keep_but_metadata};
+use crate::kinds::strategy::{NameRule, keep_but_metadata, keep_system_metadata};
 use crate::kinds::value::{Get, keep, object_at, set};
 use crate::kinds::{
     Column, Errors, Fields, Path, ResourceDescriptor, Rules, Strategy, Subresource, duration,
@@ -125,6 +125,7 @@ impl Strategy for Namespace {
 
     fn prepare_for_subresource_update(&self, _subresource: &str, new: &mut Value, old: &Value) {
         keep_but_metadata(new, old, &["spec"]);
+        keep_system_metadata(new, old);
     }
 
     fn validate_subresource_update(

@@ -17,6 +17,8 @@ type Key = (Resource, String, String);
 pub(crate) struct Fake {
     objects: Mutex<HashMap<Key, Value>>,
     writes: Mutex<usize>,
+    /// What `get` still shows of an object, until somebody asks for the latest.
+    behind: Mutex<HashMap<Key, Option<Value>>>,
 }
 
 impl Fake {
@@ -45,6 +47,18 @@ impl Fake {
             .remove(&(resource, namespace.to_owned(), name.to_owned()));
     }
 
+    /// Makes `get` show an earlier state of the object, or none.
+    pub(crate) fn lag(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+        stale: Option<Value>,
+    ) {
+        let key = (resource, namespace.to_owned(), name.to_owned());
+        self.behind.lock().insert(key, stale);
+    }
+
     pub(crate) fn all(&self, resource: Resource) -> Vec<Value> {
         let objects = self.objects.lock();
         objects
@@ -67,11 +81,22 @@ impl Objects for Fake {
         namespace: &str,
         name: &str,
     ) -> Result<Option<Value>, Status> {
-        Ok(self
-            .objects
-            .lock()
-            .get(&(resource, namespace.to_owned(), name.to_owned()))
-            .cloned())
+        let key = (resource, namespace.to_owned(), name.to_owned());
+        if let Some(stale) = self.behind.lock().get(&key) {
+            return Ok(stale.clone());
+        }
+        Ok(self.objects.lock().get(&key).cloned())
+    }
+
+    /// What the fake's `get` was told to hide, it shows here, as a cache that has caught up does.
+    async fn latest(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Value>, Status> {
+        self.behind.lock().clear();
+        self.get(resource, namespace, name).await
     }
 
     async fn create(

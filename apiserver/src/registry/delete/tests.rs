@@ -112,3 +112,36 @@ fn namespaces_wait_for_their_content() {
     assert!(is_released(descriptor, &empty));
     assert!(!is_released(descriptor, &marked));
 }
+
+#[test]
+fn a_second_delete_could_not_change_the_propagation() {
+    let set = json!({"metadata": {"name": "a", "generation": 1}});
+    let foreground = json!({"propagationPolicy": "Foreground"});
+    let Fate::Mark(marked) = decide(("apps", "replicasets"), &set, &foreground) else {
+        panic!()
+    };
+    let again = |options: Value| decide(("apps", "replicasets"), &marked, &options);
+    assert_eq!(again(json!({})), Fate::Pending);
+    assert_eq!(again(foreground), Fate::Pending);
+    assert_eq!(
+        again(json!({"propagationPolicy": "Background"})),
+        Fate::Remove
+    );
+    let Fate::Mark(orphaned) = again(json!({"propagationPolicy": "Orphan"})) else {
+        panic!()
+    };
+    assert_eq!(orphaned["metadata"]["finalizers"], json!(["orphan"]));
+    assert_eq!(
+        orphaned["metadata"]["deletionTimestamp"],
+        marked["metadata"]["deletionTimestamp"]
+    );
+    // A pod's grace period runs: its finalizers stay.
+    let running = json!({
+        "deletionTimestamp": "2026-01-01T00:00:30Z", "deletionGracePeriodSeconds": 30, "finalizers": ["orphan"],
+    });
+    let background = json!({"propagationPolicy": "Background"});
+    assert_eq!(
+        decide(("", "pods"), &pod(&running), &background),
+        Fate::Pending
+    );
+}

@@ -131,7 +131,37 @@ async fn eviction_respects_the_budget() {
         .await;
     assert_eq!(budget["status"]["disruptionsAllowed"], 0);
     assert!(budget["status"]["disruptedPods"]["a"].is_string());
-    assert!(api.get("", "pods", "default", "a").await["metadata"]["deletionTimestamp"].is_string());
+    let evicted = api.get("", "pods", "default", "a").await;
+    assert!(evicted["metadata"]["deletionTimestamp"].is_string());
+    let conditions = evicted["status"]["conditions"].as_array().unwrap();
+    let marked = conditions
+        .iter()
+        .find(|condition| condition["type"] == "DisruptionTarget")
+        .expect("eviction tells the pod's owner");
+    assert_eq!(
+        (&marked["status"], &marked["reason"]),
+        (&json!("True"), &json!("EvictionByEvictionAPI"))
+    );
+}
+
+#[tokio::test]
+async fn an_eviction_of_another_revision_changes_nothing() {
+    let api = TestApi::start().await;
+    let pod = api.create("", "pods", "default", pod("a")).await;
+    let eviction = |revision: &str| json!({"metadata": {"name": "a"}, "deleteOptions": {"preconditions": {"resourceVersion": revision}}});
+    let context = Context::internal();
+    let refused = api
+        .registry
+        .create(&context, &target("a", "eviction"), eviction("1"))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), 409);
+    assert_eq!(api.get("", "pods", "default", "a").await, pod);
+    let revision = pod["metadata"]["resourceVersion"].as_str().unwrap();
+    api.registry
+        .create(&context, &target("a", "eviction"), eviction(revision))
+        .await
+        .expect("marking the pod does not void its precondition");
 }
 
 #[tokio::test]

@@ -76,18 +76,7 @@ async fn a_large_answer_is_truncated_over_udp_and_whole_over_tcp() {
     let short = ask(addr, &question).await;
     assert!(short.metadata.truncation && short.metadata.id == 77);
     let mut stream = TcpStream::connect(addr).await.expect("connect");
-    stream
-        .write_u16(u16::try_from(question.len()).expect("short"))
-        .await
-        .expect("write");
-    stream.write_all(&question).await.expect("write");
-    let length = stream.read_u16().await.expect("length");
-    let mut whole = vec![0; usize::from(length)];
-    stream.read_exact(&mut whole).await.expect("answer");
-    assert_eq!(
-        Message::from_vec(&whole).expect("decodes").answers.len(),
-        100
-    );
+    assert_eq!(ask_tcp(&mut stream, &question).await.answers.len(), 100);
     shutdown.trigger();
 }
 
@@ -156,7 +145,12 @@ async fn an_external_name_is_answered_with_its_addresses() {
         ("circle", ResponseCode::ServFail, 0, 0),
     ] {
         let answer = ask(addr, &question(&format!("{name}.d.svc.own.local."))).await;
-        let of = |kind| answer.answers.iter().filter(|r| r.record_type() == kind);
+        let of = |kind| {
+            answer
+                .answers
+                .iter()
+                .filter(move |r| r.record_type() == kind)
+        };
         assert_eq!(answer.metadata.response_code, code, "{name}");
         assert_eq!(of(RecordType::CNAME).count(), aliases, "{name}");
         assert_eq!(of(RecordType::A).count(), addresses, "{name}");
@@ -169,4 +163,54 @@ async fn an_external_name_is_answered_with_its_addresses() {
     assert_eq!(answer.metadata.response_code, ResponseCode::ServFail);
     assert!(answer.answers.is_empty());
     shutdown.trigger();
+}
+
+async fn ask_tcp(stream: &mut TcpStream, question: &[u8]) -> Message {
+    stream
+        .write_u16(u16::try_from(question.len()).expect("short"))
+        .await
+        .expect("write");
+    stream.write_all(question).await.expect("write");
+    let length = stream.read_u16().await.expect("length");
+    let mut whole = vec![0; usize::from(length)];
+    stream.read_exact(&mut whole).await.expect("answer");
+    Message::from_vec(&whole).expect("decodes")
+}
+
+#[tokio::test]
+async fn one_client_cannot_shut_the_others_out_of_dns_over_tcp() {
+    let (addr, shutdown) = start(zone(1), Vec::new()).await;
+    let question = question("big.d.svc.cluster.local.");
+    let mut idle = Vec::new();
+    for _ in 0..TCP_CLIENTS_OF_ONE {
+        idle.push(TcpStream::connect(addr).await.expect("connect"));
+    }
+    let mut refused = TcpStream::connect(addr).await.expect("connect");
+    let ended = tokio::time::timeout(TCP_IDLE / 2, refused.read_u8()).await;
+    ended
+        .expect("one too many is closed at once")
+        .expect_err("closed");
+    let socket = tokio::net::TcpSocket::new_v4().expect("socket");
+    socket
+        .bind("127.0.0.2:0".parse().expect("addr"))
+        .expect("another address");
+    let mut other = socket.connect(addr).await.expect("connect");
+    assert_eq!(ask_tcp(&mut other, &question).await.answers.len(), 1);
+    assert_eq!(ask(addr, &question).await.answers.len(), 1, "UDP is apart");
+    // Seats come back.
+    idle.clear();
+    let deadline = std::time::Instant::now() + TCP_IDLE / 2;
+    while !serves(addr, &question).await {
+        assert!(std::time::Instant::now() < deadline, "seats stay taken");
+    }
+    shutdown.trigger();
+}
+
+/// Whether a new client is let in.
+async fn serves(addr: SocketAddr, question: &[u8]) -> bool {
+    let mut stream = TcpStream::connect(addr).await.expect("connect");
+    let length = u16::try_from(question.len()).expect("short");
+    // A closed connection shows at the write or at the read.
+    let framed = [&length.to_be_bytes()[..], question].concat();
+    stream.write_all(&framed).await.is_ok() && stream.read_u16().await.is_ok()
 }

@@ -40,6 +40,14 @@ impl Batch {
         self.rows.iter().map(BTreeMap::len).sum()
     }
 
+    /// Bytes of all keys and values.
+    pub fn bytes(&self) -> u64 {
+        let row = |(_, key, value): (Keyspace, &Bytes, Option<&Bytes>)| {
+            (key.len() + value.map_or(0, Bytes::len)) as u64
+        };
+        self.iter().map(row).sum()
+    }
+
     /// Every row in order.
     pub fn iter(&self) -> impl Iterator<Item = (Keyspace, &Bytes, Option<&Bytes>)> {
         Keyspace::ALL.into_iter().flat_map(|space| {

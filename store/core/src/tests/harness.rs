@@ -40,16 +40,30 @@ impl Harness {
         (replies.remove(0), changes)
     }
 
+    /// A command that was meant for a term; entries are of term 1.
+    pub(super) fn apply_in_term(&mut self, command: Command, term: u64) -> (RaftReply, Changes) {
+        let (mut replies, changes) = self.apply_requests(&[RaftRequest {
+            term,
+            command: Some(command),
+            ..Default::default()
+        }]);
+        (replies.remove(0), changes)
+    }
+
     /// One round for all commands.
     pub(super) fn apply_all(&mut self, commands: &[Command]) -> (Vec<RaftReply>, Changes) {
+        let requests = commands.iter().map(|command| RaftRequest {
+            command: Some(command.clone()),
+            ..Default::default()
+        });
+        self.apply_requests(&requests.collect::<Vec<_>>())
+    }
+
+    fn apply_requests(&mut self, requests: &[RaftRequest]) -> (Vec<RaftReply>, Changes) {
         let mut round = self.writer.begin();
         let mut replies = Vec::new();
-        for command in commands {
+        for request in requests {
             self.index += 1;
-            let request = RaftRequest {
-                level: 0,
-                command: Some(command.clone()),
-            };
             replies.push(
                 round
                     .apply(
@@ -57,7 +71,7 @@ impl Harness {
                             term: 1,
                             index: self.index,
                         },
-                        &request,
+                        request,
                     )
                     .unwrap(),
             );

@@ -1,9 +1,9 @@
-//! The store against a model that keeps a whole map for every revision.
+//! The store against a model that keeps a whole map for every revision, and the leases of the moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use corten_proto::corten::store::v1::raft_request::Command;
+use corten_proto::corten::store::v1::{LeaseGrant, LeaseRevoke, raft_reply, raft_request::Command};
 use corten_proto::etcd::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
     request_op::Request,
@@ -12,14 +12,18 @@ use corten_proto::etcd::mvccpb::{Event, KeyValue};
 use proptest::prelude::*;
 
 use super::harness::Harness;
-use crate::{Revision, Span, check};
+use crate::{LeaseId, Revision, Span, check};
 
 type State = BTreeMap<Bytes, KeyValue>;
+
+/// Ids of leases that may exist.
+const LEASES: std::ops::Range<i64> = 1..4;
 
 /// One map per revision; index 0 is revision 1.
 struct Model {
     states: Vec<State>,
     events: Vec<Vec<Event>>,
+    leases: BTreeSet<i64>,
 }
 
 impl Model {
@@ -27,6 +31,7 @@ impl Model {
         Self {
             states: vec![State::new()],
             events: vec![Vec::new()],
+            leases: BTreeSet::new(),
         }
     }
 
@@ -36,6 +41,35 @@ impl Model {
 
     fn at(&self, revision: i64) -> &State {
         &self.states[usize::try_from(revision - 1).unwrap()]
+    }
+
+    /// Whether every lease that is named exists; else nothing of it happens.
+    fn admits(&self, ops: &[RequestOp]) -> bool {
+        ops.iter().all(|op| match &op.request {
+            Some(Request::RequestPut(put)) => put.lease == 0 || self.leases.contains(&put.lease),
+            _ => true,
+        })
+    }
+
+    /// Keys that hang on a lease now.
+    fn attached(&self, lease: i64) -> Vec<Bytes> {
+        let now = self.at(self.revision()).values();
+        now.filter(|kv| kv.lease == lease)
+            .map(|kv| kv.key.clone())
+            .collect()
+    }
+
+    /// Revokes a lease, which deletes its keys in one revision.
+    fn revoke(&mut self, lease: i64) {
+        self.leases.remove(&lease);
+        let delete = |key| RequestOp {
+            request: Some(Request::RequestDeleteRange(DeleteRangeRequest {
+                key,
+                ..Default::default()
+            })),
+        };
+        let ops: Vec<_> = self.attached(lease).into_iter().map(delete).collect();
+        self.apply(&ops);
     }
 
     fn apply(&mut self, ops: &[RequestOp]) {
@@ -84,7 +118,7 @@ fn model_put(state: &mut State, put: &PutRequest, revision: i64) -> Event {
         create_revision: prev_kv.as_ref().map_or(revision, |kv| kv.create_revision),
         mod_revision: revision,
         version: prev_kv.as_ref().map_or(0, |kv| kv.version) + 1,
-        lease: 0,
+        lease: put.lease,
     };
     state.insert(put.key.clone(), kv.clone());
     Event {
@@ -105,10 +139,13 @@ fn range_end() -> impl Strategy<Value = Bytes> {
 }
 
 fn op() -> impl Strategy<Value = RequestOp> {
-    let put = (key(), prop::collection::vec(any::<u8>(), 0..6)).prop_map(|(key, value)| {
+    let lease = prop_oneof![6 => Just(0), 1 => LEASES];
+    let value = prop::collection::vec(any::<u8>(), 0..6);
+    let put = (key(), value, lease).prop_map(|(key, value, lease)| {
         Request::RequestPut(PutRequest {
             key,
             value: value.into(),
+            lease,
             ..Default::default()
         })
     });
@@ -131,6 +168,8 @@ enum Step {
     Compact(i64),
     Reclaim,
     Reopen,
+    Grant(i64),
+    Revoke(i64),
     Read {
         back: i64,
         key: Bytes,
@@ -150,6 +189,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0i64..12).prop_map(Step::Compact),
         1 => Just(Step::Reclaim),
         1 => Just(Step::Reopen),
+        1 => LEASES.prop_map(Step::Grant),
+        1 => LEASES.prop_map(Step::Revoke),
         4 => (0i64..20, key(), range_end(), 0i64..4)
             .prop_map(|(back, key, range_end, limit)| Step::Read { back, key, range_end, limit }),
         2 => (0i64..20, key(), range_end()).prop_map(|(back, key, range_end)| Step::Replay { back, key, range_end }),
@@ -183,6 +224,7 @@ fn command(ops: Vec<RequestOp>) -> Command {
     }
 }
 
+/// Reads a range, and the pages after it down to its end.
 fn read(store: &Harness, model: &Model, revision: i64, key: Bytes, range_end: Bytes, limit: i64) {
     let span = Span::new(&key, &range_end);
     let request = RangeRequest {
@@ -207,6 +249,7 @@ fn read(store: &Harness, model: &Model, revision: i64, key: Bytes, range_end: By
         .collect();
     let got = store.range(&request).unwrap();
     assert_eq!(got.count, i64::try_from(expected.len()).unwrap());
+    let got_limit = limit;
     let limit = usize::try_from(limit).unwrap();
     let shown = if limit == 0 {
         expected.len()
@@ -217,6 +260,11 @@ fn read(store: &Harness, model: &Model, revision: i64, key: Bytes, range_end: By
         (got.kvs.as_slice(), got.more),
         (&expected[..shown], shown < expected.len())
     );
+    if let (Some(last), true) = (got.kvs.last(), got.more) {
+        let next = [&last.key[..], &[0]].concat();
+        let range_end = request.range_end;
+        read(store, model, revision, next.into(), range_end, got_limit);
+    }
 }
 
 fn replay(store: &Harness, model: &Model, from: i64, key: &Bytes, range_end: &Bytes) {
@@ -274,8 +322,13 @@ fn run(steps: Vec<Step>, round_max: usize) {
                 {
                     continue;
                 }
-                model.apply(&ops);
+                let admitted = model.admits(&ops);
+                if admitted {
+                    model.apply(&ops);
+                }
                 let (reply, changes) = store.apply(command.clone());
+                let refused = matches!(reply.result, Some(raft_reply::Result::Refusal(_)));
+                assert_eq!(refused, !admitted, "{reply:?}");
                 assert_eq!(reply.revision, model.revision());
                 for change in &changes.events {
                     assert_eq!(&*change.events, model.events.last().unwrap().as_slice());
@@ -295,6 +348,24 @@ fn run(steps: Vec<Step>, round_max: usize) {
                 let before = store.store.hash_kv(0).unwrap();
                 store.reclaim();
                 assert_eq!(store.store.hash_kv(0).unwrap(), before);
+            }
+            Step::Grant(id) => {
+                let grant = Command::LeaseGrant(LeaseGrant {
+                    id,
+                    ttl_seconds: 10,
+                });
+                assert_eq!(store.run(grant.clone()).is_ok(), model.leases.insert(id));
+                pending.push(grant);
+            }
+            Step::Revoke(id) => {
+                let revoke = Command::LeaseRevoke(LeaseRevoke {
+                    ids: vec![id],
+                    expired: false,
+                });
+                let known = model.leases.contains(&id);
+                assert_eq!(store.run(revoke.clone()).is_ok(), known);
+                model.revoke(id);
+                pending.push(revoke);
             }
             Step::Reopen => store = Harness::open(store.backend.clone()),
             Step::Read {
@@ -326,6 +397,10 @@ fn run(steps: Vec<Step>, round_max: usize) {
                 );
             }
         }
+    }
+    for lease in LEASES {
+        let attached = store.store.lease_keys(LeaseId(lease)).unwrap();
+        assert_eq!(attached, model.attached(lease));
     }
     for round in pending.chunks(round_max) {
         batched.apply_all(round);

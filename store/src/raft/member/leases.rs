@@ -1,14 +1,18 @@
 //! Leases where they are counted: at the leader, in elapsed time, outside the log.
 //!
 //! Not what a lease is (`corten_store_core::lessor`). Invariant: only a leader whose lease on the leadership is valid
-//! renews, and only a leader proposes revocations.
+//! renews; and what a leader decides by its count (revocations, checkpoints) is proposed for its own term, so that it has
+//! no effect once another has counted.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use corten_base::shutdown::Shutdown;
 use corten_proto::corten::store::v1 as pb;
+use corten_proto::etcd::etcdserverpb::{LeaseCheckpoint, LeaseCheckpointRequest};
 use corten_store_core::LeaseId;
+use corten_store_core::lessor::KeepAlive;
 use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver;
 use pb::raft_request::Command;
@@ -20,6 +24,18 @@ use crate::replica::{LeaseTtl, ProposeError};
 
 /// How late an expired lease may be noticed; etcd looks as often.
 const TICK: Duration = Duration::from_millis(500);
+/// A keep-alive that finds a checkpoint has it forgotten and tries again; a second time only if another one is made at
+/// that very moment.
+const KEEP_ALIVE_ATTEMPTS: usize = 3;
+
+/// What a member knows of its own counting.
+#[derive(Default)]
+pub(super) struct Counting {
+    /// The term in which this member counts leases; 0 when it does not.
+    term: AtomicU64,
+    /// Held while checkpoints are on their way into the log: what makes the log forget one must come after it.
+    checkpoints: tokio::sync::Mutex<()>,
+}
 
 impl Member {
     /// Renews at the leader; `None`: no such lease.
@@ -68,8 +84,34 @@ impl Member {
     }
 
     pub(crate) async fn keep_alive_here(&self, id: LeaseId) -> Result<Option<i64>, ProposeError> {
-        self.ensure_lessor().await?;
-        Ok(self.engine().keep_alive(id))
+        for _ in 0..KEEP_ALIVE_ATTEMPTS {
+            let term = self.ensure_lessor().await?;
+            match self.engine().keep_alive(id) {
+                KeepAlive::Unknown => return Ok(None),
+                KeepAlive::Renewed(ttl) => return Ok(Some(ttl)),
+                KeepAlive::Checkpointed => {
+                    let _turn = self.counting.checkpoints.lock().await;
+                    self.checkpoint(&[(id, 0)], term).await?;
+                }
+            }
+        }
+        Err(ProposeError::LeaderChanged)
+    }
+
+    /// Puts checkpoints into the log and waits until they are applied.
+    async fn checkpoint(&self, left: &[(LeaseId, i64)], term: u64) -> Result<(), ProposeError> {
+        let checkpoints = left.iter().map(|(id, left)| LeaseCheckpoint {
+            id: id.0,
+            remaining_ttl: *left,
+        });
+        let checkpoints = checkpoints.collect();
+        let command = Command::LeaseCheckpoint(LeaseCheckpointRequest { checkpoints });
+        let reply = self.propose(&request(command, term)).await?;
+        match reply.result {
+            Some(pb::raft_reply::Result::LeaseCheckpoint(_)) => Ok(()),
+            // The term has passed: somebody else counts.
+            _ => Err(ProposeError::LeaderChanged),
+        }
     }
 
     pub(crate) async fn lease_ttl_here(
@@ -80,8 +122,8 @@ impl Member {
         Ok(self.engine().lease_ttl(id))
     }
 
-    /// Leading, not deposed without knowing it, and counting leases.
-    async fn ensure_lessor(&self) -> Result<(), ProposeError> {
+    /// Leading, not deposed without knowing it, and counting leases. Gives the term.
+    async fn ensure_lessor(&self) -> Result<u64, ProposeError> {
         let linearizer = self
             .parts
             .raft
@@ -95,10 +137,10 @@ impl Member {
             .reached(index)
             .await
             .map_err(|_| ProposeError::Stopped)?;
-        if self.engine().is_lessor() {
-            Ok(())
-        } else {
-            Err(ProposeError::NotLeader)
+        let counting = self.counting.term.load(Ordering::Acquire);
+        match self.leading_term() {
+            Some(term) if term == counting => Ok(term),
+            _ => Err(ProposeError::NotLeader),
         }
     }
 }
@@ -122,10 +164,11 @@ pub(crate) async fn run_lessor(member: Arc<Member>, grace: Duration, shutdown: S
         }
         let term = member.leading_term();
         if term != leading_term {
+            member.counting.term.store(0, Ordering::Release);
             member.engine().demote();
             leading_term = None;
         }
-        if term.is_some() && leading_term.is_none() {
+        if let (Some(now), None) = (term, leading_term) {
             // Everything that earlier leaders committed must be applied before counting begins.
             let Ok(id) = member.confirm_leadership().await else {
                 continue;
@@ -134,15 +177,17 @@ pub(crate) async fn run_lessor(member: Arc<Member>, grace: Duration, shutdown: S
                 return;
             }
             member.engine().promote(grace);
+            member.counting.term.store(now, Ordering::Release);
             leading_term = term;
         }
-        if leading_term.is_some() {
-            revoke_expired(&member).await;
+        if let Some(term) = leading_term {
+            revoke_expired(&member, term).await;
+            make_checkpoints(&member, term).await;
         }
     }
 }
 
-async fn revoke_expired(member: &Arc<Member>) {
+async fn revoke_expired(member: &Arc<Member>, term: u64) {
     loop {
         let due = member.engine().expired();
         if due.is_empty() {
@@ -150,7 +195,7 @@ async fn revoke_expired(member: &Arc<Member>) {
         }
         let ids = due.iter().map(|id| id.0).collect();
         let command = Command::LeaseRevoke(pb::LeaseRevoke { ids, expired: true });
-        if let Err(error) = member.propose(&request(command)).await {
+        if let Err(error) = member.propose(&request(command, term)).await {
             // The lessor reports them again.
             tracing::debug!(%error, "cannot revoke expired leases now");
             return;
@@ -158,9 +203,25 @@ async fn revoke_expired(member: &Arc<Member>) {
     }
 }
 
-fn request(command: Command) -> pb::RaftRequest {
+async fn make_checkpoints(member: &Arc<Member>, term: u64) {
+    loop {
+        let _turn = member.counting.checkpoints.lock().await;
+        let due = member.engine().due_checkpoints();
+        if due.is_empty() {
+            return;
+        }
+        if let Err(error) = member.checkpoint(&due, term).await {
+            // The next round has them again; until then a keep-alive of theirs goes through the log once.
+            tracing::debug!(%error, "cannot checkpoint leases now");
+            return;
+        }
+    }
+}
+
+fn request(command: Command, term: u64) -> pb::RaftRequest {
     pb::RaftRequest {
-        level: 0,
+        term,
         command: Some(command),
+        ..Default::default()
     }
 }

@@ -61,10 +61,15 @@ impl Member {
     pub(crate) fn members_message(&self) -> pb::MembersResponse {
         let leader = self.leader().map_or(0, |(id, _)| id.0);
         let membership = Some(codec::stored_membership_to_pb(&self.membership()));
+        let metrics = self.parts.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let replication = metrics.replication.iter().flatten();
+        let have_log = replication.filter(|(_, at)| at.is_some());
         pb::MembersResponse {
             cluster_id: self.cluster_id(),
             membership,
             leader,
+            have_log: have_log.map(|(id, _)| id.0).collect(),
         }
     }
 
@@ -158,6 +163,7 @@ impl Member {
                 self.set_node(MemberId(node.id), |known| {
                     known.name = node.name;
                     known.client_urls = node.client_urls;
+                    known.started = true;
                 })
                 .await?;
             }

@@ -1,4 +1,4 @@
-//! Tells the cluster what only the member itself knows: its name and where clients reach it.
+//! Tells the cluster what only the member itself knows: its name, where clients reach it, and that it has started.
 //!
 //! Runs once per start. Invariant: it changes nothing when the membership says the same already.
 
@@ -22,7 +22,10 @@ pub(crate) async fn publish_self(
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2));
     loop {
         let known = member.membership().get_node(&member.id()).cloned();
-        if known.is_some_and(|node| node.name == name && node.client_urls == client_urls) {
+        let is_published = |node: crate::raft::types::Node| {
+            node.started && node.name == name && node.client_urls == client_urls
+        };
+        if known.is_some_and(is_published) {
             return;
         }
         let node = pb::MemberNode {

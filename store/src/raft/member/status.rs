@@ -2,6 +2,9 @@
 //!
 //! Reads openraft's metrics; changes nothing.
 
+use std::sync::Arc;
+
+use corten_base::shutdown::Shutdown;
 use openraft::async_runtime::WatchReceiver;
 
 use super::Member;
@@ -47,6 +50,27 @@ impl Member {
             .filter_map(|id| Some((replication.get(&id)?.as_ref()?.index, id)))
             .max()
             .map(|(_, id)| id)
+    }
+}
+
+/// Counts the leaders that come. Runs until `shutdown`.
+pub(crate) async fn count_leaders(member: Arc<Member>, shutdown: Shutdown) {
+    let mut news = member.parts.raft.server_metrics();
+    let mut last = None;
+    loop {
+        let leader = news.borrow_and_update().current_leader;
+        if leader.is_some() && leader != last {
+            last = leader;
+            member.parts.metrics.leader_changes.inc();
+        }
+        tokio::select! {
+            biased;
+            () = shutdown.wait() => return,
+            // Cancel-safe: only tells that there is something to look at.
+            changed = news.changed() => if changed.is_err() {
+                return;
+            },
+        }
     }
 }
 

@@ -8,6 +8,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use corten_base::clock::{Clock as _, SystemClock};
+use prometheus_client::metrics::histogram::Histogram;
+
 use super::state::{Batch, Op};
 use super::{Done, Shared, segment_path};
 
@@ -16,6 +19,7 @@ pub(super) fn run(shared: &Shared, file: File) {
     let mut writer = Writer {
         dir: shared.options.dir.clone(),
         segment_bytes: shared.options.segment_bytes,
+        sync_seconds: shared.options.sync_seconds.clone(),
         file,
     };
     while let Some(batch) = next_batch(shared) {
@@ -71,6 +75,7 @@ fn refuse_all(shared: &Shared) {
 struct Writer {
     dir: std::path::PathBuf,
     segment_bytes: u64,
+    sync_seconds: Histogram,
     file: File,
 }
 
@@ -114,7 +119,7 @@ impl Writer {
             if waiting.is_empty() && dead.is_empty() {
                 Ok(())
             } else {
-                self.file.sync_data()
+                self.sync()
             }
         });
         if let Err(error) = result {
@@ -129,8 +134,16 @@ impl Writer {
         Ok(waiting)
     }
 
-    fn rotate(&mut self, segment: u64) -> io::Result<()> {
+    fn sync(&self) -> io::Result<()> {
+        let began = SystemClock.now();
         self.file.sync_data()?;
+        let took = SystemClock.now().saturating_duration_since(began);
+        self.sync_seconds.observe(took.as_secs_f64());
+        Ok(())
+    }
+
+    fn rotate(&mut self, segment: u64) -> io::Result<()> {
+        self.sync()?;
         self.file = create_segment(&self.dir, segment, self.segment_bytes)?;
         Ok(())
     }
@@ -151,12 +164,17 @@ pub(super) fn create_segment(dir: &Path, segment: u64, segment_bytes: u64) -> io
     Ok(file)
 }
 
-/// Reserves space ahead, so that a sync has less of the file's own bookkeeping to write, and a full disk shows here.
+/// Reserves space ahead, so that a sync has less of the file's own bookkeeping to write. Where that is not to be had, the file
+/// grows as it is written: a disk that is nearly full must not keep a member from starting, or from writing the deletions that
+/// free it.
 pub(super) fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
         Ok(()) => Ok(()),
-        // Some file systems cannot; the file then grows as it is written.
         Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+        Err(error @ rustix::io::Errno::NOSPC) => {
+            tracing::warn!(%error, bytes, "no space to reserve for the log");
+            Ok(())
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -9,6 +9,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 pub(super) const HEADER_LEN: usize = 9;
 /// Records start on this boundary.
 const ALIGN: usize = 8;
+/// What a disk writes whole or not at all.
+const SECTOR: usize = 512;
 /// Larger than any request the client API admits, by far; a bigger length is garbage, not a record.
 const PAYLOAD_LEN_MAX: usize = 256 << 20;
 
@@ -108,6 +110,49 @@ pub(super) fn parse(data: &Bytes, at: usize, chain: u32) -> Option<Parsed> {
         payload,
         crc,
         end: at + padded_len(len),
+    })
+}
+
+/// Whether the unreadable record at `at` was damaged after it was written, and is not the torn end of the log.
+///
+/// Space is reserved as zeros and disks write whole sectors, so a write that did not finish leaves at least one sector of
+/// its record zero, or the rest of the file; a record without either had been written whole. Where the header tells no usable length, a good
+/// pair of records further on tells that the log had gone on.
+pub(super) fn is_damaged(data: &Bytes, at: usize) -> bool {
+    let Some(header) = data.get(at..at + HEADER_LEN) else {
+        return false;
+    };
+    if header.iter().all(|byte| *byte == 0) {
+        return false;
+    }
+    let len = u32::from_le_bytes(header[0..4].try_into().expect("four bytes")) as usize;
+    let end = at + HEADER_LEN + len;
+    if len > PAYLOAD_LEN_MAX || end > data.len() {
+        return goes_on(data, at);
+    }
+    // Nothing but zeros from within the record to the end of the file: the write ended there.
+    if data[end - 1..].iter().all(|byte| *byte == 0) {
+        return false;
+    }
+    let first = (at / SECTOR + 1) * SECTOR;
+    let edges = std::iter::once(at).chain((first..end).step_by(SECTOR));
+    let is_zero = |from: usize| {
+        let to = ((from / SECTOR + 1) * SECTOR).min(end);
+        data[from..to].iter().all(|byte| *byte == 0)
+    };
+    !edges.into_iter().any(is_zero)
+}
+
+/// Whether somewhere behind `at` a record follows another by its chained checksum.
+fn goes_on(data: &Bytes, at: usize) -> bool {
+    let starts = (at + ALIGN..data.len().saturating_sub(HEADER_LEN)).step_by(ALIGN);
+    starts.into_iter().any(|start| {
+        let len = u32::from_le_bytes(data[start..start + 4].try_into().expect("four bytes"));
+        let crc = u32::from_le_bytes(data[start + 4..start + 8].try_into().expect("four bytes"));
+        let known = Kind::from_byte(data[start + 8]).is_some();
+        known
+            && len as usize <= data.len() - start
+            && parse(data, start + padded_len(len as usize), crc).is_some()
     })
 }
 

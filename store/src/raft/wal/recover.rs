@@ -1,7 +1,7 @@
 //! Reads the log files back after a start.
 //!
 //! Not responsible for repairing what a disk lost: that is an error. Invariant: only the end of the last file may be
-//! unreadable (a write that was never acknowledged); anything unreadable before that stops the member.
+//! unreadable, and only as a write that did not finish leaves it; anything else that is unreadable stops the member.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,6 +10,7 @@ use std::path::Path;
 use bytes::Bytes;
 use corten_proto::corten::store::v1 as pb;
 use prost::Message;
+use rustix::fs::FallocateFlags;
 
 use super::flusher::{create_segment, reserve};
 use super::record::{self, Kind, Parsed};
@@ -72,17 +73,35 @@ pub(super) fn recover(options: &WalOptions) -> Result<(State, File), WalError> {
     Ok((state, file))
 }
 
-/// Cuts off what follows the last good record, so that no leftover byte is ever read as a record again.
+/// Wipes what follows the last good record, so that no leftover byte is ever read as a record again. The space that the file
+/// has stays its own: on a full disk it could not be had again.
 fn reopen(options: &WalOptions, segment: u64, end: u64) -> std::io::Result<File> {
     let file = File::options()
         .read(true)
         .write(true)
         .open(segment_path(&options.dir, segment))?;
-    file.set_len(end)?;
-    reserve(&file, options.segment_bytes)?;
+    let len = file.metadata()?.len();
+    wipe(&file, end, len)?;
+    if len < options.segment_bytes {
+        reserve(&file, options.segment_bytes)?;
+    }
     file.sync_all()?;
     File::open(&options.dir)?.sync_all()?;
     Ok(file)
+}
+
+fn wipe(file: &File, from: u64, to: u64) -> std::io::Result<()> {
+    if from >= to {
+        return Ok(());
+    }
+    match rustix::fs::fallocate(file, FallocateFlags::ZERO_RANGE, from, to - from) {
+        // Some file systems cannot; then the space goes and is reserved anew.
+        Err(rustix::io::Errno::OPNOTSUPP) => {
+            file.set_len(from)?;
+            reserve(file, to)
+        }
+        wiped => Ok(wiped?),
+    }
 }
 
 /// Replays one file; `None` when not even its head is readable.
@@ -133,6 +152,10 @@ fn read_segment(
         replay(options, state, parsed, location).map_err(|what| bad(tail.offset, &what))?;
         tail.offset = end;
         tail.chain = crc;
+    }
+    // Cutting off a record that was whole once would lose what this member had acknowledged.
+    if !tail.ended && record::is_damaged(data, tail.offset) {
+        return Err(bad(tail.offset, "a record that matches its checksum"));
     }
     Ok(Some(tail))
 }

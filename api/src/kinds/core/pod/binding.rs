@@ -56,12 +56,10 @@ pub fn bind(pod: &mut Value, binding: &Value, now: Timestamp) -> Result<(), Bind
     if !pod.at("spec").is_empty_at("schedulingGates") {
         return Err(BindError::Gated(name));
     }
-    let generation = pod.at("metadata").int("generation").unwrap_or(0) + 1;
     if let Some(spec) = object_at(pod, "spec") {
         set(spec, "nodeName", binding.at("target").text("name"));
     }
     if let Some(meta) = object_at(pod, "metadata") {
-        set(meta, "generation", generation);
         for key in ["annotations", "labels"] {
             if binding.at("metadata").is_empty_at(key) {
                 continue;
@@ -78,6 +76,8 @@ pub fn bind(pod: &mut Value, binding: &Value, now: Timestamp) -> Result<(), Bind
 }
 
 fn set_scheduled(pod: &mut Value, now: Timestamp) {
+    // A binding is no change of what is wanted: the generation stays.
+    let generation = pod.at("metadata").int("generation").unwrap_or(0);
     let Some(status) = object_at(pod, "status") else {
         return;
     };
@@ -92,6 +92,7 @@ fn set_scheduled(pod: &mut Value, now: Timestamp) {
         "status": "True",
         "lastProbeTime": null,
         "lastTransitionTime": crate::meta::format_time(now),
+        "observedGeneration": generation,
     }));
     set(status, "conditions", conditions);
 }
@@ -109,6 +110,7 @@ mod tests {
         assert_eq!(pod["spec"]["nodeName"], "n1");
         assert_eq!(pod["metadata"]["annotations"]["a"], "b");
         assert_eq!(pod["status"]["conditions"][0]["status"], "True");
+        assert_eq!(pod["metadata"]["generation"], 1);
         let again = bind(&mut pod, &binding, now).expect_err("the pod has a node");
         assert_eq!(
             again.to_string(),

@@ -1,5 +1,7 @@
 //! Tests of pods as a whole: one mistake at a time in a good pod, updates, and what the server adds.
 
+mod faults;
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::validate::{INT32_MAX, ephemeral_containers};
+use super::validate::{INT32_MAX, MIRROR_ANNOTATION, ephemeral_containers, validate_tolerations};
 use crate::kinds::value::{Get, items_at, keep, same, set};
 use crate::kinds::{Errors, Path};
 
@@ -13,6 +13,7 @@ const CHANGEABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].ima
 
 /// Checks an update of the main resource.
 pub(super) fn validate(new: &Value, old: &Value, errors: &mut Errors) {
+    mirror_annotation(new, old, errors);
     let (new, old) = (new.at("spec"), old.at("spec"));
     let path = Path::new("spec");
     for key in ["containers", "initContainers"] {
@@ -33,6 +34,24 @@ pub(super) fn validate(new: &Value, old: &Value, errors: &mut Errors) {
             format!("pod updates may not change fields other than {CHANGEABLE}\n{changed}"),
         );
     }
+}
+
+/// A pod stays or never becomes the mirror of a file: what a node agent may reach by its pods depends on it.
+fn mirror_annotation(new: &Value, old: &Value, errors: &mut Errors) {
+    let mark = |pod: &Value| {
+        let annotations = pod.at("metadata").at("annotations");
+        annotations.get(MIRROR_ANNOTATION).cloned()
+    };
+    let (before, after) = (mark(old), mark(new));
+    if before == after {
+        return;
+    }
+    let path = Path::new("metadata.annotations");
+    let detail = match before {
+        Some(_) => "may not remove or update mirror pod annotation",
+        None => "may not add mirror pod annotation",
+    };
+    errors.forbidden(&path.key(MIRROR_ANNOTATION), detail);
 }
 
 fn images(new: &[Value], old: &[Value], path: &Path<'_>, errors: &mut Errors) -> bool {
@@ -105,6 +124,7 @@ fn added_tolerations(new: &Value, old: &Value, path: &Path<'_>, errors: &mut Err
             "existing toleration can not be modified except its tolerationSeconds",
         );
     }
+    validate_tolerations(new.list("tolerations"), path, errors);
 }
 
 fn removed_gates(new: &Value, old: &Value, path: &Path<'_>, errors: &mut Errors) {
@@ -226,6 +246,7 @@ fn collect(path: &str, new: &Value, old: &Value, lines: &mut Vec<String>) {
 
 /// Checks an update of `status`.
 pub(super) fn validate_status(new: &Value, old: &Value, errors: &mut Errors) {
+    mirror_annotation(new, old, errors);
     let path = Path::new("status");
     let (status, before) = (new.at("status"), old.at("status"));
     if status.text("qosClass") != before.text("qosClass") && !before.is_empty_at("qosClass") {
@@ -271,6 +292,7 @@ pub(super) fn validate_status(new: &Value, old: &Value, errors: &mut Errors) {
 
 /// Checks an update of the ephemeral containers: they may only be added.
 pub(super) fn validate_ephemeral(new: &Value, old: &Value, errors: &mut Errors) {
+    mirror_annotation(new, old, errors);
     ephemeral_containers(new.at("spec"), errors);
     let path = Path::new("spec.ephemeralContainers");
     let after = new.at("spec").list("ephemeralContainers");

@@ -14,6 +14,7 @@ mod volume;
 use serde_json::Value;
 
 pub(crate) use scheduling::taint_effect as validate_taint_effect;
+pub(super) use scheduling::tolerations as validate_tolerations;
 
 use crate::kinds::object_meta::validate_labels;
 use crate::kinds::value::Get;
@@ -22,7 +23,7 @@ use crate::kinds::{Errors, Path, names};
 /// Largest number of the API's 32-bit fields.
 pub(super) const INT32_MAX: i64 = i32::MAX as i64;
 /// Set by node agents on the pods they read from files.
-const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+pub(super) const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 
 /// Checks the spec of a pod or of a template, which must have its defaults.
 pub fn validate_spec(spec: &Value, path: &Path<'_>, errors: &mut Errors) {

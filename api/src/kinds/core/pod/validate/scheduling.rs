@@ -20,7 +20,11 @@ pub(crate) fn taint_effect(effect: &str, empty_ok: bool, path: &Path<'_>, errors
 }
 
 /// Checks a list of tolerations.
-pub(super) fn tolerations(tolerations: &[Value], path: &Path<'_>, errors: &mut Errors) {
+pub(in crate::kinds::core::pod) fn tolerations(
+    tolerations: &[Value],
+    path: &Path<'_>,
+    errors: &mut Errors,
+) {
     for (i, toleration) in tolerations.iter().enumerate() {
         let at = path.index(i);
         let (key, operator, value) = (

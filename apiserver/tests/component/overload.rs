@@ -1,0 +1,130 @@
+//! More requests than the server works on at once: 429 with Retry-After for those that do not fit, and nobody else is touched.
+
+use bytes::Bytes;
+use corten_apiserver::request::{Body, BoxError, empty, full};
+use corten_base::tasks::{TaskKind, spawn};
+use corten_proto::corten::api::v1 as pb;
+use futures::future::join_all;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::harness::{Answer, Api, config_map, request, target, until};
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const INFLIGHT: &str = "apiserver_current_inflight_requests{request_kind=\"mutating\"}";
+const REJECTED: &str = "apiserver_rejected_requests_total{request_kind=\"mutating\"}";
+
+/// A body that ends when its sender is dropped.
+fn slow_body() -> (mpsc::Sender<Bytes>, Body) {
+    let (sender, receiver) = mpsc::channel(4);
+    let frames = ReceiverStream::new(receiver).map(|bytes| Ok::<_, BoxError>(Frame::data(bytes)));
+    (sender, StreamBody::new(frames).boxed_unsync())
+}
+
+fn assert_refused(answer: &Answer) {
+    assert_eq!(answer.code, 429);
+    assert_eq!(answer.headers["retry-after"], "1");
+    let status = answer.json();
+    assert_eq!(status["kind"], "Status");
+    assert_eq!(status["reason"], "TooManyRequests");
+    assert_eq!(status["code"], 429);
+    assert_eq!(status["details"]["retryAfterSeconds"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_does_not_fit_is_told_when_to_come_back() {
+    let api = Api::start(|config| config.max_mutating_requests_inflight = Some(1)).await;
+    // One writer that does not come to its end holds the only place.
+    let (parts, body) = slow_body();
+    let mut holder = api.h1("jane").await;
+    let held = holder.send_request(request("POST", MAPS, "application/json", body));
+    let held = spawn("holder", TaskKind::Background, held);
+    parts.send(Bytes::from_static(b"{")).await.expect("read");
+    until("the place is taken", async || {
+        (api.metric(INFLIGHT).await >= 1.0).then_some(())
+    })
+    .await;
+
+    // Four may wait for a moment, the others are refused at once; in the end all are.
+    let map = config_map("refused", 1);
+    let more = (0..12).map(|_| api.rest("jane", "POST", MAPS, Some(&map)));
+    for answer in join_all(more).await {
+        assert_refused(&answer);
+    }
+    assert!(api.metric(REJECTED).await >= 12.0);
+    let refused = api
+        .grpc("jane")
+        .create(pb::CreateRequest {
+            target: target("", "configmaps", "default", ""),
+            object: map.to_string().into(),
+            ..pb::CreateRequest::default()
+        })
+        .await
+        .expect_err("no room");
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+    let trailer = refused.metadata().get_bin("corten-status-bin");
+    let trailer = trailer.expect("a Status").to_bytes().expect("base64");
+    let status: Value = serde_json::from_slice(&trailer).expect("JSON");
+    assert_eq!(status["details"]["retryAfterSeconds"], 1);
+
+    // Readers, administrators, watches and health checks have nothing to do with it.
+    assert_eq!(api.rest("jane", "GET", MAPS, None).await.code, 200);
+    let made = api
+        .rest("admin", "POST", MAPS, Some(&config_map("a", 1)))
+        .await;
+    assert_eq!(made.code, 201);
+    assert_eq!(api.rest("nobody", "GET", "/livez", None).await.code, 200);
+
+    // The slow one comes to its end, and there is room again.
+    let rest = json!({"metadata": {"name": "slow"}}).to_string();
+    parts
+        .send(Bytes::from(rest[1..].to_owned()))
+        .await
+        .expect("read");
+    drop(parts);
+    let response = held.await.expect("no panic").expect("an answer");
+    assert_eq!(response.status(), 201);
+    assert_eq!(api.rest("jane", "POST", MAPS, Some(&map)).await.code, 201);
+    until("the place is free", async || {
+        (api.metric(INFLIGHT).await < 0.5).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watches_take_no_place() {
+    let api = Api::start(|config| config.max_requests_inflight = Some(1)).await;
+    let mut watches = Vec::new();
+    for _ in 0..5 {
+        let mut sender = api.h1("jane").await;
+        let path = format!("{MAPS}?watch=true");
+        let watch = sender.send_request(request("GET", &path, "application/json", empty()));
+        let response = watch.await.expect("an answer");
+        assert_eq!(response.status(), 200);
+        watches.push((sender, response));
+    }
+    assert_eq!(api.rest("jane", "GET", MAPS, None).await.code, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_goes_away_gives_its_place_back() {
+    let api = Api::start(|config| config.max_mutating_requests_inflight = Some(1)).await;
+    for _ in 0..3 {
+        let (parts, body) = slow_body();
+        let mut sender = api.h1("jane").await;
+        let held = sender.send_request(request("POST", MAPS, "application/json", body));
+        parts.send(Bytes::from_static(b"{")).await.expect("read");
+        let cut = tokio::time::timeout(std::time::Duration::from_millis(300), held).await;
+        assert!(cut.is_err(), "it waits for the rest of the body");
+        drop(sender);
+    }
+    let map = full(config_map("b", 1).to_string());
+    let made = api
+        .send("jane", request("POST", MAPS, "application/json", map))
+        .await;
+    assert_eq!(made.code, 201);
+}

@@ -1,0 +1,217 @@
+//! Spans over OTLP: a collector that the test runs gets, from a cluster that is told of it, one trace for a request on its
+//! way through the API into the store, and one for each run of a reconciler with the requests that it made.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use corten_base::tasks::{TaskKind, spawn};
+use corten_e2e::cluster::{binary, step};
+use corten_e2e::wait::until;
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use opentelemetry_proto::tonic::trace::v1::Span;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status};
+
+const DIR: &str = "/var/lib/corten-e2e/trace";
+const NAMESPACE: &str = "corten-e2e-trace";
+const ADDRESS: &str = "192.168.97.1";
+/// The collector's end of the wire, outside of the machine's namespace.
+const COLLECTOR: &str = "192.168.97.254";
+const WIRE: &str = "ce2e-trace";
+
+/// A collector that keeps what it gets.
+#[derive(Clone, Default)]
+struct Collector {
+    spans: Arc<Mutex<Vec<Span>>>,
+    services: Arc<Mutex<Vec<String>>>,
+}
+
+#[tonic::async_trait]
+impl TraceService for Collector {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        for resource in request.into_inner().resource_spans {
+            let attributes = resource.resource.map(|r| r.attributes).unwrap_or_default();
+            let names = attributes.into_iter().filter(|a| a.key == "service.name");
+            let mut services = self.services.lock().expect("no holder panics");
+            services.extend(names.map(|name| format!("{:?}", name.value)));
+            let mut spans = self.spans.lock().expect("no holder panics");
+            spans.extend(resource.scope_spans.into_iter().flat_map(|s| s.spans));
+        }
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+/// The machine: a namespace wired to the host, removed with the value.
+struct Machine;
+
+impl Machine {
+    fn make() -> Result<Self> {
+        Self::remove();
+        sh(&format!(
+            "ip netns add {NAMESPACE} && ip -n {NAMESPACE} link set lo up && \
+             ip link add {WIRE} type veth peer name u0 netns {NAMESPACE} && \
+             ip addr add {COLLECTOR}/24 dev {WIRE} && ip link set {WIRE} up && \
+             ip -n {NAMESPACE} addr add {ADDRESS}/24 dev u0 && ip -n {NAMESPACE} link set u0 up && \
+             ip -n {NAMESPACE} route add default via {COLLECTOR}"
+        ))?;
+        Ok(Self)
+    }
+
+    fn remove() {
+        if let Ok(corten) = binary() {
+            let _ = inside(&corten).arg("down").args(places()).output();
+        }
+        let _ = Command::new("ip")
+            .args(["netns", "delete", NAMESPACE])
+            .output();
+        let _ = Command::new("ip").args(["link", "delete", WIRE]).output();
+        let _ = sh(&format!(
+            "awk '{{print $2}}' /proc/self/mounts | grep '^{DIR}' | sort -r | xargs -r umount -l; rm -rf {DIR}"
+        ));
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        Self::remove();
+    }
+}
+
+fn places() -> [String; 6] {
+    let [data, run, config] = ["data", "run", "config"].map(|name| format!("{DIR}/{name}"));
+    [
+        "--data-dir".into(),
+        data,
+        "--run-dir".into(),
+        run,
+        "--config-dir".into(),
+        config,
+    ]
+}
+
+fn inside(program: &Path) -> Command {
+    let mut command = Command::new("nsenter");
+    command
+        .arg(format!("--net=/run/netns/{NAMESPACE}"))
+        .arg(program);
+    command
+}
+
+fn sh(script: &str) -> Result<String> {
+    output(Command::new("sh").args(["-c", script]))
+}
+
+fn output(command: &mut Command) -> Result<String> {
+    let out = command.output().with_context(|| format!("{command:?}"))?;
+    if !out.status.success() {
+        bail!("{command:?}: {}", String::from_utf8_lossy(&out.stderr));
+    }
+    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_one_trace_from_the_api_to_the_store() {
+    let machine = Machine::make().expect("a machine");
+    let collector = Collector::default();
+    let socket = tokio::net::TcpListener::bind((COLLECTOR, 0))
+        .await
+        .expect("bound");
+    let endpoint = format!("http://{}", socket.local_addr().expect("an address"));
+    let server = tonic::transport::Server::builder()
+        .add_service(TraceServiceServer::new(collector.clone()))
+        .serve_with_incoming(TcpListenerStream::new(socket));
+    spawn("collector", TaskKind::Background, server);
+    let ran = tokio::task::spawn_blocking(move || run(&endpoint, &collector)).await;
+    ran.expect("no panic")
+        .unwrap_or_else(|error| panic!("{error:#}"));
+    drop(machine);
+}
+
+fn run(endpoint: &str, collector: &Collector) -> Result<()> {
+    let corten = binary()?;
+    let mut up = inside(&corten);
+    up.args([
+        "up",
+        "--detach",
+        "--node-ip",
+        ADDRESS,
+        "--otlp-endpoint",
+        endpoint,
+    ]);
+    output(up.args(places()))?;
+    let mut kubectl = inside(Path::new(
+        &std::env::var("CORTEN_KUBECTL").unwrap_or_else(|_| "kubectl".to_owned()),
+    ));
+    kubectl.env("KUBECONFIG", format!("{DIR}/config/admin.kubeconfig"));
+    output(
+        kubectl
+            .env("HOME", DIR)
+            .args(["create", "configmap", "traced", "--from-literal=a=b"]),
+    )?;
+    step("the request's trace reaches from the API into the store");
+    until("the trace", Duration::from_secs(30), || {
+        let spans = collector.spans.lock().expect("no holder panics").clone();
+        request_trace(&spans)?;
+        reconciler_trace(&spans)
+    })?;
+    let services = collector.services.lock().expect("no holder panics").clone();
+    ensure!(
+        services.iter().any(|name| name.contains("corten")),
+        "{services:?}"
+    );
+    output(inside(&corten).arg("down").args(places()))?;
+    Ok(())
+}
+
+fn request_trace(spans: &[Span]) -> Result<(), String> {
+    let create = "api POST /api/v1/namespaces/default/configmaps";
+    let request = named(spans, create)
+        .next()
+        .ok_or(format!("no {create:?} among {}", spans.len()))?;
+    if !request.parent_span_id.is_empty() {
+        return Err("kubectl sends no trace, and yet the request has a parent".into());
+    }
+    let write = "store POST /etcdserverpb.KV/Txn";
+    let mut writes = named(spans, write);
+    match writes.find(|span| span.trace_id == request.trace_id) {
+        Some(span) if span.parent_span_id == request.span_id => Ok(()),
+        Some(_) => Err("the write is not the request's child".into()),
+        None => Err(format!("no {write:?} in the request's trace")),
+    }
+}
+
+/// A run of some reconciler with a request of its own, which in turn wrote to the store.
+fn reconciler_trace(spans: &[Span]) -> Result<(), String> {
+    let by_id: HashMap<&[u8], &Span> = spans.iter().map(|s| (s.span_id.as_slice(), s)).collect();
+    let parent = |span: &Span| by_id.get(span.parent_span_id.as_slice()).copied();
+    let found = spans
+        .iter()
+        .filter(|span| span.name.starts_with("store "))
+        .any(|write| {
+            let request = parent(write).filter(|span| span.name.starts_with("api "));
+            request
+                .and_then(parent)
+                .is_some_and(|run| run.name.starts_with("reconcile "))
+        });
+    if found {
+        Ok(())
+    } else {
+        Err("no trace of a reconciler's write".into())
+    }
+}
+
+fn named<'a>(spans: &'a [Span], name: &'a str) -> impl Iterator<Item = &'a Span> {
+    spans.iter().filter(move |span| span.name == name)
+}

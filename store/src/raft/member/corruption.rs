@@ -1,0 +1,180 @@
+//! Comparing the members' content now and then: who differs from the majority has lost or changed data.
+//!
+//! Not the checksums of log and snapshots, which find damage where it is read; this finds what went wrong unseen. The
+//! leader asks everybody for the hash at one revision. Invariant: hashes are compared only at equal revisions, compacted
+//! and current; nobody is suspected because of lagging or being away.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use corten_base::shutdown::Shutdown;
+use corten_proto::corten::store::v1 as pb;
+use corten_proto::etcd::etcdserverpb::{AlarmRequest, AlarmType, alarm_request::AlarmAction};
+use corten_store_core::KvHash;
+use pb::raft_request::Command;
+use tokio::time::timeout;
+
+use super::{Member, REQUEST_TIMEOUT};
+use crate::peer::connect::Lane;
+use crate::raft::types::MemberId;
+
+/// A member reads all of its keys for an answer; beyond this it is left out of the round.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+
+/// Compares at intervals, as leader, until `shutdown`.
+pub(crate) async fn run_comparisons(member: Arc<Member>, every: Duration, shutdown: Shutdown) {
+    if every.is_zero() {
+        return;
+    }
+    let mut tick = tokio::time::interval(every);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // The first tick is at once, when there is nothing to compare yet.
+    tick.tick().await;
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.wait() => return,
+            _ = tick.tick() => {}
+        }
+        if !member.raft().is_leader() {
+            continue;
+        }
+        tokio::select! {
+            biased;
+            () = shutdown.wait() => return,
+            () = compare(&member) => {}
+        }
+    }
+}
+
+async fn compare(member: &Arc<Member>) {
+    let Some(index) = member.applied().get() else {
+        return;
+    };
+    // After the index: so whoever has applied the index has the revision.
+    let revision = member.engine().store().revision().get();
+    let Ok(own) = member.kv_hash_here(revision, index).await else {
+        return;
+    };
+    let mut hashes = BTreeMap::from([(member.id(), own.hash)]);
+    let membership = member.membership();
+    for (id, node) in membership.nodes() {
+        if *id == member.id() {
+            continue;
+        }
+        let mut client = member.parts.peers.client(*id, node, Lane::Control);
+        let request = pb::KvHashRequest { revision, index };
+        match timeout(ANSWER_TIMEOUT, client.kv_hash(request)).await {
+            Ok(Ok(answer)) => {
+                let answer = answer.into_inner();
+                if answer.compacted == own.compacted.get() {
+                    hashes.insert(*id, answer.hash);
+                }
+            }
+            Ok(Err(status)) => tracing::debug!(member = %id, %status, "no hash to compare"),
+            Err(_) => tracing::debug!(member = %id, "no hash in time"),
+        }
+    }
+    for suspect in suspects(&hashes) {
+        raise(member, suspect, revision).await;
+    }
+}
+
+/// Members that differ from a majority of those that answered. Without one nobody can say who is right.
+fn suspects(hashes: &BTreeMap<MemberId, u32>) -> Vec<MemberId> {
+    let mut votes: BTreeMap<u32, usize> = BTreeMap::new();
+    for hash in hashes.values() {
+        *votes.entry(*hash).or_default() += 1;
+    }
+    let right = votes
+        .iter()
+        .find(|(_, count)| **count * 2 > hashes.len())
+        .map(|(hash, _)| *hash);
+    match right {
+        Some(right) => hashes
+            .iter()
+            .filter(|(_, hash)| **hash != right)
+            .map(|(id, _)| *id)
+            .collect(),
+        None => {
+            tracing::error!(
+                ?hashes,
+                "members differ, and no majority says which of them is right"
+            );
+            Vec::new()
+        }
+    }
+}
+
+/// Makes it known to all members; the one concerned stops serving.
+async fn raise(member: &Arc<Member>, suspect: MemberId, revision: i64) {
+    tracing::error!(member = %suspect, revision, "this member's keys differ from the others': raising the CORRUPT alarm");
+    let request = pb::RaftRequest {
+        command: Some(Command::Alarm(AlarmRequest {
+            action: AlarmAction::Activate as i32,
+            member_id: suspect.0,
+            alarm: AlarmType::Corrupt as i32,
+        })),
+        ..Default::default()
+    };
+    if let Err(error) = member.propose(&request).await {
+        tracing::warn!(%error, "cannot raise the alarm now; the next comparison does");
+        return;
+    }
+    if suspect == member.id()
+        && let Some(successor) = member.best_successor()
+        && timeout(REQUEST_TIMEOUT, member.move_leader(successor.0))
+            .await
+            .is_err()
+    {
+        tracing::warn!(to = %successor, "a corrupt leader could not hand over");
+    }
+}
+
+impl Member {
+    /// Hash of this member's keys at a revision, once it has applied the log up to `index`.
+    pub(crate) async fn kv_hash_here(
+        &self,
+        revision: i64,
+        index: u64,
+    ) -> Result<KvHash, tonic::Status> {
+        let applied = timeout(REQUEST_TIMEOUT, self.applied().reached(index)).await;
+        if !matches!(applied, Ok(Ok(()))) {
+            return Err(tonic::Status::unavailable("this member lags behind"));
+        }
+        let store = self.engine().store().clone();
+        let hash = tokio::task::spawn_blocking(move || store.hash_kv(revision)).await;
+        match hash {
+            Ok(Ok(hash)) => Ok(hash),
+            Ok(Err(error)) => Err(tonic::Status::unavailable(error.to_string())),
+            Err(error) => Err(tonic::Status::internal(error.to_string())),
+        }
+    }
+
+    /// Whether the others have found this member's data to be wrong.
+    pub(crate) fn is_corrupt(&self) -> bool {
+        self.engine().store().is_corrupt(self.id().0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(hashes: &[u32]) -> Vec<u64> {
+        let hashes = (1..).map(MemberId).zip(hashes.iter().copied()).collect();
+        suspects(&hashes).iter().map(|id| id.0).collect()
+    }
+
+    #[test]
+    fn who_differs_from_the_majority_is_suspected() {
+        assert!(judged(&[7, 7, 7]).is_empty());
+        assert_eq!(judged(&[7, 8, 7]), [2]);
+        assert_eq!(judged(&[8, 7, 7, 7, 9]), [1, 5]);
+        assert!(judged(&[7]).is_empty());
+        // Two against each other, or everybody else away: nobody can tell.
+        assert!(judged(&[7, 8]).is_empty());
+        assert!(judged(&[7, 8, 9]).is_empty());
+    }
+}

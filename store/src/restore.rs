@@ -1,0 +1,184 @@
+//! A data folder for a member of a new cluster, filled from a backup.
+//!
+//! Not a way back into the old cluster: every member of the new one is restored from the same file, with the same
+//! `--initial-cluster`, and they have new ids. Invariant: the folder appears under its name only when it is whole, synced
+//! and read back.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use corten_store_core::backend::{Backend, BackendError};
+use corten_store_core::{FOUNDING, Refounding, Store};
+use openraft::Membership;
+use prost::Message;
+
+use crate::config::{Config, ConfigError, Settings};
+use crate::raft::codec;
+use crate::raft::identity;
+use crate::raft::snapshot::sync_dir;
+use crate::raft::types::{LogId, StoredMembership};
+use crate::raft::wal::{Wal, WalError, WalOptions};
+use crate::replica::backup;
+use crate::rocks::{Rocks, RocksOptions};
+
+/// Why a member cannot be restored.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The configuration is faulty.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The folder has something in it.
+    #[error("the data folder {0} is not empty; a member is never restored over another")]
+    NotEmpty(PathBuf),
+    /// The copy cannot be used.
+    #[error("the backup {0} cannot be restored")]
+    Backup(PathBuf, #[source] backup::RestoreError),
+    /// The state cannot be written or read back.
+    #[error(transparent)]
+    State(#[from] BackendError),
+    /// The log cannot be written.
+    #[error(transparent)]
+    Log(#[from] WalError),
+    /// The founding members make no membership.
+    #[error("--initial-cluster makes no cluster: {0}")]
+    Membership(String),
+    /// What was written does not read back as it was read.
+    #[error("what was restored does not read back: {0}")]
+    ReadBack(String),
+    /// The file system refused something.
+    #[error("cannot restore to {0}")]
+    Io(PathBuf, #[source] io::Error),
+}
+
+/// What a restored member starts with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restored {
+    /// The new cluster's id: the same on all its members.
+    pub cluster_id: u64,
+    /// This member's id.
+    pub member_id: u64,
+    /// The revision at which the cluster begins.
+    pub revision: i64,
+    /// Hash of the keys at that revision: the same on all members.
+    pub hash: u32,
+    /// Rows in the backup.
+    pub rows: u64,
+}
+
+/// Restores the member that `config` describes from a backup. Blocks for as long as copying the data takes.
+pub fn restore(config: &Config, backup: &Path, how: Refounding) -> Result<Restored, RestoreError> {
+    let settings = config.check()?;
+    let target = &config.data_dir;
+    let failed = |error| RestoreError::Io(target.clone(), error);
+    if !is_empty(target).map_err(failed)? {
+        return Err(RestoreError::NotEmpty(target.clone()));
+    }
+    let parent = target.parent().filter(|parent| *parent != Path::new(""));
+    let parent = parent.unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).map_err(failed)?;
+    let mut building = target.clone().into_os_string();
+    building.push(".restoring");
+    let building = PathBuf::from(building);
+    remove(&building).map_err(failed)?;
+    let restored = fill(&settings, backup, how, &building)?;
+    std::fs::rename(&building, target).map_err(failed)?;
+    sync_dir(parent).map_err(failed)?;
+    Ok(restored)
+}
+
+fn fill(
+    settings: &Settings,
+    file: &Path,
+    how: Refounding,
+    dir: &Path,
+) -> Result<Restored, RestoreError> {
+    let failed = |error| RestoreError::Io(dir.to_owned(), error);
+    let unusable = |error| RestoreError::Backup(file.to_owned(), error);
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    let mut copy = File::open(file).map_err(|error| unusable(error.into()))?;
+    let state = dir.join("state");
+    let rocks = Rocks::open(&state, RocksOptions::default())?;
+    let rows = backup::restore(&rocks, &mut copy).map_err(unusable)?;
+    let membership = membership(settings)?;
+    let revision = corten_store_core::refound(&rocks, membership.clone(), how)?;
+    rocks.flush()?;
+    rocks.close();
+    drop(rocks);
+    let hash = read_back(&state, &membership)?;
+    found_log(&dir.join("wal")).map_err(failed)??;
+    let identity = identity::founding(settings);
+    identity::save(dir, identity, &settings.config.name).map_err(failed)?;
+    sync_dir(dir).map_err(failed)?;
+    Ok(Restored {
+        cluster_id: identity.cluster,
+        member_id: identity.member.0,
+        revision: revision.get(),
+        hash,
+        rows,
+    })
+}
+
+/// The members of the new cluster, as if founding them had been the first entry of the log.
+fn membership(settings: &Settings) -> Result<Bytes, RestoreError> {
+    let members = identity::founding_members(settings);
+    let voters = members.keys().copied().collect();
+    let membership = Membership::new(vec![voters], members)
+        .map_err(|error| RestoreError::Membership(error.to_string()))?;
+    let stored = StoredMembership::new(Some(founding_entry()), membership);
+    Ok(codec::stored_membership_to_pb(&stored)
+        .encode_to_vec()
+        .into())
+}
+
+fn founding_entry() -> LogId {
+    LogId::new_term_index(FOUNDING.term, FOUNDING.index)
+}
+
+/// A log in which everything up to the founding entry has been purged.
+fn found_log(dir: &Path) -> io::Result<Result<(), WalError>> {
+    let wal = match Wal::open(WalOptions::new(dir)) {
+        Ok(wal) => wal,
+        Err(error) => return Ok(Err(error)),
+    };
+    wal.purge(founding_entry())?;
+    let (done, synced) = std::sync::mpsc::sync_channel(1);
+    // The receiver waits below.
+    wal.append([], Box::new(move |result| drop(done.send(result))))?;
+    synced.recv().map_err(io::Error::other)??;
+    wal.close();
+    Ok(Ok(()))
+}
+
+/// Opens the state as a member will, and reads all of it.
+fn read_back(state: &Path, membership: &Bytes) -> Result<u32, RestoreError> {
+    let rocks = Arc::new(Rocks::open(state, RocksOptions::default())?);
+    let (store, writer) = Store::open(Arc::clone(&rocks) as Arc<dyn Backend>)?;
+    if writer.membership() != Some(membership) || writer.applied() != Some(FOUNDING) {
+        return Err(RestoreError::ReadBack("another head".to_owned()));
+    }
+    let hash = store.hash_kv(0);
+    rocks.close();
+    match hash {
+        Ok(hash) => Ok(hash.hash),
+        Err(error) => Err(RestoreError::ReadBack(error.to_string())),
+    }
+}
+
+fn is_empty(dir: &Path) -> io::Result<bool> {
+    match std::fs::read_dir(dir) {
+        Ok(mut items) => Ok(items.next().is_none()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes what an interrupted attempt has left.
+fn remove(dir: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
