@@ -83,11 +83,7 @@ impl Agent {
         services: Option<Services>,
     ) -> Result<Self, BuildError> {
         let name = config.resolved_node_name();
-        let addresses = if config.node_ips.is_empty() {
-            vec![host::primary_address()]
-        } else {
-            config.node_ips.clone()
-        };
+        let addresses = addresses(&config);
         prepare_directories(&config)?;
         let caches = Shutdown::new();
         let here = ListOptions::default().fields(&format!("spec.nodeName={name}"));
@@ -120,7 +116,7 @@ impl Agent {
         let routes = real_network
             .then(|| routes(&config, &client, &name, &addresses, &caches))
             .flatten();
-        let (evictor, shown) = evictor(&config, &context, &workers);
+        let (evictor, pressures) = evictor(&config, &context, &workers);
         let keeper = NodeKeeper {
             client,
             name,
@@ -130,7 +126,7 @@ impl Agent {
             port,
             capacity,
             allocatable: context.allocatable.clone(),
-            pressures: shown,
+            pressures,
             runtime: runtime_name(&runtimes),
             handlers: runtimes.into_keys().collect(),
             images: services.images,
@@ -151,6 +147,15 @@ impl Agent {
             admin,
             caches,
         })
+    }
+}
+
+/// As configured, else the one of the way out.
+fn addresses(config: &Config) -> Vec<IpAddr> {
+    if config.node_ips.is_empty() {
+        vec![host::primary_address()]
+    } else {
+        config.node_ips.clone()
     }
 }
 
