@@ -163,6 +163,7 @@ impl Resources {
         let message = request.get_ref();
         let mut call = self.enter(&request, message.target.as_ref(), "patch", NO_SELECTORS)?;
         call.write(&message.field_manager, message.dry_run);
+        call.context.force = message.force;
         let kind = match message.kind() {
             pb::patch_request::Kind::Json => PatchKind::Json,
             pb::patch_request::Kind::Merge => PatchKind::Merge,

@@ -6,6 +6,7 @@
 //! validation, and is guarded by the revision it was computed from.
 
 mod answer;
+mod apply;
 mod bootstrap;
 mod context;
 mod create;

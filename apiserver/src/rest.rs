@@ -131,6 +131,7 @@ impl Call<'_> {
             }
             "patch" => {
                 let kind = patch_kind(&request)?;
+                self.query.check_patch(kind)?;
                 let patch = body::read(request.into_body()).await?;
                 self.answer(registry.patch(context, target, kind, &patch).await?)
             }
@@ -190,11 +191,12 @@ fn patch_kind(request: &Request<Body>) -> Result<PatchKind, Status> {
         "application/json-patch+json" => Ok(PatchKind::Json),
         "application/merge-patch+json" => Ok(PatchKind::Merge),
         "application/strategic-merge-patch+json" => Ok(PatchKind::Strategic),
-        "application/apply-patch+yaml" | "application/apply-patch+cbor" => Ok(PatchKind::Apply),
+        "application/apply-patch+yaml" => Ok(PatchKind::Apply),
         _ => Err(Status::unsupported_media_type([
             "application/json-patch+json",
             "application/merge-patch+json",
             "application/strategic-merge-patch+json",
+            "application/apply-patch+yaml",
         ])),
     }
 }

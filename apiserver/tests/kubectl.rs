@@ -289,3 +289,64 @@ async fn who_may_do_what() {
     let node = cluster.fails("node", "get secrets").await;
     assert!(node.contains("No Object name found"), "{node}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn applies_on_the_server_know_whose_field_is_whose() {
+    let Some(cluster) = Cluster::start().await else {
+        return;
+    };
+    let file = cluster.dir.path().join("map.yaml");
+    let write = |value: &str| {
+        let text = format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: m}}\ndata: {{mine: {value}}}\n"
+        );
+        std::fs::write(&file, text).expect("written");
+    };
+    let apply = format!("apply --server-side -f {}", file.display());
+    write("one");
+    let first = cluster.ok("admin", &apply).await;
+    assert!(first.contains("configmap/m serverside-applied"), "{first}");
+    cluster
+        .ok(
+            "admin",
+            "patch configmap m --type=merge -p {\"data\":{\"other\":\"x\",\"mine\":\"two\"}}",
+        )
+        .await;
+    let refused = cluster.fails("admin", &apply).await;
+    assert!(
+        refused.contains("conflict with \"kubectl-patch\" using v1: .data.mine"),
+        "{refused}"
+    );
+    cluster
+        .ok("admin", &format!("{apply} --force-conflicts"))
+        .await;
+    let read = cluster
+        .ok("admin", "get configmap m -o jsonpath={.data}")
+        .await;
+    assert_eq!(read, "{\"mine\":\"one\",\"other\":\"x\"}");
+    let managers = cluster
+        .ok("admin", "get configmap m --show-managed-fields -o jsonpath={.metadata.managedFields[*].manager}")
+        .await;
+    assert_eq!(managers, "kubectl kubectl-patch");
+    // What was made by the client's own apply moves over without a fight.
+    let old = cluster.dir.path().join("old.yaml");
+    std::fs::write(
+        &old,
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: old}\ndata: {a: \"1\"}\n",
+    )
+    .expect("written");
+    cluster
+        .ok("admin", &format!("apply -f {}", old.display()))
+        .await;
+    std::fs::write(
+        &old,
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: old}\ndata: {a: \"2\"}\n",
+    )
+    .expect("written");
+    cluster
+        .ok(
+            "admin",
+            &format!("apply --server-side -f {}", old.display()),
+        )
+        .await;
+}

@@ -34,17 +34,16 @@ impl Outage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Failure;
 
     #[tokio::test(start_paused = true)]
     async fn a_short_outage_is_no_news_and_a_long_one_is() {
-        let away = Error::Unavailable(Box::new(Failure::default()));
+        let away = Error::Unavailable(Box::default());
         let mut outage = Outage::default();
         assert!(!outage.is_news(&away));
         tokio::time::advance(QUIET_FOR).await;
         assert!(outage.is_news(&away));
         outage.over();
         assert!(!outage.is_news(&away));
-        assert!(outage.is_news(&Error::Forbidden(Box::new(Failure::default()))));
+        assert!(outage.is_news(&Error::Forbidden(Box::default())));
     }
 }

@@ -65,7 +65,11 @@ pub(super) fn start(server: &Server) {
 
 /// What was just written reaches the authorizer through the watch cache, a moment later.
 async fn rules_arrive(authorizer: &Live, shutdown: &Shutdown) {
-    while !shutdown.is_triggered() && !(authorizer.synced() && bootstrap::has_arrived(authorizer)) {
+    loop {
+        let arrived = authorizer.synced() && bootstrap::has_arrived(authorizer);
+        if arrived || shutdown.is_triggered() {
+            return;
+        }
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 pub use corten_api::decode::FieldValidation;
 use jiff::Timestamp;
+use serde_json::Value;
 
 use crate::authn::User;
 
@@ -15,8 +16,12 @@ pub struct Context {
     pub user: Arc<User>,
     /// Everything but the write.
     pub dry_run: bool,
-    /// Accepted and kept for field management, which is not built yet.
+    /// Who is noted as the owner of what is written.
     pub field_manager: String,
+    /// An apply takes over what belongs to others.
+    pub force: bool,
+    /// The list of managers, where an apply has worked it out for a new object.
+    pub managers: Option<Value>,
     pub validation: FieldValidation,
     pub now: Timestamp,
 }
@@ -28,6 +33,8 @@ impl Context {
             user,
             dry_run: false,
             field_manager: String::new(),
+            force: false,
+            managers: None,
             validation: FieldValidation::default(),
             now: Timestamp::now(),
         }
@@ -35,6 +42,9 @@ impl Context {
 
     /// The server acting for itself.
     pub fn internal() -> Self {
-        Self::new(Arc::new(User::apiserver()))
+        Self {
+            field_manager: "kube-apiserver".to_owned(),
+            ..Self::new(Arc::new(User::apiserver()))
+        }
     }
 }

@@ -11,6 +11,7 @@ use corten_api::meta::{self, Uid};
 use corten_api::status::Status;
 use serde_json::Value;
 
+use super::apply::{note, noted};
 use super::{Answer, Context, Registry, Target, names};
 use crate::admission::{Operation, Review};
 use crate::allocators::Plan;
@@ -72,6 +73,10 @@ impl Registry {
             let error = FieldError::required(&path, "name or generateName is required");
             return Err(Status::invalid(&target.group_kind(), "", &[error]));
         }
+        let managers = context.managers.clone();
+        let nothing = Value::Object(serde_json::Map::new());
+        let managers = managers.unwrap_or_else(|| noted(context, &target, &nothing, &object, None));
+        note(&mut object, managers);
         let mut warnings = strategy.warnings(&object);
         let review = Review {
             context,

@@ -10,6 +10,7 @@ use corten_api::meta;
 use corten_api::status::{Reason, Status};
 use serde_json::Value;
 
+use super::apply::{note, noted};
 use super::create::{check_namespace, encode, refuse_taken, time_to_live};
 use super::{Answer, Context, Registry, Target};
 use crate::admission::{Operation, Review};
@@ -31,6 +32,15 @@ pub(super) enum Part<'a> {
     Sub(&'a str),
     /// A change of the server's own making: no strategy, no admission.
     Own,
+}
+
+/// Who notes who owns what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Notes {
+    /// What changed is the writer's from now on.
+    Take,
+    /// The computed object has its list of managers already.
+    Taken,
 }
 
 /// Computes the new object from the present one.
@@ -98,9 +108,27 @@ impl Registry {
         part: Part<'_>,
         compute: &mut Compute<'_>,
     ) -> Result<Answer, Status> {
+        // The server's own changes leave the managers as they are.
+        let notes = match part {
+            Part::Own => Notes::Taken,
+            _ => Notes::Take,
+        };
+        self.modify_noted(context, target, part, notes, compute)
+            .await
+    }
+
+    pub(super) async fn modify_noted(
+        &self,
+        context: &Context,
+        target: &Target,
+        part: Part<'_>,
+        notes: Notes,
+        compute: &mut Compute<'_>,
+    ) -> Result<Answer, Status> {
         let (mut current, mut fresh) = self.current(target).await?;
         for _ in 0..ROUNDS_MAX {
-            let round = self.round(context, target, part, &current, compute).await;
+            let round = self.round(context, target, (part, notes), &current, compute);
+            let round = round.await;
             let result = match round {
                 Ok(Round::Done(answer)) => return Ok(answer),
                 Ok(Round::Lost(stored)) => {
@@ -165,7 +193,7 @@ impl Registry {
         &self,
         context: &Context,
         target: &Target,
-        part: Part<'_>,
+        (part, notes): (Part<'_>, Notes),
         current: &Arc<Item>,
         compute: &mut Compute<'_>,
     ) -> Result<Round, Status> {
@@ -179,11 +207,16 @@ impl Registry {
         meta::set_gvk(&mut new, &object_gvk(target.descriptor));
         meta::set_name(&mut new, target.name.clone());
         meta::set_namespace(&mut new, target.namespace.clone());
-        meta::metadata_mut(&mut new).shift_remove("managedFields");
+        let given = meta::metadata_mut(&mut new).shift_remove("managedFields");
         if part != Part::Own {
             self.apply_rules(context, target, part, &mut new, &old)
                 .await?;
         }
+        let managers = match notes {
+            Notes::Take => noted(context, target, &old, &new, given.as_ref()),
+            Notes::Taken => given.unwrap_or_default(),
+        };
+        note(&mut new, managers);
         let mut warnings = Vec::new();
         if part == Part::Main {
             warnings = strategy.warnings(&new);
@@ -302,7 +335,7 @@ pub(super) fn part_of(target: &Target) -> Result<Part<'_>, Status> {
     }
 }
 
-fn object_gvk(descriptor: &'static ResourceDescriptor) -> meta::GroupVersionKind {
+pub(super) fn object_gvk(descriptor: &'static ResourceDescriptor) -> meta::GroupVersionKind {
     meta::GroupVersionKind::from_static(descriptor.group, descriptor.version, descriptor.kind)
 }
 

@@ -1,4 +1,5 @@
-//! Patch: three ways to say what changes, one loop that applies it to the present object.
+//! Patch: three ways to say what changes, one loop that applies it to the present object. The fourth, server-side apply, is in
+//! `apply`.
 //!
 //! It does not know how patches work; `corten_api::patch` does. Invariant: a patch without a resourceVersion never ends in a
 //! conflict, it is applied again to whatever is there.
@@ -36,7 +37,7 @@ impl Registry {
     ) -> Result<Answer, Status> {
         target.require_verb("patch")?;
         if kind == PatchKind::Apply {
-            return Err(apply_refused());
+            return self.apply(context, target, patch).await;
         }
         let patch = patch::parse(patch, Encoding::Yaml)?;
         let mut warnings = Vec::new();
@@ -71,24 +72,12 @@ fn apply(
         PatchKind::Json => patch::json_patch(old, patch)?,
         PatchKind::Merge => patch::merge_patch(old, patch)?,
         PatchKind::Strategic => patch::strategic_merge_patch(gvk, old, patch)?,
-        PatchKind::Apply => return Err(apply_refused()),
+        PatchKind::Apply => return Err(Status::internal("an apply is no patch in this sense")),
     })
 }
 
-fn apply_refused() -> Status {
-    let mut status = Status::unsupported_media_type([
-        "application/json-patch+json",
-        "application/merge-patch+json",
-        "application/strategic-merge-patch+json",
-    ]);
-    status.message = "server-side apply (application/apply-patch+yaml) is not built yet; use kubectl apply without --server-side, \
-        or one of: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json"
-        .to_owned();
-    status
-}
-
 /// A patch may change much, but not which object it is.
-fn check_identity(target: &Target, patched: &Value) -> Result<(), Status> {
+pub(super) fn check_identity(target: &Target, patched: &Value) -> Result<(), Status> {
     let name = meta::name(patched);
     if !name.is_empty() && name != target.name {
         return Err(Status::bad_request(format!(

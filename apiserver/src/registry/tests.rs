@@ -1,5 +1,6 @@
 //! The verbs over a real cache and store: what clients of every kind rely on.
 
+mod apply;
 mod faults;
 mod pods;
 mod services;
@@ -156,7 +157,7 @@ async fn patches_apply_to_what_is_there() {
     );
     assert_eq!(
         patch(PatchKind::Apply, json!({})).await.unwrap_err().code(),
-        415
+        400
     );
 }
 

@@ -13,7 +13,7 @@ use corten_api::status::Status;
 use rand::Rng;
 
 use crate::registry::{
-    Context, DeleteOptions, FieldValidation, ListOptions, RevisionMatch, WatchOptions,
+    Context, DeleteOptions, FieldValidation, ListOptions, PatchKind, RevisionMatch, WatchOptions,
 };
 use crate::request::{Caller, query_pairs};
 
@@ -36,6 +36,7 @@ pub(super) struct Query {
     timeout_seconds: Option<u64>,
     dry_run: bool,
     field_manager: String,
+    force: Option<bool>,
     validation: FieldValidation,
     grace_period_seconds: Option<i64>,
     propagation_policy: Option<String>,
@@ -82,6 +83,7 @@ impl Query {
             }
             "dryRun" => self.dry_run |= dry_run(value)?,
             "fieldManager" => self.field_manager = manager(value)?,
+            "force" => self.force = Some(flag(value)),
             "fieldValidation" => self.validation = validation(value)?,
             "gracePeriodSeconds" => self.grace_period_seconds = number(name, value)?,
             "propagationPolicy" => self.propagation_policy = Some(value.to_owned()),
@@ -103,9 +105,26 @@ impl Query {
         Context {
             dry_run: self.dry_run,
             field_manager: manager,
+            force: self.force == Some(true),
             validation: self.validation,
             ..Context::new(Arc::clone(&caller.user))
         }
+    }
+
+    /// What only an apply may say, and what it must.
+    pub(super) fn check_patch(&self, kind: PatchKind) -> Result<(), Status> {
+        let apply = kind == PatchKind::Apply;
+        let error = if apply && self.field_manager.is_empty() {
+            let path = FieldPath::new("fieldManager");
+            FieldError::required(&path, "is required for apply patch")
+        } else if !apply && self.force.is_some() {
+            let path = FieldPath::new("force");
+            FieldError::forbidden(&path, "may not be specified for non-apply patch")
+        } else {
+            return Ok(());
+        };
+        let options = GroupKind::new("meta.k8s.io", "PatchOptions");
+        Err(Status::invalid(&options, "", &[error]))
     }
 
     pub(super) fn list(&self) -> ListOptions {

@@ -154,6 +154,7 @@ fn edge(agents: Agents, port: u16) -> Arc<Edge> {
             authorizer,
             agents: Some(agents),
         },
+        inflight: crate::chain::InFlight::default(),
     })
 }
 
