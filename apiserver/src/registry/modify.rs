@@ -189,6 +189,29 @@ impl Registry {
         Ok(Arc::new(item))
     }
 
+    /// What a client is told beside the answer: by the kind about the object, by admission about the request.
+    fn warnings(
+        &self,
+        context: &Context,
+        target: &Target,
+        part: Part<'_>,
+        (new, old): (&Value, &Value),
+    ) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if part == Part::Main {
+            warnings = target.descriptor.strategy.warnings(new);
+        }
+        if part != Part::Own {
+            let review = Review {
+                context,
+                target,
+                operation: Operation::Update,
+            };
+            warnings.extend(self.admission.warnings(self, &review, new, Some(old)));
+        }
+        warnings
+    }
+
     async fn round(
         &self,
         context: &Context,
@@ -217,19 +240,7 @@ impl Registry {
             Notes::Taken => given.unwrap_or_default(),
         };
         note(&mut new, managers);
-        let mut warnings = Vec::new();
-        if part == Part::Main {
-            warnings = strategy.warnings(&new);
-        }
-        if part != Part::Own {
-            let review = Review {
-                context,
-                target,
-                operation: Operation::Update,
-            };
-            let told = self.admission.warnings(self, &review, &new, Some(&old));
-            warnings.extend(told);
-        }
+        let warnings = self.warnings(context, target, part, (&new, &old));
         let plan = self.plan_allocations(target, Some(&old), Some(&mut new))?;
         strategy.encode_for_storage(&mut new);
         meta::set_revision(&mut new, None);
