@@ -97,9 +97,10 @@ impl NodeKeeper {
                 .and_then(|node| node.status.clone())
                 .unwrap_or_default();
             let status = object::status(self, &old, &images, now);
-            let due = written
-                .as_ref()
-                .is_none_or(|(last, at)| at.elapsed() >= REPORT || object::differs(last, &status));
+            let due = object::is_contradicted(&old, &status)
+                || written.as_ref().is_none_or(|(last, at)| {
+                    at.elapsed() >= REPORT || object::differs(last, &status)
+                });
             if due {
                 match self.write(&status).await {
                     Ok(node) => {

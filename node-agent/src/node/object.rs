@@ -238,6 +238,18 @@ pub(super) fn differs(left: &NodeStatus, right: &NodeStatus) -> bool {
     strip(left) != strip(right)
 }
 
+/// Whether the API shows one of our conditions with another status than it has: while we were cut off, the controllers
+/// declared it unknown. Conditions of others do not count.
+pub(super) fn is_contradicted(shown: &NodeStatus, ours: &NodeStatus) -> bool {
+    let shown = shown.conditions.as_deref().unwrap_or(&[]);
+    let mut ours = ours.conditions.iter().flatten();
+    ours.any(|our| {
+        shown
+            .iter()
+            .any(|their| their.type_ == our.type_ && their.status != our.status)
+    })
+}
+
 /// The patch that writes a status.
 pub(super) fn status_patch(status: &NodeStatus) -> Value {
     json!({"status": status})
@@ -246,6 +258,32 @@ pub(super) fn status_patch(status: &NodeStatus) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_that_was_declared_unknown_says_at_once_that_it_is_ready() {
+        let status = |conditions: &[(&str, &str)]| NodeStatus {
+            conditions: Some(
+                conditions
+                    .iter()
+                    .map(|(type_, status)| NodeCondition {
+                        type_: (*type_).to_owned(),
+                        status: (*status).to_owned(),
+                        ..NodeCondition::default()
+                    })
+                    .collect(),
+            ),
+            ..NodeStatus::default()
+        };
+        let ours = status(&[("Ready", "True"), ("DiskPressure", "False")]);
+        assert!(is_contradicted(&status(&[("Ready", "Unknown")]), &ours));
+        assert!(!is_contradicted(&ours, &ours));
+        // Not ours to judge: another component's condition, and one that is not there yet.
+        assert!(!is_contradicted(
+            &status(&[("KernelDeadlock", "True")]),
+            &ours
+        ));
+        assert!(!is_contradicted(&status(&[]), &ours));
+    }
 
     #[test]
     fn taint_texts() {
