@@ -173,7 +173,9 @@ fn replay(
     };
     match parsed.kind {
         Kind::Entry => {
-            let entry = decode_entry(parsed.payload).map_err(|error| error.to_string())?;
+            // A copy: what is kept of an entry must not keep the whole file's bytes with it.
+            let payload = Bytes::copy_from_slice(&parsed.payload);
+            let entry = decode_entry(payload).map_err(|error| error.to_string())?;
             if entry.log_id.index != state.next_index() {
                 return Err(format!(
                     "entry {} but found {}",
