@@ -7,6 +7,7 @@
 
 mod compress;
 mod dispatch;
+mod leftover;
 mod limits;
 mod metrics;
 pub mod objects;
@@ -39,6 +40,7 @@ use crate::request::{self, Body, Caller, RequestInfo};
 use crate::streaming::Streaming;
 pub(crate) use compress::{accepts_gzip, whole as gzip};
 pub(crate) use dispatch::not_modified;
+use leftover::Leftover;
 pub use limits::InFlight;
 use limits::Limits;
 use metrics::Metrics;
@@ -165,6 +167,12 @@ impl Edge {
     /// Answers a request, whatever happens inside.
     pub async fn handle(&self, peer: &Peer, request: Request<Body>) -> Response<Body> {
         let mut record = Record::of(&request);
+        let leftover = Leftover::default();
+        // Streams and gRPC have ends of their own.
+        let request = match record.is_long_running() || record.grpc {
+            true => request,
+            false => request.map(|body| leftover.watch(body)),
+        };
         let span = trace::request(
             "api",
             request.method().as_str(),
@@ -187,6 +195,7 @@ impl Edge {
             true => respond::grpc_status(&status),
             false => respond::status(&status),
         });
+        leftover.read().await;
         if let Ok(id) = HeaderValue::from_str(&record.id) {
             response.headers_mut().insert(AUDIT_ID, id);
         }

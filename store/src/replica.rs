@@ -35,6 +35,8 @@ pub struct Status {
     pub committed_index: u64,
     /// Last index applied here.
     pub applied_index: u64,
+    /// Newest entry that the log no longer holds; 0 when it holds all.
+    pub purged_index: u64,
     /// Whether this member does not vote.
     pub is_learner: bool,
     /// What is wrong, in words; empty when all is well.

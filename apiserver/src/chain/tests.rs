@@ -1,8 +1,10 @@
 //! Requests through the whole chain, over an in-process connection, with a stand-in for what lies behind it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use corten_base::shutdown::Shutdown;
+use futures::StreamExt;
 use http_body_util::BodyExt;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -12,7 +14,7 @@ use super::objects::Change;
 use super::objects::fake::Fake;
 use super::*;
 use crate::authn::bearer::StaticTokens;
-use crate::request::{empty, full};
+use crate::request::{BoxError, empty, full};
 use crate::server::Local;
 
 /// Tells the caller who reached it.
@@ -191,6 +193,54 @@ async fn a_panic_is_a_500_and_the_connection_lives() {
     let (code, body) = client.get("/api/v1/namespaces/a/pods/panic").await;
     assert_eq!((code, &body["reason"]), (500, &json!("InternalError")));
     assert_eq!(client.get("/api/v1/pods").await.0, 200);
+}
+
+/// A body in three parts, which counts those that were taken.
+fn counted(taken: &Arc<AtomicUsize>) -> Body {
+    let taken = Arc::clone(taken);
+    let parts = futures::stream::iter(0..3).map(move |_| {
+        taken.fetch_add(1, Ordering::Relaxed);
+        Ok::<_, BoxError>(http_body::Frame::data(bytes::Bytes::from_static(b"part")))
+    });
+    http_body_util::StreamBody::new(parts).boxed_unsync()
+}
+
+#[tokio::test]
+async fn an_answer_before_the_end_of_the_body_was_lost() {
+    let edge = edge();
+    for (user, code) in [(jane(), 200), (User::anonymous(), 403)] {
+        let taken = Arc::new(AtomicUsize::new(0));
+        let peer = Peer {
+            user: Some(Arc::new(user)),
+            address: None,
+        };
+        // Neither the stand-in behind the chain nor the refusal within it reads the body.
+        let request = Request::put("/api/v1/namespaces/default/pods")
+            .body(counted(&taken))
+            .expect("a request");
+        assert_eq!(edge.handle(&peer, request).await.status(), code);
+        assert_eq!(
+            taken.load(Ordering::Relaxed),
+            3,
+            "the client could send all of it"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_never_ends_does_not_hold_the_answer_for_ever() {
+    let endless = http_body_util::StreamBody::new(futures::stream::pending::<
+        Result<http_body::Frame<bytes::Bytes>, BoxError>,
+    >());
+    let peer = Peer {
+        user: Some(Arc::new(jane())),
+        address: None,
+    };
+    let request = Request::put("/api/v1/namespaces/default/pods").body(endless.boxed_unsync());
+    let edge = edge();
+    let answer = edge.handle(&peer, request.expect("a request"));
+    let answer = tokio::time::timeout(Duration::from_secs(10), answer).await;
+    assert_eq!(answer.expect("in time").status(), 200);
 }
 
 #[tokio::test]

@@ -18,9 +18,6 @@ use crate::request::Body;
 /// The type of a delete's body when its envelope does not say it.
 const DELETE_OPTIONS: GroupVersionKind = GroupVersionKind::from_static("", "v1", "DeleteOptions");
 
-/// Bytes beyond the limit that are read and thrown away, so that the refusal reaches the client.
-const DRAIN_MAX: usize = 16 << 20;
-
 /// How a body is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MediaType {
@@ -62,7 +59,6 @@ pub(crate) async fn read(mut body: Body) -> Result<Bytes, Status> {
             continue;
         };
         if bytes.len() + data.len() > BODY_BYTES_MAX {
-            drain(body).await;
             return Err(Status::request_too_large(&format!(
                 "limit is {BODY_BYTES_MAX}"
             )));
@@ -70,18 +66,6 @@ pub(crate) async fn read(mut body: Body) -> Result<Bytes, Status> {
         bytes.extend_from_slice(&data);
     }
     Ok(bytes.freeze())
-}
-
-/// Reads on without keeping anything: over HTTP/1.1 a client that is still sending when the connection ends never sees the answer.
-async fn drain(mut body: Body) {
-    let mut left = DRAIN_MAX;
-    while let Some(Ok(frame)) = body.frame().await {
-        let read = frame.into_data().map_or(0, |data| data.len());
-        left = left.saturating_sub(read);
-        if left == 0 {
-            return;
-        }
-    }
 }
 
 /// A body without a kind of its own, such as delete options, as a tree.

@@ -317,6 +317,9 @@ pub struct MembersResponse {
     /// empty folder that it has worked before, even if it never got as far as publishing itself.
     #[prost(uint64, repeated, tag = "4")]
     pub have_log: ::prost::alloc::vec::Vec<u64>,
+    /// The asked member leads, so that have_log is what there is to know.
+    #[prost(bool, tag = "5")]
+    pub leads: bool,
 }
 /// Asks for the hash of all keys at a revision, once the log is applied up to an index.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -156,6 +156,7 @@ impl Replica for MemoryReplica {
             term: TERM,
             committed_index: applied,
             applied_index: applied,
+            purged_index: 0,
             ..Default::default()
         }
     }

@@ -3,30 +3,22 @@
 //! Not the membership itself, which is in the log. Invariant: a data folder belongs to one member of one cluster; a
 //! member that finds another identity there does not start.
 
+mod inquiry;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
-use corten_base::backoff::Backoff;
 use corten_proto::corten::store::v1 as pb;
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use super::codec;
 use super::snapshot::sync_dir;
 use super::types::{MemberId, Node};
 use crate::config::{ClusterState, Settings};
-use crate::peer::connect;
 
 const FORMAT: u32 = 1;
 const FILE: &str = "identity";
-/// A joining member asks this long for the cluster before it gives up.
-const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// How long a founding member waits for the others to say whether the cluster exists already. Only one that is there and
-/// very busy takes this long: a member that is starting says so, and one that is down refuses the connection.
-const FOUNDING_ASK: Duration = Duration::from_secs(10);
 
 /// Ids of this member and its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,10 +131,10 @@ pub(crate) async fn establish(settings: &Settings) -> Result<Identity, IdentityE
     let identity = match settings.config.initial_cluster_state {
         ClusterState::New => {
             let identity = founding(settings);
-            refuse_if_known(settings, identity).await?;
+            inquiry::refuse_if_known(settings, identity).await?;
             identity
         }
-        ClusterState::Existing => ask_cluster(settings).await?,
+        ClusterState::Existing => inquiry::join(settings).await?,
     };
     save(dir, identity, &settings.config.name)
         .map_err(|error| IdentityError::Io(dir.clone(), error))?;
@@ -190,107 +182,6 @@ pub(crate) fn save(dir: &Path, identity: Identity, name: &str) -> io::Result<()>
     file.sync_all()?;
     std::fs::rename(new, dir.join(FILE))?;
     sync_dir(dir)
-}
-
-/// Asks the other founding members whether they know this one as started: then its folder was lost, and the leader
-/// would not survive its empty log. Members that cannot be reached are taken to be starting too.
-async fn refuse_if_known(settings: &Settings, own: Identity) -> Result<(), IdentityError> {
-    let tls = peer_tls(settings);
-    let others = settings
-        .cluster
-        .iter()
-        .filter(|(name, _)| **name != settings.config.name);
-    let asked = others.map(|(name, urls)| {
-        let mut client = connect::client(0, MemberId(0), urls, tls.clone());
-        async move {
-            let call = client.members(pb::MembersRequest {});
-            match tokio::time::timeout(FOUNDING_ASK, call).await {
-                Ok(Ok(answer)) => Some(answer.into_inner()),
-                Ok(Err(status)) => {
-                    tracing::debug!(member = %name, %status, "cannot ask whether we are known");
-                    None
-                }
-                Err(_) => {
-                    tracing::warn!(member = %name, "does not say whether we are known");
-                    None
-                }
-            }
-        }
-    });
-    let answers = futures::future::join_all(asked).await;
-    let knows_us = |answer: &pb::MembersResponse| {
-        let stored = answer.membership.as_ref();
-        let membership = stored.and_then(|stored| stored.membership.as_ref());
-        let nodes = membership.map_or(&[][..], |membership| &membership.nodes[..]);
-        let started = |node: &pb::MemberNode| node.id == own.member.0 && node.started;
-        let has_worked = nodes.iter().any(started) || answer.have_log.contains(&own.member.0);
-        answer.cluster_id == own.cluster && has_worked
-    };
-    if answers.iter().flatten().any(knows_us) {
-        return Err(IdentityError::DataLost(settings.config.name.clone()));
-    }
-    Ok(())
-}
-
-fn peer_tls(settings: &Settings) -> Option<std::sync::Arc<rustls::ClientConfig>> {
-    let files = settings.peer_tls.as_ref()?;
-    corten_base::tls::client_config(files)
-        .map_err(|error| tracing::error!(%error, "cannot read the peer TLS files"))
-        .ok()
-        .map(connect::with_http2)
-}
-
-/// Finds this member in the membership of a running cluster, by its peer URLs.
-async fn ask_cluster(settings: &Settings) -> Result<Identity, IdentityError> {
-    let tls = peer_tls(settings);
-    let give_up = tokio::time::Instant::now() + JOIN_TIMEOUT;
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
-    loop {
-        for (name, urls) in &settings.cluster {
-            if *name == settings.config.name {
-                continue;
-            }
-            let mut client = connect::client(0, MemberId(0), urls, tls.clone());
-            match tokio::time::timeout(JOIN_TIMEOUT, client.members(pb::MembersRequest {})).await {
-                Ok(Ok(answer)) => {
-                    match find(&answer.into_inner(), &settings.advertise_peer) {
-                        Some((_, true)) => {
-                            return Err(IdentityError::DataLost(settings.config.name.clone()));
-                        }
-                        Some((identity, false)) => return Ok(identity),
-                        None => {}
-                    }
-                    tracing::info!(member = %name, "this member does not list us yet");
-                }
-                Ok(Err(status)) => {
-                    tracing::info!(member = %name, %status, "cannot ask for the membership")
-                }
-                Err(_) => tracing::info!(member = %name, "no answer"),
-            }
-        }
-        if tokio::time::Instant::now() >= give_up {
-            return Err(IdentityError::NotAMember(settings.advertise_peer.clone()));
-        }
-        tokio::time::sleep(backoff.next_delay()).await;
-    }
-}
-
-/// The member with these peer URLs, and whether it has worked before.
-fn find(answer: &pb::MembersResponse, own_urls: &[String]) -> Option<(Identity, bool)> {
-    let nodes = &answer.membership.as_ref()?.membership.as_ref()?.nodes;
-    let same = |node: &&pb::MemberNode| {
-        let (mut theirs, mut ours) = (node.peer_urls.clone(), own_urls.to_vec());
-        theirs.sort();
-        ours.sort();
-        theirs == ours
-    };
-    let (member, node) = codec::node(nodes.iter().find(same)?);
-    let identity = Identity {
-        cluster: answer.cluster_id,
-        member,
-    };
-    let has_worked = node.started || answer.have_log.contains(&member.0);
-    Some((identity, has_worked))
 }
 
 #[cfg(test)]

@@ -85,6 +85,11 @@ impl Collector for MemberCollector {
                 "Present term",
                 number(status.term),
             ),
+            (
+                "corten_store_raft_purged_index",
+                "Index of the newest entry that the log no longer holds",
+                number(status.purged_index),
+            ),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(value);

@@ -180,6 +180,9 @@ fn raft_config(settings: &Settings) -> openraft::Config {
         max_payload_entries: 1024,
         install_snapshot_timeout: 60_000,
         backoff: "50ms 100ms ...1s".to_owned(),
+        // A follower that lost its log despite the check of identities must not end the leader too: the others hold
+        // what was committed, and it gets that back.
+        allow_log_reversion: Some(true),
         ..openraft::Config::default()
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use corten_base::admin::AdminServer;
 use corten_base::shutdown::Shutdown;
 use corten_base::tasks::{TaskKind, spawn};
 use corten_base::telemetry;
@@ -13,6 +14,7 @@ use corten_proto::etcd::etcdserverpb as etcd;
 use corten_store::{Config, Store, StoreError};
 use etcd::kv_client::KvClient;
 use etcd::maintenance_client::MaintenanceClient;
+use http_body_util::BodyExt as _;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::Channel;
@@ -56,6 +58,7 @@ fn logging() {
 pub(crate) struct Running {
     shutdown: Shutdown,
     task: JoinHandle<Result<(), StoreError>>,
+    admin: AdminServer,
     pub(crate) channel: Channel,
 }
 
@@ -63,7 +66,7 @@ impl Running {
     pub(crate) async fn start(config: Config) -> Running {
         logging();
         let store = Store::build(config).await.expect("build");
-        let channel = store.channel();
+        let (channel, admin) = (store.channel(), store.admin());
         let shutdown = Shutdown::new();
         let stop = shutdown.clone();
         let task = spawn("member", TaskKind::Background, async move {
@@ -77,6 +80,7 @@ impl Running {
         Running {
             shutdown,
             task,
+            admin,
             channel,
         }
     }
@@ -90,6 +94,17 @@ impl Running {
 
     pub(crate) fn kv(&self) -> KvClient<Channel> {
         KvClient::new(self.channel.clone())
+    }
+
+    /// A number that the member shows to its operators.
+    pub(crate) async fn metric(&self, name: &str) -> Option<u64> {
+        let answer = self.admin.handle("/metrics", None)?.into_body();
+        let text = answer.collect().await.ok()?.to_bytes();
+        let text = String::from_utf8(text.to_vec()).ok()?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line?.parse().ok()
     }
 
     pub(crate) async fn status(&self) -> Option<etcd::StatusResponse> {

@@ -4,7 +4,7 @@ use corten_proto::etcd::etcdserverpb as etcd;
 use corten_store::Config;
 use etcd::cluster_client::ClusterClient;
 
-use super::harness::{Cluster, Running, free_port, get, put, wait_for};
+use super::harness::{Cluster, Running, free_port, get, keys, put, wait_for};
 
 fn client(member: &Running) -> ClusterClient<tonic::transport::Channel> {
     ClusterClient::new(member.channel.clone())
@@ -127,5 +127,32 @@ async fn a_wiped_member_without_client_urls_is_recognised() {
         assert!(error.to_string().contains("its data is gone"), "{error}");
     }
     put(cluster.member(leader), "k", b"w").await;
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_lost_its_log_ended_the_leader() {
+    let mut cluster = Cluster::configure(3);
+    cluster.start_all().await;
+    let leader = cluster.leader().await;
+    let victim = (leader + 1) % 3;
+    for i in 0..20 {
+        put(cluster.member(leader), &format!("k{i}"), b"v").await;
+    }
+    get(cluster.member(victim), "k0").await;
+    cluster.stop(victim).await;
+    // It still knows who it is, so that nothing refuses it.
+    for entry in std::fs::read_dir(cluster.data_dir(victim)).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            std::fs::remove_dir_all(path).expect("gone");
+        }
+    }
+    cluster.start(victim).await;
+    put(cluster.member(leader), "after", b"w").await;
+    let value = get(cluster.member(victim), "after").await;
+    assert_eq!(value.map(|(value, _)| value), Some(b"w".to_vec()));
+    let keys = keys(cluster.member(victim), "k").await;
+    assert_eq!(keys.len(), 20, "it got everything back");
     cluster.stop_all().await;
 }

@@ -14,6 +14,12 @@ async fn a_member_behind_the_purged_log_catches_up_by_snapshot() {
     let late = (leader + 1) % 3;
     put(cluster.member(leader), "seen", b"1").await;
     cluster.stop(late).await;
+    let committed = "etcd_server_proposals_committed_total";
+    let seen = cluster
+        .member(leader)
+        .metric(committed)
+        .await
+        .expect("an index");
     let value = vec![7_u8; 2_000];
     // Purging goes in batches of 512 entries; several of them make sure that the late member's place is gone.
     let mut written = 0;
@@ -29,6 +35,14 @@ async fn a_member_behind_the_purged_log_catches_up_by_snapshot() {
         futures::future::join_all(puts).await;
         written += 100;
     }
+    wait_for("the late member's place in the log to go", async || {
+        let purged = cluster
+            .member(leader)
+            .metric("corten_store_raft_purged_index")
+            .await?;
+        (purged > seen).then_some(())
+    })
+    .await;
     cluster.start(late).await;
     let expected = keys(cluster.member(leader), "k/").await;
     assert_eq!(expected.len(), written);

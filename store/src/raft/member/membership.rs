@@ -70,6 +70,7 @@ impl Member {
             membership,
             leader,
             have_log: have_log.map(|(id, _)| id.0).collect(),
+            leads: leader == self.id().0,
         }
     }
 

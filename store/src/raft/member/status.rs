@@ -28,6 +28,7 @@ impl Member {
             term: metrics.current_term,
             committed_index: metrics.local_committed.map_or(0, |id| id.index),
             applied_index: self.parts.applied.get().unwrap_or(0),
+            purged_index: metrics.purged.map_or(0, |id| id.index),
             is_learner: !metrics
                 .membership_config
                 .voter_ids()
