@@ -7,6 +7,8 @@
 
 mod compress;
 mod dispatch;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod leftover;
 mod limits;
 mod metrics;

@@ -7,6 +7,7 @@ pub mod background;
 pub mod cluster;
 pub mod image;
 pub mod load;
+pub mod machine;
 pub mod registry;
 pub mod wait;
 

@@ -2,14 +2,13 @@
 //! way through the API into the store, and one for each run of a reconciler with the requests that it made.
 
 use std::collections::HashMap;
-use std::path::Path;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use corten_base::tasks::{TaskKind, spawn};
-use corten_e2e::cluster::{binary, step};
+use corten_e2e::cluster::step;
+use corten_e2e::machine::{Machine, output};
 use corten_e2e::wait::until;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
@@ -20,13 +19,6 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use opentelemetry_proto::tonic::trace::v1::Span;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
-
-const DIR: &str = "/var/lib/corten-e2e/trace";
-const NAMESPACE: &str = "corten-e2e-trace";
-const ADDRESS: &str = "192.168.97.1";
-/// The collector's end of the wire, outside of the machine's namespace.
-const COLLECTOR: &str = "192.168.97.254";
-const WIRE: &str = "ce2e-trace";
 
 /// A collector that keeps what it gets.
 #[derive(Clone, Default)]
@@ -53,79 +45,11 @@ impl TraceService for Collector {
     }
 }
 
-/// The machine: a namespace wired to the host, removed with the value.
-struct Machine;
-
-impl Machine {
-    fn make() -> Result<Self> {
-        Self::remove();
-        sh(&format!(
-            "ip netns add {NAMESPACE} && ip -n {NAMESPACE} link set lo up && \
-             ip link add {WIRE} type veth peer name u0 netns {NAMESPACE} && \
-             ip addr add {COLLECTOR}/24 dev {WIRE} && ip link set {WIRE} up && \
-             ip -n {NAMESPACE} addr add {ADDRESS}/24 dev u0 && ip -n {NAMESPACE} link set u0 up && \
-             ip -n {NAMESPACE} route add default via {COLLECTOR}"
-        ))?;
-        Ok(Self)
-    }
-
-    fn remove() {
-        if let Ok(corten) = binary() {
-            let _ = inside(&corten).arg("down").args(places()).output();
-        }
-        let _ = Command::new("ip")
-            .args(["netns", "delete", NAMESPACE])
-            .output();
-        let _ = Command::new("ip").args(["link", "delete", WIRE]).output();
-        let _ = sh(&format!(
-            "awk '{{print $2}}' /proc/self/mounts | grep '^{DIR}' | sort -r | xargs -r umount -l; rm -rf {DIR}"
-        ));
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        Self::remove();
-    }
-}
-
-fn places() -> [String; 6] {
-    let [data, run, config] = ["data", "run", "config"].map(|name| format!("{DIR}/{name}"));
-    [
-        "--data-dir".into(),
-        data,
-        "--run-dir".into(),
-        run,
-        "--config-dir".into(),
-        config,
-    ]
-}
-
-fn inside(program: &Path) -> Command {
-    let mut command = Command::new("nsenter");
-    command
-        .arg(format!("--net=/run/netns/{NAMESPACE}"))
-        .arg(program);
-    command
-}
-
-fn sh(script: &str) -> Result<String> {
-    output(Command::new("sh").args(["-c", script]))
-}
-
-fn output(command: &mut Command) -> Result<String> {
-    let out = command.output().with_context(|| format!("{command:?}"))?;
-    if !out.status.success() {
-        bail!("{command:?}: {}", String::from_utf8_lossy(&out.stderr));
-    }
-    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_is_one_trace_from_the_api_to_the_store() {
-    let machine = Machine::make().expect("a machine");
+    let machine = Machine::make("trace", 97).expect("a machine");
     let collector = Collector::default();
-    let socket = tokio::net::TcpListener::bind((COLLECTOR, 0))
+    let socket = tokio::net::TcpListener::bind((machine.outside(), 0))
         .await
         .expect("bound");
     let endpoint = format!("http://{}", socket.local_addr().expect("an address"));
@@ -133,33 +57,15 @@ async fn a_request_is_one_trace_from_the_api_to_the_store() {
         .add_service(TraceServiceServer::new(collector.clone()))
         .serve_with_incoming(TcpListenerStream::new(socket));
     spawn("collector", TaskKind::Background, server);
-    let ran = tokio::task::spawn_blocking(move || run(&endpoint, &collector)).await;
-    ran.expect("no panic")
-        .unwrap_or_else(|error| panic!("{error:#}"));
-    drop(machine);
+    let ran = tokio::task::spawn_blocking(move || {
+        run(&machine, &endpoint, &collector).unwrap_or_else(|error| panic!("{error:#}"));
+    });
+    ran.await.expect("no panic");
 }
 
-fn run(endpoint: &str, collector: &Collector) -> Result<()> {
-    let corten = binary()?;
-    let mut up = inside(&corten);
-    up.args([
-        "up",
-        "--detach",
-        "--node-ip",
-        ADDRESS,
-        "--otlp-endpoint",
-        endpoint,
-    ]);
-    output(up.args(places()))?;
-    let mut kubectl = inside(Path::new(
-        &std::env::var("CORTEN_KUBECTL").unwrap_or_else(|_| "kubectl".to_owned()),
-    ));
-    kubectl.env("KUBECONFIG", format!("{DIR}/config/admin.kubeconfig"));
-    output(
-        kubectl
-            .env("HOME", DIR)
-            .args(["create", "configmap", "traced", "--from-literal=a=b"]),
-    )?;
+fn run(machine: &Machine, endpoint: &str, collector: &Collector) -> Result<()> {
+    machine.up(&["--otlp-endpoint", endpoint])?;
+    machine.kubectl(&["create", "configmap", "traced", "--from-literal=a=b"])?;
     step("the request's trace reaches from the API into the store");
     until("the trace", Duration::from_secs(30), || {
         let spans = collector.spans.lock().expect("no holder panics").clone();
@@ -171,7 +77,7 @@ fn run(endpoint: &str, collector: &Collector) -> Result<()> {
         services.iter().any(|name| name.contains("corten")),
         "{services:?}"
     );
-    output(inside(&corten).arg("down").args(places()))?;
+    output(&mut machine.corten(&["down"]))?;
     Ok(())
 }
 

@@ -11,9 +11,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 
 use super::objects::Change;
-use super::objects::fake::Fake;
 use super::*;
-use crate::authn::bearer::StaticTokens;
 use crate::request::{BoxError, empty, full};
 use crate::server::Local;
 
@@ -55,21 +53,8 @@ fn edge_with(grpc: Handler) -> Arc<Edge> {
     authorizer.apply("clusterrolebindings", Change::Set(json!({"metadata": {"name": "r"},
         "roleRef": {"kind": "ClusterRole", "name": "r"}, "subjects": [{"kind": "User", "name": "jane"}]})));
     Edge::new(Parts {
-        authenticator: Arc::new(Authenticator {
-            tokens: None,
-            static_tokens: StaticTokens::default(),
-        }),
-        authorizer: Arc::clone(&authorizer),
-        audit: audit::Log::off(),
-        admin: AdminServer::new("test"),
-        rest: echo("rest"),
         grpc,
-        streaming: Streaming {
-            objects: Fake::with(&[]),
-            authorizer,
-            agents: None,
-        },
-        inflight: InFlight::default(),
+        ..fixture::parts(authorizer, echo("rest"))
     })
 }
 

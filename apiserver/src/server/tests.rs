@@ -3,7 +3,6 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use corten_base::admin::AdminServer;
 use corten_base::pki::{Authority, CertRequest, Usage};
 use corten_base::tls::{ClientAuth, TlsFiles, client_config, server_config};
 use http::header::CONTENT_TYPE;
@@ -11,13 +10,9 @@ use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 
 use super::*;
-use crate::authn::Authenticator;
-use crate::authn::bearer::StaticTokens;
 use crate::authz::live::Live;
-use crate::chain::objects::fake::Fake;
-use crate::chain::{Handler, InFlight, Parts, respond};
+use crate::chain::{Handler, fixture, respond};
 use crate::request::{Caller, empty};
-use crate::streaming::Streaming;
 
 fn whoami() -> Handler {
     Arc::new(|request: Request<Body>| {
@@ -34,24 +29,7 @@ fn whoami() -> Handler {
 }
 
 fn edge() -> Arc<Edge> {
-    let authorizer = Live::new();
-    Edge::new(Parts {
-        authenticator: Arc::new(Authenticator {
-            tokens: None,
-            static_tokens: StaticTokens::default(),
-        }),
-        authorizer: Arc::clone(&authorizer),
-        audit: crate::audit::Log::off(),
-        admin: AdminServer::new("test"),
-        rest: whoami(),
-        grpc: whoami(),
-        streaming: Streaming {
-            objects: Fake::with(&[]),
-            authorizer,
-            agents: None,
-        },
-        inflight: InFlight::default(),
-    })
+    Edge::new(fixture::parts(Live::new(), whoami()))
 }
 
 fn pki(dir: &Path) -> (TlsFiles, TlsFiles) {

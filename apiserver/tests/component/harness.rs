@@ -1,6 +1,7 @@
-//! A running server with certificates for three users, and small clients for it.
+//! A running server with certificates for a few users, and small clients for it.
 //!
-//! `admin` is in system:masters, `jane` may do everything by a role, `nobody` may do nothing. Invariant: the server and all that it
+//! `admin` is in system:masters, `jane` may do everything by a role, `node` is a node, `dev` and `nobody` may do nothing
+//! unless a test allows it. Invariant: the server and all that it
 //! started end with the harness.
 
 use std::collections::HashMap;
@@ -35,10 +36,13 @@ use tonic::transport::Channel;
 /// Longer than anything here takes on a loaded machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-const USERS: [(&str, &[&str]); 3] = [
-    ("admin", &["system:masters"]),
-    ("jane", &["developers"]),
-    ("nobody", &[]),
+/// Names of the certificate files, of the users, and of their groups.
+const USERS: [(&str, &str, &[&str]); 5] = [
+    ("admin", "kubernetes-admin", &["system:masters"]),
+    ("jane", "jane", &[]),
+    ("dev", "dev", &["developers"]),
+    ("node", "system:node:n1", &["system:nodes"]),
+    ("nobody", "nobody", &[]),
 ];
 
 pub(crate) struct Api {
@@ -89,9 +93,9 @@ impl Api {
             None => Server::build(&config).await,
         };
         let server = server.expect("a server");
-        let channels = USERS.map(|(name, groups)| {
+        let channels = USERS.map(|(file, name, groups)| {
             let user = User::authenticated(name, groups.iter().copied());
-            (name, server.channel(user))
+            (file, server.channel(user))
         });
         let (address, admin) = (server.address().expect("bound"), server.admin().clone());
         let shutdown = Shutdown::new();
@@ -123,6 +127,11 @@ impl Api {
             (answer.code == 200).then_some(())
         })
         .await;
+    }
+
+    /// Where the certificates are: `ca.crt`, and `<file>.crt` and `.key` of each user.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// The gRPC service, as this user.
@@ -290,9 +299,9 @@ fn write_pki(dir: &Path) -> Config {
             .issue_to_files(&request, &cert, &key)
             .expect("issued");
     };
-    for (name, groups) in USERS {
+    for (file, name, groups) in USERS {
         issue(
-            name,
+            file,
             CertRequest {
                 common_name: name.to_owned(),
                 organizations: groups.iter().map(|group| (*group).to_owned()).collect(),
@@ -320,6 +329,7 @@ fn write_pki(dir: &Path) -> Config {
         client_ca_file: Some(dir.join("ca.crt")),
         service_account_signing_key_file: Some(dir.join("sa.key")),
         service_account_key_file: vec![dir.join("sa.pub")],
+        audit_log_path: Some(dir.join("audit.log")),
         ..Config::default()
     }
 }

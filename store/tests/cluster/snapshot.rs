@@ -1,6 +1,20 @@
 //! A member that lags beyond the log gets a snapshot, and is a full member afterwards.
 
-use super::harness::{Cluster, get, keys, put, wait_for};
+use super::harness::{Cluster, Running, get, keys, put, try_put, wait_for};
+
+/// Purging goes in batches of 512 entries; several of them make sure that a member that is away loses its place.
+async fn put_many(member: &Running, count: usize) {
+    let value = vec![7_u8; 2_000];
+    for first in (0..count).step_by(100) {
+        let puts = (first..first + 100).map(|i| {
+            let (kv, value) = (member.kv(), value.clone());
+            async move { try_put(kv, &format!("k/{i:05}"), &value).await }
+        });
+        for put in futures::future::join_all(puts).await {
+            put.expect("acknowledged");
+        }
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_behind_the_purged_log_catches_up_by_snapshot() {
@@ -20,21 +34,8 @@ async fn a_member_behind_the_purged_log_catches_up_by_snapshot() {
         .metric(committed)
         .await
         .expect("an index");
-    let value = vec![7_u8; 2_000];
-    // Purging goes in batches of 512 entries; several of them make sure that the late member's place is gone.
-    let mut written = 0;
-    while written < 2_000 {
-        let puts = (written..written + 100).map(|i| {
-            let (kv, value) = (cluster.member(leader).kv(), value.clone());
-            async move {
-                super::harness::try_put(kv, &format!("k/{i:05}"), &value)
-                    .await
-                    .expect("acknowledged")
-            }
-        });
-        futures::future::join_all(puts).await;
-        written += 100;
-    }
+    let written = 2_000;
+    put_many(cluster.member(leader), written).await;
     wait_for("the late member's place in the log to go", async || {
         let purged = cluster
             .member(leader)

@@ -5,7 +5,6 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use corten_base::admin::AdminServer;
 use corten_base::pki::{Authority, CertRequest, Usage};
 use corten_base::shutdown::Shutdown;
 use corten_base::tasks::{TaskKind, spawn};
@@ -21,12 +20,11 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::authn::bearer::StaticTokens;
-use crate::authn::{Authenticator, User};
+use crate::authn::User;
 use crate::authz::live::Live;
 use crate::chain::objects::Resource;
 use crate::chain::objects::fake::Fake;
-use crate::chain::{Edge, Handler, Parts, respond};
+use crate::chain::{Edge, Handler, Parts, fixture, respond};
 use crate::request::{Body, empty};
 use crate::server::Local;
 use crate::streaming::{Agents, Streaming};
@@ -140,21 +138,12 @@ fn edge(agents: Agents, port: u16) -> Arc<Edge> {
     let authorizer = Live::new();
     let unused: Handler = Arc::new(|_| Box::pin(async { respond::text(http::StatusCode::OK, "") }));
     Edge::new(Parts {
-        authenticator: Arc::new(Authenticator {
-            tokens: None,
-            static_tokens: StaticTokens::default(),
-        }),
-        authorizer: Arc::clone(&authorizer),
-        audit: crate::audit::Log::off(),
-        admin: AdminServer::new("test"),
-        rest: Arc::clone(&unused),
-        grpc: unused,
         streaming: Streaming {
             objects,
-            authorizer,
+            authorizer: Arc::clone(&authorizer),
             agents: Some(agents),
         },
-        inflight: crate::chain::InFlight::default(),
+        ..fixture::parts(authorizer, unused)
     })
 }
 
