@@ -2,7 +2,7 @@
 //!
 //! The agent speaks the streaming protocols itself (WebSocket, SPDY); here bytes are only copied. Authorization has happened
 //! before, except for the right to create that a GET with an upgrade needs as well. Invariant: the agent sees our client certificate
-//! and no credential of the caller, and an answer of the agent is passed on as it is.
+//! and no credential of the caller, and what the agent answers is passed on as it is; a refusal becomes a Status.
 
 mod agent;
 mod container;
@@ -13,11 +13,12 @@ mod tests;
 use std::sync::Arc;
 
 use corten_api::meta::GroupResource;
-use corten_api::status::Status;
+use corten_api::status::{Reason, Status};
 use corten_base::tasks::{TaskKind, spawn};
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
@@ -122,6 +123,9 @@ impl Streaming {
     }
 }
 
+/// Of an agent's refusal, what is passed on; as upstream.
+const REFUSAL_BYTES_MAX: usize = 50_000;
+
 /// Headers that belong to one hop, or that would tell the agent too much.
 const DROPPED: [&str; 7] = [
     "authorization",
@@ -182,6 +186,9 @@ async fn forward(
         *response.headers_mut() = head.headers;
         return Ok(response);
     }
+    if !upgrade && !answer.status().is_success() {
+        return Err(refusal(answer).await);
+    }
     let (mut head, body) = answer.into_parts();
     for name in [CONNECTION, TRANSFER_ENCODING] {
         head.headers.remove(name);
@@ -190,6 +197,27 @@ async fn forward(
         head,
         body.map_err(Into::into).boxed_unsync(),
     ))
+}
+
+/// The agent says no in plain words; clients of the API expect a Status.
+async fn refusal(answer: Response<Incoming>) -> Status {
+    let code = answer.status().as_u16();
+    let body = Limited::new(answer.into_body(), REFUSAL_BYTES_MAX)
+        .collect()
+        .await;
+    let text = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).trim().to_owned());
+    let text = text.unwrap_or_default();
+    match code {
+        400 => Status::bad_request(text),
+        404 => Status::with_code(code, Reason::NotFound, text),
+        503 => Status::service_unavailable(text),
+        code => {
+            let message = format!(
+                "an error on the server ({text:?}) has prevented the request from succeeding"
+            );
+            Status::with_code(code, Reason::InternalError, message)
+        }
+    }
 }
 
 /// Copies both ways until one side is done; the other then sees the end.

@@ -1,7 +1,9 @@
 //! Tests of `Status`: codes, texts and the wire form. Invariant: to_json and from_json are inverse.
 
 use super::*;
+use crate::field::FieldError;
 use crate::field::FieldPath;
+use crate::meta::GroupKind;
 
 fn pods() -> GroupResource {
     GroupResource::new("", "pods")

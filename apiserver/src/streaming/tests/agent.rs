@@ -67,6 +67,11 @@ async fn answer(
         !request.headers().contains_key(AUTHORIZATION),
         "the caller's secret stays behind"
     );
+    if request.uri().query() == Some("previous=true") {
+        let mut response = Response::new(Full::from("previous terminated container not found"));
+        *response.status_mut() = http::StatusCode::BAD_REQUEST;
+        return Ok(response);
+    }
     if !request.headers().contains_key(UPGRADE) {
         return Ok(Response::new(Full::from(format!(
             "{client} asks {}",
@@ -185,6 +190,17 @@ async fn logs_and_upgrades_reach_the_agent_and_come_back() {
     let (code, text) = get(&mut sender, log).await;
     let expected = "kube-apiserver-kubelet-client asks /containerLogs/ns/p/main?tailLines=3";
     assert_eq!((code, text.as_str()), (200, expected));
+    let previous = Request::get(format!("{prefix}/p/log?previous=true"));
+    let (code, text) = get(&mut sender, previous).await;
+    let status: serde_json::Value = serde_json::from_str(&text).expect("a Status, not plain text");
+    assert_eq!(
+        (code, &status["reason"], &status["message"]),
+        (
+            400,
+            &json!("BadRequest"),
+            &json!("previous terminated container not found")
+        )
+    );
     let (code, text) = get(&mut sender, Request::get(format!("{prefix}/w/log"))).await;
     assert_eq!(
         (code, text.as_str()),
