@@ -102,8 +102,11 @@ pub struct Config {
     #[arg(long, default_value_t = 0)]
     pub quota_backend_bytes: u64,
     /// Memory for blocks of table files, in bytes.
-    #[arg(long, default_value_t = 64 << 20)]
+    #[arg(long, default_value_t = 32 << 20)]
     pub block_cache_bytes: usize,
+    /// Memory for the newest versions of keys that were written lately, in bytes.
+    #[arg(long, default_value_t = 32 << 20)]
+    pub head_cache_bytes: usize,
     /// Memory for rows not yet flushed, in bytes.
     #[arg(long, default_value_t = 32 << 20)]
     pub memtable_bytes: usize,

@@ -131,6 +131,15 @@ impl Read for Rocks {
         let cursor = View::newest(self.live()?).into_cursor(space, from, to)?;
         Ok(Box::new(cursor))
     }
+
+    fn first(
+        &self,
+        space: Keyspace,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> Result<Option<(Bytes, Bytes)>> {
+        View::newest(self.live()?).first(space, from, to)
+    }
 }
 
 impl Backend for Rocks {

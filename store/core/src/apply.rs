@@ -4,6 +4,8 @@
 
 mod leases;
 
+use std::{collections::HashMap, sync::Arc};
+
 use bytes::Bytes;
 use corten_proto::{
     corten::store::v1::{Noop, RaftReply, RaftRequest, Refusal, raft_reply, raft_request::Command},
@@ -22,6 +24,7 @@ use crate::{
     check,
     codec::{self, Record},
     error::Error,
+    heads::Head,
     history::RevisionEvents,
     ids::{LeaseId, Position, Revision},
     lease_rows,
@@ -29,6 +32,7 @@ use crate::{
     read::{self, Live},
     span::Span,
     state::State,
+    store::Shared,
     txn,
     writer::{Alarms, Changes, Writer},
 };
@@ -46,6 +50,9 @@ pub(crate) struct Work {
     pub(crate) state: State,
     pub(crate) alarms: Alarms,
     pub(crate) changes: Changes,
+    /// The newest versions that the round wrote.
+    heads: HashMap<Bytes, Head>,
+    known: Arc<Shared>,
     /// Events of the command under way; they share the next revision.
     events: Vec<Event>,
 }
@@ -57,6 +64,8 @@ impl<'a> Round<'a> {
             state: writer.state,
             alarms: writer.alarms.clone(),
             changes: Changes::default(),
+            heads: HashMap::new(),
+            known: Arc::clone(&writer.shared),
             events: Vec::new(),
         };
         Self {
@@ -96,7 +105,13 @@ impl<'a> Round<'a> {
         } = self;
         let mut changes = work.changes;
         changes.revision = work.state.revision;
-        writer.commit(work.view.batch, work.state, work.alarms, membership)?;
+        writer.commit(
+            work.view.batch,
+            work.heads,
+            work.state,
+            work.alarms,
+            membership,
+        )?;
         Ok(changes)
     }
 }
@@ -196,8 +211,15 @@ impl Work {
         }
     }
 
-    fn latest(&self, key: &[u8]) -> backend::Result<Option<Live>> {
-        read::get(&self.view, key, self.next_revision())
+    /// The newest version of a key, this command's own included.
+    pub(crate) fn latest(&self, key: &[u8]) -> backend::Result<Option<Live>> {
+        if let Some(head) = self.heads.get(key) {
+            return Ok(head.live.clone());
+        }
+        match self.known.heads.get(key, self.state.revision) {
+            Some(head) => Ok(head.live),
+            None => read::get(&self.view, key, self.next_revision()),
+        }
     }
 
     /// Puts a key as part of the command under way.
@@ -237,7 +259,7 @@ impl Work {
         };
         let kv = new.into_key_value(request.key.clone());
         self.record(
-            &record,
+            record,
             Event {
                 r#type: EventType::Put as i32,
                 kv: Some(kv),
@@ -291,7 +313,7 @@ impl Work {
             ..Default::default()
         };
         self.record(
-            &Record::Tombstone,
+            Record::Tombstone,
             Event {
                 r#type: EventType::Delete as i32,
                 kv: Some(kv),
@@ -320,7 +342,7 @@ impl Work {
     }
 
     /// Writes a version and its place in history, and keeps the event for the watches.
-    fn record(&mut self, record: &Record, event: Event) {
+    fn record(&mut self, record: Record, event: Event) {
         let revision = self.next_revision();
         let sub =
             u32::try_from(self.events.len()).expect("a command has far fewer than 2^32 changes");
@@ -331,6 +353,11 @@ impl Work {
             "one command changed a key twice; the duplicate check let it through"
         );
         self.view.batch.put(Keyspace::Key, row, record.encode());
+        let head = Head {
+            modified: revision,
+            live: Live::from_record(record, revision),
+        };
+        self.heads.insert(kv.key.clone(), head);
         self.view
             .batch
             .put(Keyspace::Rev, codec::rev_row(revision, sub), kv.key.clone());

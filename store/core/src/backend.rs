@@ -8,6 +8,10 @@ use bytes::Bytes;
 
 pub use batch::Batch;
 
+/// The last bytes of every row of `Keyspace::Key`: its revision. What is before them is the same for all versions of a key
+/// and for no other key, so that an engine may file them together.
+pub const REVISION_BYTES: usize = 8;
+
 /// A namespace of rows. Each is ordered by bytes on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Keyspace {

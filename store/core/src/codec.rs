@@ -20,7 +20,7 @@ use crate::{
 
 const ZERO_ESCAPED: [u8; 2] = [0x00, 0xff];
 const END: [u8; 2] = [0x00, 0x00];
-const REVISION_LEN: usize = 8;
+const REVISION_LEN: usize = crate::backend::REVISION_BYTES;
 
 const KIND_TOMBSTONE: u8 = 0;
 const KIND_VALUE: u8 = 1;

@@ -34,14 +34,39 @@ pub(crate) fn range(
 ) -> Result<RangeResponse, Error> {
     let at = read_revision(request.revision, current, compacted)?;
     let mut response = match Span::new(&request.key, &request.range_end) {
-        Span::Key(key) => one(view, key, at, request)?,
+        Span::Key(key) => return Ok(of_one(current, read::get(view, &key, at)?, request)),
         span => many(view, &span, at, request, counts)?,
     };
-    response.header = Some(ResponseHeader {
+    response.header = Some(header(current));
+    Ok(response)
+}
+
+fn header(current: Revision) -> ResponseHeader {
+    ResponseHeader {
         revision: current.get(),
         ..Default::default()
-    });
-    Ok(response)
+    }
+}
+
+/// The answer to a request for one key, whose version at the revision asked for is given.
+pub(crate) fn of_one(
+    current: Revision,
+    live: Option<Live>,
+    request: &RangeRequest,
+) -> RangeResponse {
+    let mut response = RangeResponse {
+        header: Some(header(current)),
+        ..Default::default()
+    };
+    let Some(live) = live else {
+        return response;
+    };
+    response.count = 1;
+    if !request.count_only && Filter::of(request).passes(&live) {
+        let key = request.key.clone();
+        response.kvs.push(key_value(key, live, request.keys_only));
+    }
+    response
 }
 
 /// Which revision a request reads: checks it against what exists and what is kept.
@@ -62,23 +87,6 @@ pub(crate) fn read_revision(
     } else {
         Ok(asked)
     }
-}
-
-fn one(
-    view: &dyn Read,
-    key: Bytes,
-    at: Revision,
-    request: &RangeRequest,
-) -> Result<RangeResponse, Error> {
-    let mut response = RangeResponse::default();
-    let Some(live) = read::get(view, &key, at)? else {
-        return Ok(response);
-    };
-    response.count = 1;
-    if !request.count_only && Filter::of(request).passes(&live) {
-        response.kvs.push(key_value(key, live, request.keys_only));
-    }
-    Ok(response)
 }
 
 fn many(

@@ -19,6 +19,7 @@ use crate::{
     counts::Counts,
     error::Error,
     hash::{self, KvHash},
+    heads::Heads,
     history,
     ids::{LeaseId, Revision},
     lease_rows::{self, LeaseRecord},
@@ -29,6 +30,21 @@ use crate::{
     writer::{Alarms, Writer},
 };
 
+/// Sizes that an operator may want to change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// Memory for the newest versions of keys that were written lately, in bytes.
+    pub head_cache_bytes: usize,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            head_cache_bytes: 32 << 20,
+        }
+    }
+}
+
 /// A handle for reading. Clones share everything.
 #[derive(Clone)]
 pub struct Store {
@@ -38,6 +54,7 @@ pub struct Store {
 pub(crate) struct Shared {
     pub(crate) backend: Arc<dyn Backend>,
     counts: Counts,
+    pub(crate) heads: Heads,
     /// Bytes of rows written since the start.
     written: AtomicU64,
     no_space: AtomicBool,
@@ -67,12 +84,21 @@ impl Shared {
 }
 
 impl Store {
-    /// Opens a state, with its only writer. Reads one row, however large the state is.
+    /// `open_with` the usual options.
     pub fn open(backend: Arc<dyn Backend>) -> backend::Result<(Self, Writer)> {
+        Self::open_with(backend, StoreOptions::default())
+    }
+
+    /// Opens a state, with its only writer. Reads one row, however large the state is.
+    pub fn open_with(
+        backend: Arc<dyn Backend>,
+        options: StoreOptions,
+    ) -> backend::Result<(Self, Writer)> {
         let state = State::load(backend.as_ref())?;
         let shared = Arc::new(Shared {
             backend,
             counts: Counts::default(),
+            heads: Heads::new(options.head_cache_bytes),
             written: AtomicU64::new(0),
             no_space: AtomicBool::new(false),
             corrupt: AtomicBool::new(false),
@@ -127,10 +153,23 @@ impl Store {
 
     /// Answers a Range at one revision.
     pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Error> {
+        if let Some(response) = self.range_of_head(request) {
+            return Ok(response);
+        }
         self.consistently(|view, revision, compacted| {
             let counts = Some(&self.shared.counts);
             range::range(view, revision, compacted, request, counts)
         })
+    }
+
+    /// Answers for one key at the newest revision, if its newest version is in memory.
+    fn range_of_head(&self, request: &RangeRequest) -> Option<RangeResponse> {
+        if !request.range_end.is_empty() || request.revision > 0 {
+            return None;
+        }
+        let revision = self.revision();
+        let head = self.shared.heads.get(&request.key, revision)?;
+        Some(range::of_one(revision, head.live, request))
     }
 
     /// Answers a transaction that only reads.

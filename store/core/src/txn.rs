@@ -14,7 +14,7 @@ use corten_proto::etcd::etcdserverpb::{
 
 use crate::{
     apply::Work,
-    backend::Read,
+    backend::{self, Read},
     check,
     error::Error,
     ids::{LeaseId, Revision},
@@ -36,7 +36,7 @@ pub(crate) fn read(
     compacted: Revision,
     request: &TxnRequest,
 ) -> Result<TxnResponse, Error> {
-    let path = choose(view, current, request)?;
+    let path = choose(view, &|key| read::get(view, key, current), current, request)?;
     let ranges = |range: &RangeRequest| range::range(view, current, compacted, range, None);
     check_ranges(request, &path, current, compacted)?;
     run_read(&ranges, request, &path, current)
@@ -48,7 +48,12 @@ pub(crate) fn write(work: &mut Work, request: &TxnRequest) -> Result<TxnResponse
     if work.alarms.no_space() && check::may_put(request) {
         return Err(Error::NoSpace);
     }
-    let path = choose(work.reader(), work.state.revision, request)?;
+    let path = choose(
+        work.reader(),
+        &|key| work.latest(key),
+        work.state.revision,
+        request,
+    )?;
     check_ranges(request, &path, work.state.revision, work.state.compacted)?;
     check_puts(work, request, &path)?;
     let mut response = run_write(work, request, &path)?;
@@ -64,33 +69,46 @@ fn branch<'a>(request: &'a TxnRequest, path: &Path) -> &'a [RequestOp] {
     }
 }
 
-fn choose(view: &dyn Read, current: Revision, request: &TxnRequest) -> Result<Path, Error> {
+/// Finds the version of a key that comparisons see.
+type Latest<'a> = &'a dyn Fn(&[u8]) -> backend::Result<Option<Live>>;
+
+fn choose(
+    view: &dyn Read,
+    latest: Latest<'_>,
+    current: Revision,
+    request: &TxnRequest,
+) -> Result<Path, Error> {
     let mut path = Path {
         succeeded: true,
         nested: Vec::new(),
     };
     for compare in &request.compare {
-        if !holds(view, current, compare)? {
+        if !holds(view, latest, current, compare)? {
             path.succeeded = false;
             break;
         }
     }
     for op in branch(request, &path) {
         if let Some(Request::RequestTxn(nested)) = &op.request {
-            path.nested.push(choose(view, current, nested)?);
+            path.nested.push(choose(view, latest, current, nested)?);
         }
     }
     Ok(path)
 }
 
 /// A comparison over a range holds when it holds for every key; over nothing, when it holds for an absent key.
-fn holds(view: &dyn Read, current: Revision, compare: &Compare) -> Result<bool, Error> {
+fn holds(
+    view: &dyn Read,
+    latest: Latest<'_>,
+    current: Revision,
+    compare: &Compare,
+) -> Result<bool, Error> {
     let span = Span::new(&compare.key, &compare.range_end);
     let mut any = false;
     let mut all = true;
     match &span {
         Span::Key(key) => {
-            if let Some(live) = read::get(view, key, current)? {
+            if let Some(live) = latest(key)? {
                 any = true;
                 all = matches(compare, &live);
             }

@@ -2,7 +2,10 @@
 //! Not the commands themselves: see `apply`.
 //! Invariant: the head in memory equals the head row of the backend after every commit.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use corten_proto::etcd::etcdserverpb::AlarmType;
@@ -11,6 +14,7 @@ use crate::{
     apply::Round,
     backend::{self, Batch, Keyspace},
     codec,
+    heads::Head,
     history::RevisionEvents,
     ids::{Position, Revision},
     lease_rows::LeaseChange,
@@ -76,6 +80,7 @@ impl Writer {
 
     /// Reads everything anew: after the backend's content was replaced by a snapshot of another member.
     pub fn reload(&mut self) -> backend::Result<()> {
+        self.shared.heads.clear();
         *self = Self::load(Arc::clone(&self.shared))?;
         self.shared.publish(&self.state, &self.alarms);
         Ok(())
@@ -109,6 +114,7 @@ impl Writer {
     pub(crate) fn commit(
         &mut self,
         mut batch: Batch,
+        heads: HashMap<Bytes, Head>,
         state: State,
         alarms: Alarms,
         membership: Option<Bytes>,
@@ -126,6 +132,9 @@ impl Writer {
             batch.put(Keyspace::Meta, codec::META_MEMBERSHIP, membership.clone());
         }
         self.shared.write(batch)?;
+        for (key, head) in heads {
+            self.shared.heads.set(&key, head);
+        }
         self.state = state;
         self.alarms = alarms;
         if membership.is_some() {

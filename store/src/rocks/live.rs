@@ -14,7 +14,7 @@ use rocksdb::{
 };
 
 use super::failed;
-use super::options::RocksOptions;
+use super::options::{RocksOptions, key_part};
 
 /// An open database.
 pub(super) struct Live {
@@ -169,6 +169,8 @@ impl View {
             return Ok(None);
         }
         let mut options = self.read_options();
+        // Unless told otherwise, RocksDB takes a scan for one within the prefix of its start.
+        options.set_total_order_seek(true);
         if let Some(to) = to {
             options.set_iterate_upper_bound(to);
         }
@@ -179,6 +181,33 @@ impl View {
         rows.seek(from);
         rows.status().map_err(failed("scan"))?;
         Ok(Some(rows))
+    }
+
+    /// The first row of a range. Within the versions of one key, filters tell most files that have none.
+    pub(super) fn first(
+        &self,
+        space: Keyspace,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> Result<Option<(Bytes, Bytes)>> {
+        let mut options = self.read_options();
+        match to {
+            Some(to) if to <= from => return Ok(None),
+            Some(to) => options.set_iterate_upper_bound(to),
+            None => {}
+        }
+        match is_one_key(space, from, to) {
+            true => options.set_prefix_same_as_start(true),
+            false => options.set_total_order_seek(true),
+        }
+        let family = self.live.family(space);
+        let mut rows = self.live.db.raw_iterator_cf_opt(family, options);
+        rows.seek(from);
+        rows.status().map_err(failed("look up a row"))?;
+        let copied = rows
+            .item()
+            .map(|(key, value)| (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+        Ok(copied)
     }
 
     /// A cursor that keeps this view alive.
@@ -205,6 +234,16 @@ impl View {
     }
 }
 
+/// Whether a range ends with the versions of the key that it begins in: `to` is what they begin with, counted up.
+fn is_one_key(space: Keyspace, from: &[u8], to: Option<&[u8]>) -> bool {
+    let key = key_part(from);
+    let counted_up = |to: &[u8]| match (to.split_last(), key.split_last()) {
+        (Some((end, to)), Some((last, key))) => to == key && last.checked_add(1) == Some(*end),
+        _ => false,
+    };
+    space == Keyspace::Key && to.is_some_and(counted_up)
+}
+
 impl Read for View {
     fn get(&self, space: Keyspace, key: &[u8]) -> Result<Option<Bytes>> {
         let value = self
@@ -222,6 +261,15 @@ impl Read for View {
         to: Option<&[u8]>,
     ) -> Result<Box<dyn Cursor + '_>> {
         Ok(Box::new(Rows(self.iterator(space, from, to)?)))
+    }
+
+    fn first(
+        &self,
+        space: Keyspace,
+        from: &[u8],
+        to: Option<&[u8]>,
+    ) -> Result<Option<(Bytes, Bytes)>> {
+        View::first(self, space, from, to)
     }
 }
 

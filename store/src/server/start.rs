@@ -9,7 +9,7 @@ use std::time::Duration;
 use corten_base::shutdown::Shutdown;
 use corten_base::tasks::{TaskKind, spawn};
 use corten_base::tls::{self, ClientAuth};
-use corten_store_core::Store as CoreStore;
+use corten_store_core::{Store as CoreStore, StoreOptions};
 use openraft::SnapshotPolicy;
 use openraft::errors::{InitializeError, RaftError};
 use tonic::service::Routes;
@@ -112,7 +112,10 @@ async fn open(
         memtable_bytes: settings.config.memtable_bytes,
     };
     let rocks = Arc::new(Rocks::open(&dir.join("state"), options)?);
-    let (store, writer) = CoreStore::open(Arc::clone(&rocks) as Arc<_>)?;
+    let options = StoreOptions {
+        head_cache_bytes: settings.config.head_cache_bytes,
+    };
+    let (store, writer) = CoreStore::open_with(Arc::clone(&rocks) as Arc<_>, options)?;
     let engine = Engine::new(store, settings.lease_checkpoint)?;
     let applied = AppliedIndex::default();
     let machine = Machine::new(

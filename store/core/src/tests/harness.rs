@@ -10,7 +10,7 @@ use corten_proto::etcd::etcdserverpb::{
 };
 use corten_proto::etcd::mvccpb::KeyValue;
 
-use crate::{Changes, Position, Store, Writer, memory::MemoryBackend};
+use crate::{Changes, Position, Store, StoreOptions, Writer, memory::MemoryBackend};
 
 pub(super) struct Harness {
     pub(super) store: Store,
@@ -25,7 +25,11 @@ impl Harness {
     }
 
     pub(super) fn open(backend: Arc<MemoryBackend>) -> Self {
-        let (store, writer) = Store::open(backend.clone()).unwrap();
+        Self::open_with(backend, StoreOptions::default())
+    }
+
+    pub(super) fn open_with(backend: Arc<MemoryBackend>, options: StoreOptions) -> Self {
+        let (store, writer) = Store::open_with(backend.clone(), options).unwrap();
         let index = writer.applied().map_or(0, |at| at.index);
         Self {
             store,

@@ -12,7 +12,7 @@ use corten_proto::etcd::mvccpb::{Event, KeyValue};
 use proptest::prelude::*;
 
 use super::harness::Harness;
-use crate::{LeaseId, Revision, Span, check};
+use crate::{LeaseId, Revision, Span, StoreOptions, check};
 
 type State = BTreeMap<Bytes, KeyValue>;
 
@@ -308,8 +308,9 @@ fn replay(store: &Harness, model: &Model, from: i64, key: &Bytes, range_end: &By
     clippy::too_many_lines,
     reason = "one match, an arm per operation of the model"
 )]
-fn run(steps: Vec<Step>, round_max: usize) {
-    let mut store = Harness::new();
+fn run(steps: Vec<Step>, round_max: usize, head_cache_bytes: usize) {
+    let options = StoreOptions { head_cache_bytes };
+    let mut store = Harness::open_with(std::sync::Arc::default(), options);
     let mut batched = Harness::new();
     let mut pending = Vec::new();
     let mut model = Model::new();
@@ -367,7 +368,7 @@ fn run(steps: Vec<Step>, round_max: usize) {
                 model.revoke(id);
                 pending.push(revoke);
             }
-            Step::Reopen => store = Harness::open(store.backend.clone()),
+            Step::Reopen => store = Harness::open_with(store.backend.clone(), options),
             Step::Read {
                 back,
                 key,
@@ -421,7 +422,9 @@ fn run(steps: Vec<Step>, round_max: usize) {
 
 proptest! {
     #[test]
-    fn the_store_does_what_the_model_does(steps in prop::collection::vec(step(), 1..80), round_max in 1usize..9) {
-        run(steps, round_max);
+    fn the_store_does_what_the_model_does(steps in prop::collection::vec(step(), 1..80), round_max in 1usize..9,
+        // Nothing is kept, some is pushed out, all is kept.
+        head_cache_bytes in prop::sample::select(vec![1, 4 << 10, 1 << 20])) {
+        run(steps, round_max, head_cache_bytes);
     }
 }
