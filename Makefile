@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 ENV := . xtask/setup/env.sh
 
-.PHONY: help setup-build setup-run setup-test build up down lab test unit check fix tidy e2e bench ci
+.PHONY: help setup-build setup-run setup-test build up down lab test unit check fix tidy e2e bench bench-store ci
 
 help: ## Show the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-8s %s\n", $$1, $$2 }'
@@ -52,5 +52,8 @@ fix: setup-build ## What check wants, written
 
 bench: setup-test ## Measure this machine and print the figures
 	@$(ENV); xtask/setup/bench.sh
+
+bench-store: setup-test ## Measure the store beside etcd, load by load
+	@$(ENV); xtask/setup/bench-store.sh
 
 ci: check test ## What CI runs

@@ -22,7 +22,7 @@ fn run(machine: &Machine) -> Result<()> {
     let again = machine.up(&[])?;
     ensure!(again.contains("running already"), "{again}");
     let archive = build(&web("1"), "demo:1", &machine.dir().join("images"))?;
-    output(machine.corten(&["image", "import"]).arg(&archive))?;
+    output(machine.corten(&["image"]).arg("import").arg(&archive))?;
     let manifest = machine.dir().join("demo.yaml");
     std::fs::write(&manifest, MANIFEST)?;
     output(machine.corten(&["apply", "-f"]).arg(&manifest))?;

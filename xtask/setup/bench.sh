@@ -73,8 +73,8 @@ store_figures=""
 compare() {
     local label="$1" turn ours theirs; shift
     for turn in 1 2 3; do
-        ours="$("$load" --endpoints "$(endpoints 2379)" "$@")" || { tail -n 20 "$work"/m?.log >&2; exit 1; }
-        theirs="$("$load" --endpoints "$(endpoints 2579)" "$@")" || { tail -n 20 "$work"/etcd?.log >&2; exit 1; }
+        ours="$("$load" load --endpoints "$(endpoints 2379)" "$@")" || { tail -n 20 "$work"/m?.log >&2; exit 1; }
+        theirs="$("$load" load --endpoints "$(endpoints 2579)" "$@")" || { tail -n 20 "$work"/etcd?.log >&2; exit 1; }
         store_figures+="$label   corten-store  $ours"$'\n'"$label   etcd 3.6      $theirs"$'\n'
     done
 }
