@@ -8,6 +8,8 @@ mod harness;
 mod history;
 mod process;
 
+mod backup;
+mod bucket;
 mod corruption;
 mod crash;
 mod etcdctl;
