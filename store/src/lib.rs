@@ -9,6 +9,7 @@ pub mod memory;
 mod metrics;
 mod peer;
 mod raft;
+mod recover;
 pub mod replica;
 mod restore;
 mod rocks;
@@ -17,5 +18,6 @@ pub mod services;
 
 pub use config::Config;
 pub use corten_store_core::Refounding;
+pub use recover::{RecoverError, Recovered, Recovery, Refusal, recover};
 pub use restore::{RestoreError, Restored, check_empty, restore};
 pub use server::{Store, StoreError};

@@ -20,6 +20,7 @@ mod metrics;
 mod pauses;
 mod peer;
 mod quota;
+mod recover;
 mod replication;
 mod restore;
 mod single;

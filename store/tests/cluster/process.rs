@@ -100,6 +100,30 @@ impl Processes {
         self.children[i] = Some(child);
     }
 
+    /// The configuration of a member as far as it is about its data.
+    pub(crate) fn config(&self, i: usize) -> corten_store::Config {
+        corten_store::Config {
+            name: format!("m{i}"),
+            data_dir: self.root.path().join(format!("m{i}")),
+            listen_peer_urls: vec![format!("http://127.0.0.1:{}", self.peer_ports[i])],
+            ..corten_store::Config::default()
+        }
+    }
+
+    /// Starts a member of a cluster that the others are not in, or join.
+    pub(crate) fn spawn_joining(&mut self, i: usize, members: &[usize]) {
+        let cluster: Vec<_> = members
+            .iter()
+            .map(|i| format!("m{i}=http://127.0.0.1:{}", self.peer_ports[*i]))
+            .collect();
+        let state = ["--initial-cluster-state=existing"];
+        self.launch(i, &format!("m{i}"), &cluster.join(","), &state);
+    }
+
+    pub(crate) fn peer_url(&self, i: usize) -> String {
+        format!("http://127.0.0.1:{}", self.peer_ports[i])
+    }
+
     fn log(&self, i: usize) -> PathBuf {
         self.root.path().join(format!("m{i}.log"))
     }
