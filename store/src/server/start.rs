@@ -114,6 +114,7 @@ async fn open(
     let rocks = Arc::new(Rocks::open(&dir.join("state"), options)?);
     let (store, writer) = CoreStore::open(Arc::clone(&rocks) as Arc<_>)?;
     let engine = Engine::new(store, settings.lease_checkpoint)?;
+    engine.count_prefixes(settings.prefix_quotas.clone())?;
     let applied = AppliedIndex::default();
     let machine = Machine::new(
         Arc::clone(&rocks),
@@ -152,6 +153,7 @@ async fn open(
         engine,
         incoming,
         quota_bytes: settings.config.quota_backend_bytes,
+        disk_reserve: settings.config.disk_reserve_bytes,
         metrics: metrics.clone(),
     });
     Ok((Arc::new(member), wal, apply))

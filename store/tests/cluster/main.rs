@@ -12,6 +12,7 @@ mod backup;
 mod bucket;
 mod corruption;
 mod crash;
+mod disk_full;
 mod etcdctl;
 mod leases;
 mod linear;

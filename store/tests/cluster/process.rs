@@ -29,6 +29,15 @@ impl Processes {
 
     /// Starts members with more arguments.
     pub(crate) fn start_with(size: usize, args: &[&str]) -> Processes {
+        Self::start_in(size, args, |_| {})
+    }
+
+    /// Starts members with more arguments, each after its data folder was prepared.
+    pub(crate) fn start_in(
+        size: usize,
+        args: &[&str],
+        prepare: impl Fn(&std::path::Path),
+    ) -> Processes {
         let ports = |_| free_port();
         let mut processes = Processes {
             founders: size,
@@ -39,6 +48,7 @@ impl Processes {
             children: (0..size).map(|_| None).collect(),
         };
         for i in 0..size {
+            prepare(&processes.root.path().join(format!("m{i}")));
             processes.spawn(i);
         }
         processes
