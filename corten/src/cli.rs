@@ -1,6 +1,7 @@
 //! The command line: what can be asked, and where each answer comes from.
 
 mod lab;
+mod store;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -8,7 +9,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use corten::host::{self, Paths};
 use corten::roles::{self, Role};
 use corten::{apply, bench, detach, status, up};
@@ -81,6 +82,12 @@ enum Verb {
     },
     /// A cluster of several hosts on this machine, each a network namespace.
     Lab(lab::Lab),
+    /// Take a backup of the store: checksummed, compressed, encrypted when asked, verified; once or on a schedule.
+    Backup(Box<store::Backup>),
+    /// Make a member's data folder, in a new cluster, from a backup.
+    Restore(Box<store::Restore>),
+    /// Make a one-member cluster of a surviving member when a majority is lost for good.
+    RecoverQuorum(Box<store::RecoverQuorum>),
     /// Run one role with a configuration file, as its own binary does.
     Role {
         /// Which.
@@ -101,7 +108,11 @@ enum ImageVerb {
 }
 
 pub(crate) fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
     let run = || -> Result<()> {
         match cli.command {
             // Before a runtime exists: these only start and signal processes.
@@ -116,20 +127,41 @@ pub(crate) fn main() -> ExitCode {
             } => down(&paths, !keep_containers),
             Verb::Kubeconfig { paths } => kubeconfig(&paths),
             Verb::Lab(lab) => lab::run(lab),
-            other => tokio::runtime::Runtime::new()?.block_on(run_async(other, &cli.telemetry)),
+            other => {
+                tokio::runtime::Runtime::new()?.block_on(run_async(other, &cli.telemetry, &matches))
+            }
         }
     };
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("corten: {error:#}");
-            ExitCode::FAILURE
+            exit_code(&error)
         }
     }
 }
 
-async fn run_async(verb: Verb, telemetry: &TelemetryConfig) -> Result<()> {
+/// A backup that was made is not a failed backup; scripts are told so.
+const NOT_RETAINED: u8 = 3;
+
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    match error.downcast_ref() {
+        Some(corten::backup::Failure::NotRetained(..)) => ExitCode::from(NOT_RETAINED),
+        _ => ExitCode::FAILURE,
+    }
+}
+
+async fn run_async(
+    verb: Verb,
+    telemetry: &TelemetryConfig,
+    given: &clap::ArgMatches,
+) -> Result<()> {
+    // What was given to the verb, as opposed to what it has by default.
+    let given = given.subcommand().map_or(given, |(_, given)| given);
     match verb {
+        Verb::Backup(backup) => Box::pin(backup.run(telemetry)).await,
+        Verb::Restore(restore) => Box::pin(restore.run(given)).await,
+        Verb::RecoverQuorum(recover) => Box::pin(recover.run(given)).await,
         Verb::Up { paths, node_ip, .. } => {
             host::require_root()?;
             let _guard = telemetry::init(telemetry, "corten")?;

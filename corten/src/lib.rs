@@ -5,6 +5,7 @@
 //! decides about ports, paths or identities.
 
 pub mod apply;
+pub mod backup;
 pub mod bench;
 pub mod cluster;
 pub mod detach;

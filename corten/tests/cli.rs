@@ -26,6 +26,9 @@ fn help_names_every_verb() {
         "image",
         "bench",
         "lab",
+        "backup",
+        "restore",
+        "recover-quorum",
         "role",
     ] {
         let line = help

@@ -3,6 +3,8 @@
 //! Does nothing with the values beyond checking them. Invariant: all faults of a configuration are reported together,
 //! and nothing past `Config::check` sees a value that was not checked.
 
+mod prefixes;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use corten_store_core::compactor::Retention;
 use serde::{Deserialize, Serialize};
 
 use crate::peer::connect::PeerUrl;
+use crate::replica::usage::PrefixQuota;
 
 /// Raw values, from a file or from flags.
 #[derive(Debug, Clone, Serialize, Deserialize, clap::Args)]
@@ -101,6 +104,14 @@ pub struct Config {
     /// Limit of the store's size in bytes; beyond it only reads, deletes and compaction work. 0: none.
     #[arg(long, default_value_t = 0)]
     pub quota_backend_bytes: u64,
+    /// Bytes of the disk that puts leave free, so that the log, deletes and compaction go on when it is full otherwise. With
+    /// less, the store is full as with --quota-backend-bytes, until there is more. 0: none.
+    #[arg(long, default_value_t = 256 << 20)]
+    pub disk_reserve_bytes: u64,
+    /// Limits for keys that begin with something, as in /registry/events/=512MiB: bytes of keys and values at the newest
+    /// revision. Beyond one, puts below its prefix are refused unless they make nothing larger; everything else goes on.
+    #[arg(long, value_delimiter = ',', value_name = "PREFIX=SIZE")]
+    pub prefix_quota: Vec<String>,
     /// Memory for blocks of table files, in bytes.
     #[arg(long, default_value_t = 32 << 20)]
     pub block_cache_bytes: usize,
@@ -176,6 +187,7 @@ pub(crate) struct Settings {
     pub(crate) lease_checkpoint: Duration,
     pub(crate) retention: Retention,
     pub(crate) corruption_check: Duration,
+    pub(crate) prefix_quotas: Vec<PrefixQuota>,
 }
 
 /// TLS files of the client port.
@@ -243,6 +255,7 @@ impl Config {
             );
         }
         let retention = self.retention(&mut faults);
+        let prefix_quotas = prefixes::parse(&self.prefix_quota, &mut faults);
         if self.lease_checkpoint_interval == 0 {
             faults.push("--lease-checkpoint-interval must be at least 1".to_owned());
         }
@@ -268,6 +281,7 @@ impl Config {
             lease_checkpoint: Duration::from_secs(self.lease_checkpoint_interval),
             retention,
             corruption_check: Duration::from_secs(self.corruption_check_interval),
+            prefix_quotas,
             config: self.clone(),
         })
     }

@@ -3,11 +3,13 @@
 //! Knows keys, bytes and revisions, and no kind of Kubernetes.
 //! Invariant: services know only the `Replica` trait, so that a member in memory and a member of a cluster answer alike.
 
+pub mod archive;
 mod config;
 pub mod memory;
 mod metrics;
 mod peer;
 mod raft;
+mod recover;
 pub mod replica;
 mod restore;
 mod rocks;
@@ -16,5 +18,6 @@ pub mod services;
 
 pub use config::Config;
 pub use corten_store_core::Refounding;
-pub use restore::{RestoreError, Restored, restore};
+pub use recover::{RecoverError, Recovered, Recovery, Refusal, recover};
+pub use restore::{RestoreError, Restored, check_empty, restore};
 pub use server::{Store, StoreError};

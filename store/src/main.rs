@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use corten_base::shutdown::Shutdown;
 use corten_base::telemetry::{self, TelemetryConfig};
+use corten_store::archive::Secret;
 use corten_store::{Config, Refounding, Store};
 
 /// A member of Corten's replicated key-value store, which speaks etcd's v3 API.
@@ -74,7 +75,7 @@ fn run() -> anyhow::Result<()> {
             bump_revision: args.bump_revision,
             mark_compacted: args.mark_compacted,
         };
-        let restored = corten_store::restore(&config, backup, how)?;
+        let restored = corten_store::restore(&config, backup, &Secret::None, how)?;
         #[expect(clippy::print_stdout, reason = "asked for on the command line")]
         {
             println!(

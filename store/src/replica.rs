@@ -4,6 +4,7 @@
 
 pub mod backup;
 pub mod engine;
+pub mod usage;
 pub mod watches;
 
 use async_trait::async_trait;
@@ -197,6 +198,11 @@ pub trait Replica: Send + Sync + 'static {
     /// Limit of the store's size in bytes, which every put asks for; 0 means none.
     fn quota_bytes(&self) -> u64 {
         self.status().quota_bytes
+    }
+
+    /// Bytes that the disk has left beyond what is kept in reserve for deletes, compaction and the log.
+    fn disk_room(&self) -> u64 {
+        u64::MAX
     }
 
     /// The present term alone, which goes into every header.

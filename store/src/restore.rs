@@ -15,6 +15,7 @@ use corten_store_core::{FOUNDING, Refounding, Store};
 use openraft::Membership;
 use prost::Message;
 
+use crate::archive::{self, OpenError, Secret};
 use crate::config::{Config, ConfigError, Settings};
 use crate::raft::codec;
 use crate::raft::identity;
@@ -23,6 +24,9 @@ use crate::raft::types::{LogId, StoredMembership};
 use crate::raft::wal::{Wal, WalError, WalOptions};
 use crate::replica::backup;
 use crate::rocks::{Rocks, RocksOptions};
+
+/// What the name of a folder in the making adds to that of the data folder.
+pub(crate) const BUILDING: &str = ".restoring";
 
 /// Why a member cannot be restored.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +40,9 @@ pub enum RestoreError {
     /// The copy cannot be used.
     #[error("the backup {0} cannot be restored")]
     Backup(PathBuf, #[source] backup::RestoreError),
+    /// The copy cannot be opened.
+    #[error("the backup {0} cannot be opened")]
+    Open(PathBuf, #[source] OpenError),
     /// The state cannot be written or read back.
     #[error(transparent)]
     State(#[from] BackendError),
@@ -68,46 +75,108 @@ pub struct Restored {
     pub rows: u64,
 }
 
-/// Restores the member that `config` describes from a backup. Blocks for as long as copying the data takes.
-pub fn restore(config: &Config, backup: &Path, how: Refounding) -> Result<Restored, RestoreError> {
+/// Restores the member that `config` describes from a backup: a file of `corten backup`, opened with `secret`, or what
+/// `etcdctl snapshot save` stored. Blocks for as long as copying the data takes.
+pub fn restore(
+    config: &Config,
+    backup: &Path,
+    secret: &Secret,
+    how: Refounding,
+) -> Result<Restored, RestoreError> {
     let settings = config.check()?;
     let target = &config.data_dir;
-    let failed = |error| RestoreError::Io(target.clone(), error);
-    if !is_empty(target).map_err(failed)? {
-        return Err(RestoreError::NotEmpty(target.clone()));
-    }
-    let parent = target.parent().filter(|parent| *parent != Path::new(""));
-    let parent = parent.unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent).map_err(failed)?;
-    let mut building = target.clone().into_os_string();
-    building.push(".restoring");
-    let building = PathBuf::from(building);
-    remove(&building).map_err(failed)?;
-    let restored = fill(&settings, backup, how, &building)?;
-    std::fs::rename(&building, target).map_err(failed)?;
-    sync_dir(parent).map_err(failed)?;
-    Ok(restored)
+    check_empty(target)?;
+    let unusable = |error| RestoreError::Open(backup.to_owned(), error);
+    let file = File::open(backup).map_err(|error| unusable(error.into()))?;
+    let mut copy = archive::open(file, secret).map_err(unusable)?;
+    build(target, |dir| {
+        found(&settings, dir, how, |state| {
+            let rocks = Arc::new(Rocks::open(state, RocksOptions::default())?);
+            let rows = backup::restore(rocks.as_ref(), &mut copy);
+            if rows.is_err() {
+                // Its files are about to be removed.
+                rocks.close();
+            }
+            let rows = rows.map_err(|error| RestoreError::Backup(backup.to_owned(), error))?;
+            Ok((rocks, rows))
+        })
+    })
 }
 
-fn fill(
+/// Refuses a folder that holds anything.
+pub fn check_empty(dir: &Path) -> Result<(), RestoreError> {
+    match is_empty(dir) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(RestoreError::NotEmpty(dir.to_owned())),
+        Err(error) => Err(RestoreError::Io(dir.to_owned(), error)),
+    }
+}
+
+/// Makes a folder beside `target` with `fill`, and gives it that name once it is whole. Nothing is left of a failure.
+fn build<T>(
+    target: &Path,
+    fill: impl FnOnce(&Path) -> Result<T, RestoreError>,
+) -> Result<T, RestoreError> {
+    let failed = |error| RestoreError::Io(target.to_owned(), error);
+    let (building, filled) = build_beside(target, fill)?;
+    std::fs::rename(&building, target).map_err(failed)?;
+    sync_dir(parent(target)).map_err(failed)?;
+    Ok(filled)
+}
+
+/// Makes a folder beside `target` with `fill`. Nothing is left of a failure.
+pub(crate) fn build_beside<T, E: From<RestoreError>>(
+    target: &Path,
+    fill: impl FnOnce(&Path) -> Result<T, E>,
+) -> Result<(PathBuf, T), E> {
+    let failed = |error| RestoreError::Io(target.to_owned(), error);
+    std::fs::create_dir_all(parent(target)).map_err(failed)?;
+    let mut building = target.to_owned().into_os_string();
+    building.push(BUILDING);
+    let building = PathBuf::from(building);
+    // What an interrupted attempt has left.
+    remove(&building).map_err(failed)?;
+    match fill(&building) {
+        Ok(filled) => Ok((building, filled)),
+        Err(error) => {
+            remove(&building).map_err(failed)?;
+            Err(error)
+        }
+    }
+}
+
+/// The folder that a folder is in.
+pub(crate) fn parent(dir: &Path) -> &Path {
+    let parent = dir.parent().filter(|parent| *parent != Path::new(""));
+    parent.unwrap_or(Path::new("."))
+}
+
+/// Makes `dir` the folder of a member that founds a cluster on the state that `fill` makes: the open state and its rows.
+pub(crate) fn found<E: From<RestoreError>>(
     settings: &Settings,
-    file: &Path,
-    how: Refounding,
     dir: &Path,
+    how: Refounding,
+    fill: impl FnOnce(&Path) -> Result<(Arc<Rocks>, u64), E>,
+) -> Result<Restored, E> {
+    let failed = |error| RestoreError::Io(dir.to_owned(), error);
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    let (rocks, rows) = fill(&dir.join("state"))?;
+    Ok(complete(settings, dir, how, &rocks, rows)?)
+}
+
+fn complete(
+    settings: &Settings,
+    dir: &Path,
+    how: Refounding,
+    rocks: &Rocks,
+    rows: u64,
 ) -> Result<Restored, RestoreError> {
     let failed = |error| RestoreError::Io(dir.to_owned(), error);
-    let unusable = |error| RestoreError::Backup(file.to_owned(), error);
-    std::fs::create_dir_all(dir).map_err(failed)?;
-    let mut copy = File::open(file).map_err(|error| unusable(error.into()))?;
-    let state = dir.join("state");
-    let rocks = Rocks::open(&state, RocksOptions::default())?;
-    let rows = backup::restore(&rocks, &mut copy).map_err(unusable)?;
     let membership = membership(settings)?;
-    let revision = corten_store_core::refound(&rocks, membership.clone(), how)?;
+    let revision = corten_store_core::refound(rocks, membership.clone(), how)?;
     rocks.flush()?;
     rocks.close();
-    drop(rocks);
-    let hash = read_back(&state, &membership)?;
+    let hash = read_back(&dir.join("state"), &membership)?;
     found_log(&dir.join("wal")).map_err(failed)??;
     let identity = identity::founding(settings);
     identity::save(dir, identity, &settings.config.name).map_err(failed)?;
@@ -175,7 +244,7 @@ fn is_empty(dir: &Path) -> io::Result<bool> {
     }
 }
 
-/// Removes what an interrupted attempt has left.
+/// Removes a folder; one that is not there is fine.
 fn remove(dir: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -21,34 +21,64 @@ pub struct KvHash {
 
 /// Hashes every version that a read between `compacted` and `at` can see.
 pub(crate) fn kv(view: &dyn Read, at: Revision, compacted: Revision) -> Result<KvHash> {
-    let mut hash = 0;
-    let mut prefix: Vec<u8> = Vec::new();
-    let mut below = false;
+    let mut hasher = KvHasher::new(at, compacted);
     let mut cursor = view.scan(Keyspace::Key, &[], None)?;
     while let Some(row) = cursor.key() {
-        let (key, revision) = codec::split_key_row(row)?;
-        if key != prefix.as_slice() {
-            prefix.clear();
-            prefix.extend_from_slice(key);
-            below = false;
-        }
-        // At or below the boundary only the newest version is in reach, and a deletion only at the boundary itself.
-        let in_reach = revision > compacted
-            || (!below && (!Record::is_tombstone(cursor.value()) || revision == compacted));
-        if revision <= at {
-            below |= revision <= compacted;
-            if in_reach {
-                hash = crc32c::crc32c_append(hash, row);
-                hash = crc32c::crc32c_append(hash, cursor.value());
-            }
-        }
+        hasher.push(row, cursor.value())?;
         cursor.advance()?;
     }
-    Ok(KvHash {
-        hash,
-        revision: at,
-        compacted,
-    })
+    Ok(hasher.finish())
+}
+
+/// The hash over keys, fed row by row in the order of the keyspace: for rows that are in no engine.
+#[derive(Debug)]
+pub(crate) struct KvHasher {
+    at: Revision,
+    compacted: Revision,
+    hash: u32,
+    prefix: Vec<u8>,
+    /// A version at or below the boundary has been seen for this key.
+    below: bool,
+}
+
+impl KvHasher {
+    pub(crate) fn new(at: Revision, compacted: Revision) -> Self {
+        Self {
+            at,
+            compacted,
+            hash: 0,
+            prefix: Vec::new(),
+            below: false,
+        }
+    }
+
+    pub(crate) fn push(&mut self, row: &[u8], value: &[u8]) -> Result<()> {
+        let (key, revision) = codec::split_key_row(row)?;
+        if key != self.prefix.as_slice() {
+            self.prefix.clear();
+            self.prefix.extend_from_slice(key);
+            self.below = false;
+        }
+        // At or below the boundary only the newest version is in reach, and a deletion only at the boundary itself.
+        let in_reach = revision > self.compacted
+            || (!self.below && (!Record::is_tombstone(value) || revision == self.compacted));
+        if revision <= self.at {
+            self.below |= revision <= self.compacted;
+            if in_reach {
+                self.hash = crc32c::crc32c_append(self.hash, row);
+                self.hash = crc32c::crc32c_append(self.hash, value);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn finish(self) -> KvHash {
+        KvHash {
+            hash: self.hash,
+            revision: self.at,
+            compacted: self.compacted,
+        }
+    }
 }
 
 /// Hashes every row of every keyspace but the head row, which holds the applied position.

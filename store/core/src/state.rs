@@ -51,7 +51,7 @@ impl State {
         row.freeze()
     }
 
-    fn decode(mut row: Bytes) -> Result<Self> {
+    pub(crate) fn decode(mut row: Bytes) -> Result<Self> {
         let corrupt = |_| BackendError::corrupt("state row cannot be read");
         let format = row.try_get_u8().map_err(corrupt)?;
         if format != FORMAT {

@@ -141,7 +141,8 @@ pub(crate) async fn establish(settings: &Settings) -> Result<Identity, IdentityE
     Ok(identity)
 }
 
-fn load(dir: &Path) -> Result<Option<(Identity, String)>, IdentityError> {
+/// Reads the identity of a folder, with the member's name.
+pub(crate) fn load(dir: &Path) -> Result<Option<(Identity, String)>, IdentityError> {
     let data = match std::fs::read(dir.join(FILE)) {
         Ok(data) => data,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

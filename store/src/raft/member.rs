@@ -62,6 +62,7 @@ pub(crate) struct Parts {
     pub(crate) engine: Engine,
     pub(crate) incoming: PathBuf,
     pub(crate) quota_bytes: u64,
+    pub(crate) disk_reserve: u64,
     pub(crate) metrics: Metrics,
 }
 

@@ -60,6 +60,10 @@ impl Replica for RaftReplica {
         self.member.quota_bytes()
     }
 
+    fn disk_room(&self) -> u64 {
+        self.member.disk_room()
+    }
+
     fn is_corrupt(&self) -> bool {
         self.member.is_corrupt()
     }

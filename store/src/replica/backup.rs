@@ -7,11 +7,12 @@
 //! ```
 //! The zeros fill up to a multiple of 512 bytes: by length modulo 512 etcd's clients see that a hash is there.
 
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use corten_store_core::backend::{Backend, BackendError, Batch, Keyspace};
+use corten_store_core::{Facts, Inspector, Revision};
 use sha2::{Digest as _, Sha256};
 
 const MAGIC: &[u8; 8] = b"CORTENB1";
@@ -20,6 +21,8 @@ const BLOCK: usize = 512;
 const HASH_LEN: usize = 32;
 /// Bytes in one piece of the stream.
 const CHUNK_BYTES: usize = 64 * 1024;
+/// No row is longer: a log entry carries at most 1.5 MiB. Without it a few compressed bytes could claim gigabytes.
+const ROW_BYTES_MAX: usize = 16 << 20;
 /// Rows written as one when restoring.
 const RESTORE_ROWS: usize = 4096;
 /// The same in bytes.
@@ -37,7 +40,7 @@ pub enum RestoreError {
     /// It could not be read.
     #[error("cannot read the backup")]
     Io(#[from] io::Error),
-    /// It could not be written.
+    /// It could not be written, or its rows are not what this code writes.
     #[error(transparent)]
     Backend(#[from] BackendError),
 }
@@ -112,69 +115,128 @@ impl Out<'_> {
     }
 }
 
-/// Fills an empty backend from a copy, after a first pass has found it whole. Gives the number of rows. Blocks.
-pub fn restore(backend: &dyn Backend, copy: &mut (impl Read + Seek)) -> Result<u64, RestoreError> {
-    let len = verify(copy)?;
-    copy.seek(SeekFrom::Start(MAGIC.len() as u64))?;
-    let mut rest = BufReader::with_capacity(CHUNK_BYTES, copy.take(len - MAGIC.len() as u64));
-    let mut batch = Batch::default();
-    let (mut rows, mut bytes) = (0_u64, 0);
-    loop {
-        let [number] = take(&mut rest)?;
+/// Reads a copy row by row. What it gave is to be trusted only once it has given `None`: the hash is at the end.
+pub struct Rows<R> {
+    from: Hashing<R>,
+    rows: u64,
+    ended: bool,
+}
+
+/// One row of a copy.
+pub type Row = (Keyspace, Bytes, Bytes);
+
+impl<R: Read> Rows<R> {
+    /// Begins with the mark by which a copy is known.
+    pub fn begin(from: R) -> Result<Self, RestoreError> {
+        let mut from = Hashing {
+            inner: from,
+            hash: Sha256::new(),
+            len: 0,
+        };
+        let magic: [u8; MAGIC.len()] = match take(&mut from) {
+            Ok(magic) => magic,
+            Err(RestoreError::Io(error)) => return Err(RestoreError::Io(error)),
+            Err(_) => return Err(RestoreError::Magic),
+        };
+        if magic != *MAGIC {
+            return Err(RestoreError::Magic);
+        }
+        Ok(Self {
+            from,
+            rows: 0,
+            ended: false,
+        })
+    }
+
+    /// The next row; `None` once the copy has been found whole, with nothing behind its end.
+    pub fn next_row(&mut self) -> Result<Option<Row>, RestoreError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let [number] = take(&mut self.from)?;
         if number == END {
-            break;
+            self.finish()?;
+            return Ok(None);
         }
         let space = Keyspace::ALL
             .get(usize::from(number))
             .ok_or(RestoreError::Damaged("unknown keyspace"))?;
-        let key_len = u32::from_be_bytes(take(&mut rest)?);
-        let value_len = u32::from_be_bytes(take(&mut rest)?);
-        let key = take_row(&mut rest, key_len)?;
-        let value = take_row(&mut rest, value_len)?;
+        let key_len = u32::from_be_bytes(take(&mut self.from)?);
+        let value_len = u32::from_be_bytes(take(&mut self.from)?);
+        let key = take_row(&mut self.from, key_len)?;
+        let value = take_row(&mut self.from, value_len)?;
+        self.rows += 1;
+        Ok(Some((*space, key, value)))
+    }
+
+    fn finish(&mut self) -> Result<(), RestoreError> {
+        if u64::from_be_bytes(take(&mut self.from)?) != self.rows {
+            return Err(RestoreError::Damaged("rows are missing"));
+        }
+        while !self.from.len.is_multiple_of(BLOCK as u64) {
+            if take(&mut self.from)? != [0] {
+                return Err(RestoreError::Damaged("its end is not filled with zeros"));
+            }
+        }
+        let hash = std::mem::take(&mut self.from.hash).finalize();
+        let wanted: [u8; HASH_LEN] = take(&mut self.from)?;
+        if hash.as_slice() != wanted {
+            return Err(RestoreError::Damaged("the hash differs"));
+        }
+        // Also what makes layers below look at their own ends.
+        if self.from.inner.read(&mut [0])? != 0 {
+            return Err(RestoreError::Damaged("something follows its end"));
+        }
+        self.ended = true;
+        Ok(())
+    }
+}
+
+/// Hashes what is read through it.
+struct Hashing<R> {
+    inner: R,
+    hash: Sha256,
+    len: u64,
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hash.update(&buffer[..count]);
+        self.len += count as u64;
+        Ok(count)
+    }
+}
+
+/// Fills an empty backend from a copy, which is found whole only at its end: an error leaves the backend useless. Gives the
+/// number of rows. Blocks.
+pub fn restore(backend: &dyn Backend, copy: impl Read) -> Result<u64, RestoreError> {
+    let mut rows = Rows::begin(BufReader::with_capacity(CHUNK_BYTES, copy))?;
+    let mut batch = Batch::default();
+    let mut bytes = 0;
+    while let Some((space, key, value)) = rows.next_row()? {
         bytes += key.len() + value.len();
-        batch.put(*space, key, value);
-        rows += 1;
+        batch.put(space, key, value);
         if bytes >= RESTORE_BYTES || batch.len() == RESTORE_ROWS {
             bytes = 0;
             backend.write(std::mem::take(&mut batch))?;
         }
     }
-    if u64::from_be_bytes(take(&mut rest)?) != rows {
-        return Err(RestoreError::Damaged("rows are missing"));
-    }
     backend.write(batch)?;
-    Ok(rows)
+    Ok(rows.rows)
 }
 
-/// Reads a copy to its end and compares the hash. Gives the length of what the hash covers.
-pub fn verify(copy: &mut (impl Read + Seek)) -> Result<u64, RestoreError> {
-    let len = copy.seek(SeekFrom::End(0))?;
-    let len = len
-        .checked_sub(HASH_LEN as u64)
-        .filter(|len| *len >= MAGIC.len() as u64)
-        .ok_or(RestoreError::Magic)?;
-    copy.seek(SeekFrom::Start(0))?;
-    let mut hash = Sha256::new();
-    let magic: [u8; MAGIC.len()] = take(copy)?;
-    if magic != *MAGIC {
-        return Err(RestoreError::Magic);
+/// Reads a copy to its end and checks every row. With `hash_at`, also hashes the keys as a member's `HashKV` does. Blocks.
+pub fn inspect(
+    copy: impl Read,
+    hash_at: Option<(Revision, Revision)>,
+) -> Result<Facts, RestoreError> {
+    let mut rows = Rows::begin(BufReader::with_capacity(CHUNK_BYTES, copy))?;
+    let mut inspector = Inspector::new(hash_at);
+    while let Some((space, key, value)) = rows.next_row()? {
+        inspector.push(space, &key, &value)?;
     }
-    hash.update(magic);
-    let mut rest = copy.take(len - MAGIC.len() as u64);
-    let mut chunk = vec![0; CHUNK_BYTES];
-    loop {
-        let count = rest.read(&mut chunk)?;
-        if count == 0 {
-            break;
-        }
-        hash.update(&chunk[..count]);
-    }
-    let wanted: [u8; HASH_LEN] = take(copy)?;
-    if hash.finalize().as_slice() == wanted {
-        Ok(len)
-    } else {
-        Err(RestoreError::Damaged("the hash differs"))
-    }
+    Ok(inspector.finish()?)
 }
 
 fn take<const N: usize>(from: &mut impl Read) -> Result<[u8; N], RestoreError> {
@@ -184,6 +246,9 @@ fn take<const N: usize>(from: &mut impl Read) -> Result<[u8; N], RestoreError> {
 }
 
 fn take_row(from: &mut impl Read, len: u32) -> Result<Bytes, RestoreError> {
+    if len as usize > ROW_BYTES_MAX {
+        return Err(RestoreError::Damaged("a row is longer than any can be"));
+    }
     // Grown as it is read: a length that is a lie must not allocate what is not there.
     let mut bytes = Vec::new();
     let count = from.take(u64::from(len)).read_to_end(&mut bytes)?;

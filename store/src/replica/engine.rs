@@ -2,7 +2,7 @@
 //! Not the writer: whoever applies entries owns that, and tells the engine what changed.
 //! Invariant: `publish` is called once per committed round, in order, by one thread.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use corten_base::clock::{Clock, SystemClock};
@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::LeaseTtl;
+use super::usage::{PrefixQuota, Usage};
 use super::watches::Watches;
 
 /// Rows of history per step of a compaction: a few milliseconds of work, so that writes are hardly held up.
@@ -31,6 +32,8 @@ struct Inner {
     store: Store,
     watches: Arc<Watches>,
     lessor: Mutex<Lessor>,
+    /// Set at the start, if at all.
+    usage: OnceLock<Usage>,
     clock: Box<dyn Clock>,
     /// Leases are counted in time since this.
     origin: Instant,
@@ -62,6 +65,7 @@ impl Engine {
             store,
             watches,
             lessor,
+            usage: OnceLock::new(),
             clock,
             origin,
             compaction_wanted,
@@ -82,6 +86,19 @@ impl Engine {
         &self.inner.watches
     }
 
+    /// Counts what is under some prefixes from now on; called before anything is applied.
+    pub fn count_prefixes(&self, quotas: Vec<PrefixQuota>) -> Result<(), BackendError> {
+        let usage = Usage::new(quotas, &self.inner.store).map_err(backend)?;
+        // Nobody else sets it.
+        let _ = self.inner.usage.set(usage);
+        Ok(())
+    }
+
+    /// What is under prefixes with a quota.
+    pub fn usage(&self) -> Option<&Usage> {
+        self.inner.usage.get()
+    }
+
     /// Follows a committed round: events to the watches, leases to the lessor, compaction to the upkeep.
     pub fn publish(&self, changes: Changes) {
         if !changes.leases.is_empty() {
@@ -91,6 +108,9 @@ impl Engine {
                 .leases
                 .iter()
                 .for_each(|change| lessor.observe(change, now));
+        }
+        if let Some(usage) = self.usage() {
+            usage.follow(&changes);
         }
         self.inner.watches.publish(&changes);
         if let Some(compacted) = changes.compacted {
@@ -103,6 +123,9 @@ impl Engine {
         let leases = self.inner.store.leases().map_err(backend)?;
         self.inner.lessor.lock().reset(leases);
         self.inner.watches.reset();
+        if let Some(usage) = self.usage() {
+            usage.recount(&self.inner.store).map_err(backend)?;
+        }
         self.inner
             .compaction_wanted
             .send_replace(self.inner.store.compacted());

@@ -7,10 +7,12 @@ use std::sync::{Arc, Weak};
 use corten_base::admin::AdminServer;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::raft::member::Member;
+use crate::replica::usage::{PrefixUsage, Usage};
 
 pub(super) fn register(admin: &AdminServer, member: &Arc<Member>) {
     let collector = MemberCollector(Arc::downgrade(member));
@@ -113,6 +115,48 @@ impl Collector for MemberCollector {
             let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
             counter.encode(metric)?;
         }
-        Ok(())
+        prefixes(&member, &mut encoder)
     }
+}
+
+/// One line for each prefix that an operator has set a quota for.
+fn prefixes(member: &Member, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+    let report = member
+        .engine()
+        .usage()
+        .map(Usage::report)
+        .unwrap_or_default();
+    if report.is_empty() {
+        return Ok(());
+    }
+    type Figure = fn(&PrefixUsage) -> u64;
+    let gauges: [(&str, &str, Figure); 2] = [
+        (
+            "corten_store_prefix_quota_bytes",
+            "Limit for the keys below a prefix",
+            |one| one.limit,
+        ),
+        (
+            "corten_store_prefix_used_bytes",
+            "Bytes of the keys and values below a prefix",
+            |one| one.used,
+        ),
+    ];
+    for (name, help, figure) in gauges {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for one in &report {
+            let gauge = ConstGauge::new(i64::try_from(figure(one)).unwrap_or(i64::MAX));
+            gauge.encode(family.encode_family(&[("prefix", one.prefix.as_str())])?)?;
+        }
+    }
+    let (name, help) = (
+        "corten_store_prefix_refused",
+        "Requests refused for a prefix's quota",
+    );
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for one in &report {
+        let counter = ConstCounter::new(one.refused);
+        counter.encode(family.encode_family(&[("prefix", one.prefix.as_str())])?)?;
+    }
+    Ok(())
 }

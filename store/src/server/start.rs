@@ -117,6 +117,7 @@ async fn open(
     };
     let (store, writer) = CoreStore::open_with(Arc::clone(&rocks) as Arc<_>, options)?;
     let engine = Engine::new(store, settings.lease_checkpoint)?;
+    engine.count_prefixes(settings.prefix_quotas.clone())?;
     let applied = AppliedIndex::default();
     let machine = Machine::new(
         Arc::clone(&rocks),
@@ -155,6 +156,7 @@ async fn open(
         engine,
         incoming,
         quota_bytes: settings.config.quota_backend_bytes,
+        disk_reserve: settings.config.disk_reserve_bytes,
         metrics: metrics.clone(),
     });
     Ok((Arc::new(member), wal, apply))

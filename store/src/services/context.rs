@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use corten_proto::corten::store::v1::{RaftReply, RaftRequest, raft_reply, raft_request::Command};
 use corten_proto::etcd::etcdserverpb::{
-    AlarmRequest, AlarmType, ResponseHeader, alarm_request::AlarmAction,
+    AlarmRequest, AlarmType, PutRequest, ResponseHeader, TxnRequest, alarm_request::AlarmAction,
 };
 use corten_store_core::{Error, Revision, Store};
 use prost::Message as _;
 use tonic::{Code, Status};
 
 use super::quota::Quota;
+use crate::replica::usage::{OverQuota, Reservation};
 use crate::replica::{ProposeError, Replica};
 
 #[derive(Clone)]
@@ -92,13 +93,18 @@ impl Context {
     /// Refuses a request that does not fit below the quota, and raises the alarm that makes all members refuse.
     pub(super) async fn check_quota(&self, cost: usize) -> Result<(), Status> {
         let limit = self.replica().quota_bytes();
-        if self.inner.quota.admits(self.store(), limit, cost as u64) {
+        let room = || self.replica().disk_room();
+        if self
+            .inner
+            .quota
+            .admits(self.store(), limit, room, cost as u64)
+        {
             return Ok(());
         }
         if !self.store().no_space() {
             tracing::error!(
                 limit,
-                "the store is at its quota: raising the NOSPACE alarm"
+                "the store is at its quota, or the disk near its end: raising the NOSPACE alarm"
             );
             self.propose(Command::Alarm(AlarmRequest {
                 action: AlarmAction::Activate as i32,
@@ -108,6 +114,24 @@ impl Context {
             .await?;
         }
         Err(refused(Error::NoSpace))
+    }
+
+    /// Refuses a put below a prefix whose quota is used up. What it gives is held until the put is applied.
+    pub(super) fn admit_put(&self, put: &PutRequest) -> Result<Reservation<'_>, Status> {
+        match self.replica().engine().usage() {
+            Some(usage) => usage.admit_put(self.store(), put).map_err(over_quota),
+            None => Ok(Reservation::default()),
+        }
+    }
+
+    /// The same for a transaction.
+    pub(super) fn admit_txn(&self, txn: &TxnRequest) -> Result<Reservation<'_>, Status> {
+        match self.replica().engine().usage() {
+            Some(usage) => usage
+                .admit(self.store(), &txn.success, &txn.failure)
+                .map_err(over_quota),
+            None => Ok(Reservation::default()),
+        }
     }
 
     /// Runs a read that may take long off the async threads.
@@ -135,6 +159,11 @@ impl Context {
     pub(super) fn revision(&self) -> Revision {
         self.store().revision()
     }
+}
+
+/// The code is that of a full store, which clients take for what it is: trying again at once does not help.
+fn over_quota(error: OverQuota) -> Status {
+    Status::resource_exhausted(error.to_string())
 }
 
 /// The status of a refusal by the core.

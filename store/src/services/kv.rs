@@ -40,6 +40,7 @@ impl kv_server::Kv for Kv {
         let request = request.into_inner();
         check::put(&request).map_err(refused)?;
         self.0.check_quota(request.encoded_len()).await?;
+        let _held = self.0.admit_put(&request)?;
         match self.0.propose(Command::Put(request)).await? {
             (revision, raft_reply::Result::Put(mut response)) => {
                 response.header = self.0.header(revision);
@@ -73,6 +74,7 @@ impl kv_server::Kv for Kv {
         if check::may_put(&request) {
             self.0.check_quota(request.encoded_len()).await?;
         }
+        let _held = self.0.admit_txn(&request)?;
         match self.0.propose(Command::Txn(request)).await? {
             (revision, raft_reply::Result::Txn(mut response)) => {
                 response.header = self.0.header(revision);

@@ -29,6 +29,15 @@ impl Processes {
 
     /// Starts members with more arguments.
     pub(crate) fn start_with(size: usize, args: &[&str]) -> Processes {
+        Self::start_in(size, args, |_| {})
+    }
+
+    /// Starts members with more arguments, each after its data folder was prepared.
+    pub(crate) fn start_in(
+        size: usize,
+        args: &[&str],
+        prepare: impl Fn(&std::path::Path),
+    ) -> Processes {
         let ports = |_| free_port();
         let mut processes = Processes {
             founders: size,
@@ -39,6 +48,7 @@ impl Processes {
             children: (0..size).map(|_| None).collect(),
         };
         for i in 0..size {
+            prepare(&processes.root.path().join(format!("m{i}")));
             processes.spawn(i);
         }
         processes
@@ -98,6 +108,30 @@ impl Processes {
             .spawn()
             .expect("the built binary runs");
         self.children[i] = Some(child);
+    }
+
+    /// The configuration of a member as far as it is about its data.
+    pub(crate) fn config(&self, i: usize) -> corten_store::Config {
+        corten_store::Config {
+            name: format!("m{i}"),
+            data_dir: self.root.path().join(format!("m{i}")),
+            listen_peer_urls: vec![format!("http://127.0.0.1:{}", self.peer_ports[i])],
+            ..corten_store::Config::default()
+        }
+    }
+
+    /// Starts a member of a cluster that the others are not in, or join.
+    pub(crate) fn spawn_joining(&mut self, i: usize, members: &[usize]) {
+        let cluster: Vec<_> = members
+            .iter()
+            .map(|i| format!("m{i}=http://127.0.0.1:{}", self.peer_ports[*i]))
+            .collect();
+        let state = ["--initial-cluster-state=existing"];
+        self.launch(i, &format!("m{i}"), &cluster.join(","), &state);
+    }
+
+    pub(crate) fn peer_url(&self, i: usize) -> String {
+        format!("http://127.0.0.1:{}", self.peer_ports[i])
     }
 
     fn log(&self, i: usize) -> PathBuf {

@@ -8,7 +8,7 @@ const QUOTA: u64 = 24 << 20;
 const VALUE_BYTES: usize = 400 << 10;
 
 /// Bytes that no compression makes smaller.
-fn noise(seed: u64) -> Vec<u8> {
+pub(crate) fn noise(seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let byte = || {
         state ^= state << 13;
@@ -85,5 +85,95 @@ async fn a_full_store_refuses_puts_until_there_is_space() {
     })
     .await;
     put(member, "small", b"w").await;
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_prefix_leaves_all_others_alone() {
+    let mut cluster = Cluster::configure(3);
+    for config in &mut cluster.configs {
+        config.prefix_quota = vec!["/registry/events/=64KiB".to_owned()];
+    }
+    cluster.start_all().await;
+    let leader = cluster.leader().await;
+    // The quota holds at whichever member the request comes in.
+    let member = cluster.member((leader + 1) % 3);
+    let value = vec![b'v'; 1000];
+    let mut last = 0;
+    let refused = loop {
+        match try_put(member.kv(), &format!("/registry/events/{last:03}"), &value).await {
+            Ok(_) => last += 1,
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+    let text = refused.message();
+    assert!(
+        text.contains("/registry/events/") && text.contains("65536"),
+        "{text}"
+    );
+    assert_eq!(
+        last, 64,
+        "1,000 bytes and a key of 20 fit 64 times into 64 KiB"
+    );
+    let used = "corten_store_prefix_used_bytes{prefix=\"/registry/events/\"}";
+    assert_eq!(member.metric(used).await, Some(64 * 1020));
+    assert!(alarms(member).await.is_empty(), "the store is not full");
+
+    // Everything else goes on: other keys, the same key as large, deletes, compaction, transactions elsewhere.
+    put(member, "/registry/pods/a", &[b'v'; 2000]).await;
+    try_put(member.kv(), "/registry/events/000", &value)
+        .await
+        .expect("no larger");
+    let op = |key: &str| etcd::RequestOp {
+        request: Some(etcd::request_op::Request::RequestPut(etcd::PutRequest {
+            key: key.to_owned().into(),
+            value: vec![b'w'; 1200].into(),
+            ..Default::default()
+        })),
+    };
+    let txn = |key: &str| etcd::TxnRequest {
+        success: vec![op(key)],
+        ..Default::default()
+    };
+    member
+        .kv()
+        .txn(txn("/registry/pods/b"))
+        .await
+        .expect("elsewhere");
+    let status = member.kv().txn(txn("/registry/events/new")).await;
+    assert_eq!(
+        status.expect_err("full").code(),
+        tonic::Code::ResourceExhausted
+    );
+    let delete = etcd::DeleteRangeRequest {
+        key: "/registry/events/000".into(),
+        range_end: "/registry/events/010".into(),
+        ..Default::default()
+    };
+    let deleted = member.kv().delete_range(delete).await.expect("deleted");
+    let revision = deleted.into_inner().header.expect("header").revision;
+    let compaction = etcd::CompactionRequest {
+        revision,
+        physical: true,
+    };
+    member.kv().compact(compaction).await.expect("compacted");
+    try_put(member.kv(), "/registry/events/new", &value)
+        .await
+        .expect("there is room");
+
+    // Counted anew after a restart.
+    cluster.stop_all().await;
+    cluster.start_all().await;
+    cluster.leader().await;
+    let member = cluster.member(0);
+    let used_bytes = wait_for("the count", async || {
+        member
+            .metric(used)
+            .await
+            .filter(|bytes| *bytes == 55 * 1020)
+    })
+    .await;
+    assert_eq!(used_bytes, 55 * 1020);
     cluster.stop_all().await;
 }

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use corten_proto::etcd::etcdserverpb as etcd;
+use corten_store::archive::Secret;
 use corten_store::{Refounding, Restored, restore};
 use etcd::maintenance_client::MaintenanceClient;
 
 use super::harness::{Cluster, Running, get, keys, put};
 
-async fn save(member: &Running, file: &Path) {
+pub(crate) async fn save(member: &Running, file: &Path) {
     let mut pieces = MaintenanceClient::new(member.channel.clone())
         .snapshot(etcd::SnapshotRequest {})
         .await
@@ -21,9 +22,10 @@ async fn save(member: &Running, file: &Path) {
     std::fs::write(file, copy).expect("written");
 }
 
-fn restore_all(cluster: &Cluster, file: &Path, how: Refounding) -> Vec<Restored> {
+pub(crate) fn restore_all(cluster: &Cluster, file: &Path, how: Refounding) -> Vec<Restored> {
     let restored = cluster.configs.iter();
-    let restored = restored.map(|config| restore(config, file, how).expect("restored"));
+    let restored =
+        restored.map(|config| restore(config, file, &Secret::None, how).expect("restored"));
     restored.collect()
 }
 
@@ -56,7 +58,7 @@ async fn a_backup_becomes_a_cluster_of_one_and_then_of_three() {
                     && one.revision == last),
             "{restored:?}"
         );
-        let again = restore(&new.configs[0], &file, Refounding::default());
+        let again = restore(&new.configs[0], &file, &Secret::None, Refounding::default());
         let error = again.expect_err("the folder is taken").to_string();
         assert!(error.contains("not empty"), "{error}");
 
@@ -120,7 +122,12 @@ async fn a_damaged_backup_leaves_nothing_behind() {
     let cluster = Cluster::configure(1);
     let file = cluster.root.path().join("backup");
     std::fs::write(&file, vec![7; 1056]).expect("written");
-    let error = restore(&cluster.configs[0], &file, Refounding::default());
+    let error = restore(
+        &cluster.configs[0],
+        &file,
+        &Secret::None,
+        Refounding::default(),
+    );
     error.expect_err("no backup");
     assert!(!cluster.data_dir(0).exists());
 }

@@ -1,5 +1,6 @@
 //! What an operator asks: health, status, hashes, snapshots, alarms, who leads.
 
+use corten_store::archive::Secret;
 use corten_store::{Config, Refounding, restore};
 
 use super::command::Etcdctl;
@@ -79,7 +80,8 @@ async fn etcdctl_saves_snapshots_defragments_and_lists_alarms() {
             data_dir: file.with_extension("restored"),
             ..Config::default()
         };
-        let restored = restore(&config, &file, Refounding::default()).expect("restored");
+        let restored =
+            restore(&config, &file, &Secret::None, Refounding::default()).expect("restored");
         assert_eq!(restored.revision, etcdctl.revision().await);
         let said = etcdctl.run(&["defrag"], "").await;
         let text = format!("{}{}", said.out, said.err);

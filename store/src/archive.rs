@@ -1,0 +1,31 @@
+//! Backups as an operator keeps them: taken from a running member, compressed, encrypted when asked, checked by reading
+//! them back, in a folder or an S3-compatible bucket; and opened again for a restore.
+//!
+//! Not the content, which is what `Maintenance.Snapshot` streams (`replica::backup`), nor the making of a data folder
+//! (`restore`). Invariant: a backup has its manifest only after it was read back from where it lies, decrypted, every row
+//! checked and the hash over all keys found equal to the member's; what has no manifest is no backup.
+//!
+//! ```text
+//!   member ── Snapshot ──▶ zstd ──▶ seal ──▶ temporary file ──▶ NAME.corten ──▶ NAME.corten.json
+//!                                               └── read back, HashKV ──┘         (the manifest, last)
+//! ```
+
+mod file;
+mod key;
+mod manifest;
+mod place;
+mod retention;
+mod seal;
+mod take;
+
+pub use file::{OpenError, open};
+pub use key::{Secret, SecretError};
+pub use manifest::{Manifest, ManifestError};
+pub use place::s3::{Credentials, S3, S3Error, S3Options};
+pub use place::{Place, PlaceError};
+pub use retention::{Kept, Retained, found, retain};
+pub use seal::SealError;
+pub use take::{
+    Source, SourceError, TakeError, TakeOptions, Taken, VerifyError, fetch, take, verify,
+    verify_file,
+};
