@@ -4,8 +4,10 @@
 //! Invariant: services know only the `Replica` trait, so that a member in memory and a member of a cluster answer alike.
 
 mod config;
+mod disk;
 pub mod memory;
 mod metrics;
+mod offload;
 mod peer;
 mod raft;
 pub mod replica;
