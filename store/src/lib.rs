@@ -15,6 +15,8 @@ mod restore;
 mod rocks;
 mod server;
 pub mod services;
+#[cfg(test)]
+mod sim;
 
 pub use config::Config;
 pub use corten_store_core::Refounding;
