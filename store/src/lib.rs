@@ -5,8 +5,10 @@
 
 pub mod archive;
 mod config;
+mod disk;
 pub mod memory;
 mod metrics;
+mod offload;
 mod peer;
 mod raft;
 mod recover;
@@ -15,6 +17,8 @@ mod restore;
 mod rocks;
 mod server;
 pub mod services;
+#[cfg(test)]
+mod sim;
 
 pub use config::Config;
 pub use corten_store_core::Refounding;

@@ -4,5 +4,6 @@
 //! plain http), and every call names its cluster and its target.
 
 pub(crate) mod connect;
+pub(crate) mod dial;
 pub(crate) mod service;
 pub(crate) mod transfer;

@@ -24,5 +24,6 @@ pub(crate) mod read;
 pub(crate) mod replica;
 pub(crate) mod snapshot;
 pub(crate) mod state_machine;
+pub(crate) mod tables;
 pub(crate) mod types;
 pub(crate) mod wal;

@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use crate::config::{Config, ConfigError, Settings};
 use crate::raft::identity::{self, Identity, IdentityError};
 use crate::raft::snapshot::{SnapshotDir, sync_dir};
+use crate::raft::tables::Tables as _;
 use crate::raft::types::{LogId, MemberId, Node, StoredMembership};
 use crate::raft::wal::{Wal, WalError, WalOptions};
 use crate::restore::{self, RestoreError, Restored};

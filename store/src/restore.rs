@@ -20,6 +20,7 @@ use crate::config::{Config, ConfigError, Settings};
 use crate::raft::codec;
 use crate::raft::identity;
 use crate::raft::snapshot::sync_dir;
+use crate::raft::tables::Tables as _;
 use crate::raft::types::{LogId, StoredMembership};
 use crate::raft::wal::{Wal, WalError, WalOptions};
 use crate::replica::backup;

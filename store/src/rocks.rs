@@ -21,6 +21,7 @@ use corten_store_core::backend::{
 use parking_lot::RwLock;
 
 use crate::raft::snapshot::{SnapshotDir, sync_dir};
+use crate::raft::tables::Tables;
 use live::{Live, View};
 pub(crate) use options::RocksOptions;
 
@@ -73,19 +74,18 @@ impl Rocks {
         let live = self.live.read().clone();
         live.ok_or_else(|| BackendError::corrupt("the store is closed"))
     }
+}
 
-    /// Closes the files as soon as the last reader under way has ended; nothing is read or written after.
-    pub(crate) fn close(&self) {
+impl Tables for Rocks {
+    fn close(&self) {
         self.live.write().take();
     }
 
-    /// Makes everything written so far durable, all column families as one.
-    pub(crate) fn flush(&self) -> Result<()> {
+    fn flush(&self) -> Result<()> {
         self.live()?.flush()
     }
 
-    /// Writes the present state to the folder of `target`, sharing files where the file system can.
-    pub(crate) fn checkpoint(&self, target: &SnapshotDir) -> Result<()> {
+    fn checkpoint(&self, target: &SnapshotDir) -> Result<()> {
         let live = self.live()?;
         live.flush()?;
         rocksdb::checkpoint::Checkpoint::new(&live.db)
@@ -93,8 +93,7 @@ impl Rocks {
             .map_err(failed("create a checkpoint"))
     }
 
-    /// Replaces the state by a received one. Readers that began before keep the old state until they end.
-    pub(crate) fn install(&self, snapshot: &SnapshotDir) -> Result<()> {
+    fn install(&self, snapshot: &SnapshotDir) -> Result<()> {
         let number = self.live()?.number + 1;
         let path = state_path(&self.dir, number);
         let what = "install a snapshot";

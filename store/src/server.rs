@@ -4,9 +4,9 @@
 //! over the leadership, drain clients with a deadline, stop consensus, flush.
 
 mod authority;
-mod listen;
+pub(crate) mod listen;
 mod metrics;
-mod start;
+pub(crate) mod start;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -198,7 +198,7 @@ fn ready_when_led(admin: &AdminServer, member: &Arc<Member>) {
 
 /// Waits until this member's state is at least what it was before the restart, so that no reader sees time run
 /// backwards. Without a quorum that cannot be known: reads that ask for no agreement are then served all the same.
-async fn recover(member: &Arc<Member>) {
+pub(crate) async fn recover(member: &Arc<Member>) {
     if member
         .raft()
         .wait_for_recovery(Some(RECOVERY))

@@ -12,12 +12,12 @@ use corten_proto::corten::store::v1::peer_client::PeerClient;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
 use tonic::codegen::InterceptedService;
 use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
 use tonic::transport::{Channel, Endpoint};
 
+use super::dial::Dial;
 use crate::raft::types::{MemberId, Node};
 
 /// Metadata key of the cluster a call belongs to.
@@ -84,7 +84,7 @@ impl Interceptor for Stamp {
 /// How to reach members, and the open connections.
 pub(crate) struct Peers {
     cluster: u64,
-    tls: Option<Arc<rustls::ClientConfig>>,
+    dialer: Arc<dyn Dial>,
     clients: Mutex<HashMap<(MemberId, Lane), Reached>>,
 }
 
@@ -92,10 +92,10 @@ pub(crate) struct Peers {
 type Reached = (Vec<String>, Client);
 
 impl Peers {
-    pub(crate) fn new(cluster: u64, tls: Option<Arc<rustls::ClientConfig>>) -> Self {
+    pub(crate) fn new(cluster: u64, dialer: Arc<dyn Dial>) -> Self {
         Self {
             cluster,
-            tls: tls.map(with_http2),
+            dialer,
             clients: Mutex::default(),
         }
     }
@@ -108,7 +108,12 @@ impl Peers {
         {
             return client.clone();
         }
-        let client = client(self.cluster, target, &node.peer_urls, self.tls.clone());
+        let client = client(
+            self.cluster,
+            target,
+            &node.peer_urls,
+            Arc::clone(&self.dialer),
+        );
         clients.insert((target, lane), (node.peer_urls.clone(), client.clone()));
         client
     }
@@ -119,21 +124,14 @@ pub(crate) fn client(
     cluster: u64,
     target: MemberId,
     urls: &[String],
-    tls: Option<Arc<rustls::ClientConfig>>,
+    dialer: Arc<dyn Dial>,
 ) -> Client {
-    PeerClient::with_interceptor(channel(urls, tls), Stamp::new(cluster, target))
+    PeerClient::with_interceptor(channel(urls, dialer), Stamp::new(cluster, target))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
 }
 
-/// The same trust and identity, offering HTTP/2.
-pub(crate) fn with_http2(config: Arc<rustls::ClientConfig>) -> Arc<rustls::ClientConfig> {
-    let mut config = (*config).clone();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Arc::new(config)
-}
-
-fn channel(urls: &[String], tls: Option<Arc<rustls::ClientConfig>>) -> Channel {
+fn channel(urls: &[String], dialer: Arc<dyn Dial>) -> Channel {
     let urls: Arc<[String]> = urls.into();
     // The name is never resolved: the connector below dials the member's own addresses.
     Endpoint::from_static("http://peer.invalid")
@@ -144,38 +142,9 @@ fn channel(urls: &[String], tls: Option<Arc<rustls::ClientConfig>>) -> Channel {
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
         .connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
-            let (urls, tls) = (Arc::clone(&urls), tls.clone());
-            async move { dial(&urls, tls).await.map(TokioIo::new) }
+            let connection = dialer.dial(Arc::clone(&urls));
+            async move { connection.await.map(TokioIo::new) }
         }))
-}
-
-async fn dial(urls: &[String], tls: Option<Arc<rustls::ClientConfig>>) -> io::Result<Stream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the member has no peer URL");
-    for url in urls {
-        match dial_one(url, tls.clone()).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-async fn dial_one(url: &str, tls: Option<Arc<rustls::ClientConfig>>) -> io::Result<Stream> {
-    let address = PeerUrl::parse(url)?;
-    let tcp = TcpStream::connect((address.host.as_str(), address.port)).await?;
-    tcp.set_nodelay(true)?;
-    if !address.tls {
-        return Ok(Stream::Plain(tcp));
-    }
-    let config = tls.ok_or_else(|| {
-        io::Error::other(format!("{url} needs TLS files and none are configured"))
-    })?;
-    let name = rustls::pki_types::ServerName::try_from(address.host)
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-    let stream = tokio_rustls::TlsConnector::from(config)
-        .connect(name, tcp)
-        .await?;
-    Ok(Stream::Tls(Box::new(stream)))
 }
 
 /// A member's URL, taken apart.
@@ -207,82 +176,6 @@ impl PeerUrl {
             .to_owned();
         let port = uri.port_u16().ok_or_else(|| refuse("no port"))?;
         Ok(PeerUrl { tls, host, port })
-    }
-}
-
-/// Bytes to a member, encrypted or not.
-enum Stream {
-    Plain(TcpStream),
-    Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
-}
-
-mod stream_io {
-    //! The two variants read and write alike.
-
-    use std::io;
-    use std::pin::Pin;
-    use std::task::{Context, Poll};
-
-    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-    use super::Stream;
-
-    impl AsyncRead for Stream {
-        fn poll_read(
-            self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            buf: &mut ReadBuf<'_>,
-        ) -> Poll<io::Result<()>> {
-            match self.get_mut() {
-                Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-                Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-            }
-        }
-    }
-
-    impl AsyncWrite for Stream {
-        fn poll_write(
-            self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            buf: &[u8],
-        ) -> Poll<io::Result<usize>> {
-            match self.get_mut() {
-                Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-                Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-            }
-        }
-
-        fn poll_write_vectored(
-            self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            bufs: &[io::IoSlice<'_>],
-        ) -> Poll<io::Result<usize>> {
-            match self.get_mut() {
-                Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-                Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            }
-        }
-
-        fn is_write_vectored(&self) -> bool {
-            match self {
-                Stream::Plain(stream) => stream.is_write_vectored(),
-                Stream::Tls(stream) => stream.is_write_vectored(),
-            }
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            match self.get_mut() {
-                Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
-                Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
-            }
-        }
-
-        fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            match self.get_mut() {
-                Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-                Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-            }
-        }
     }
 }
 

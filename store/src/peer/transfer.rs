@@ -16,13 +16,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::connect::Client;
+use crate::offload::offload;
 use crate::raft::codec;
 use crate::raft::snapshot::{SnapshotDir, sync_dir};
 use crate::raft::types::{SnapshotMeta, TypeConfig, Vote};
 
 /// Small enough to keep heartbeats of the same process from waiting, large enough to keep a disk busy.
 const CHUNK_BYTES: usize = 512 << 10;
-/// Chunks read ahead of the network, or received ahead of the disk.
+/// Chunks read ahead of the network.
 const CHUNKS_AHEAD: usize = 8;
 
 /// Sends `snapshot`; returns the receiver's vote once it has installed it, or refused it for a higher vote.
@@ -32,7 +33,11 @@ pub(crate) async fn send(
     snapshot: openraft::alias::SnapshotOf<TypeConfig, SnapshotDir>,
 ) -> Result<Vote, Status> {
     let (parts, stream) = mpsc::channel(CHUNKS_AHEAD);
-    let reader = tokio::task::spawn_blocking(move || read_parts(&vote, &snapshot, &parts));
+    let reader = spawn(
+        "snapshot-send",
+        TaskKind::Connection,
+        send_parts(vote, snapshot, parts),
+    );
     let answer = client.install_snapshot(ReceiverStream::new(stream)).await;
     // The receiver's refusal says more than the reader's "nobody listens".
     let answer = match (answer, reader.await) {
@@ -47,19 +52,19 @@ pub(crate) async fn send(
         .map_err(|error| Status::internal(error.to_string()))
 }
 
-fn read_parts(
-    vote: &Vote,
-    snapshot: &openraft::alias::SnapshotOf<TypeConfig, SnapshotDir>,
-    parts: &mpsc::Sender<pb::SnapshotRequest>,
+async fn send_parts(
+    vote: Vote,
+    snapshot: openraft::alias::SnapshotOf<TypeConfig, SnapshotDir>,
+    parts: mpsc::Sender<pb::SnapshotRequest>,
 ) -> io::Result<()> {
-    let send = |part| {
-        parts
-            .blocking_send(pb::SnapshotRequest { part: Some(part) })
-            .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
+    let send = async |part| {
+        let sent = parts.send(pb::SnapshotRequest { part: Some(part) }).await;
+        sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
     };
-    let files = snapshot.snapshot.files()?;
+    let dir = snapshot.snapshot.clone();
+    let files = offload(move || dir.files()).await??;
     send(Part::Head(pb::SnapshotHead {
-        vote: Some(codec::vote_to_pb(vote)),
+        vote: Some(codec::vote_to_pb(&vote)),
         meta: Some(codec::snapshot_meta_to_pb(&snapshot.meta)),
         files: files
             .iter()
@@ -68,30 +73,39 @@ fn read_parts(
                 size: *size,
             })
             .collect(),
-    }))?;
+    }))
+    .await?;
     let mut file_crc32c = Vec::with_capacity(files.len());
     for (number, (name, size)) in files.iter().enumerate() {
-        let mut file = File::open(snapshot.snapshot.path().join(name))?;
+        let path = snapshot.snapshot.path().join(name);
+        let mut file = offload(move || File::open(path)).await??;
         let mut crc = 0;
         let mut offset = 0;
         while offset < *size {
             let len = usize::try_from(*size - offset)
                 .unwrap_or(CHUNK_BYTES)
                 .min(CHUNK_BYTES);
-            let mut data = vec![0; len];
-            file.read_exact(&mut data)?;
+            let data;
+            (file, data) = offload(move || read_chunk(file, len)).await??;
             crc = crc32c::crc32c_append(crc, &data);
             send(Part::Chunk(pb::SnapshotChunk {
                 file: u32::try_from(number).map_err(io::Error::other)?,
                 offset,
                 crc32c: crc32c::crc32c(&data),
                 data: Bytes::from(data),
-            }))?;
+            }))
+            .await?;
             offset += len as u64;
         }
         file_crc32c.push(crc);
     }
-    send(Part::Tail(pb::SnapshotTail { file_crc32c }))
+    send(Part::Tail(pb::SnapshotTail { file_crc32c })).await
+}
+
+fn read_chunk(mut file: File, len: usize) -> io::Result<(File, Vec<u8>)> {
+    let mut data = vec![0; len];
+    file.read_exact(&mut data)?;
+    Ok((file, data))
 }
 
 /// A snapshot that arrived whole.
@@ -115,25 +129,20 @@ pub(crate) async fn receive(
     let meta = codec::snapshot_meta(head.meta.as_ref().unwrap_or(&pb::SnapshotMeta::default()))
         .map_err(bad)?;
     let dir = SnapshotDir::fresh(parent).map_err(disk)?;
-    let (parts, queue) = mpsc::channel(CHUNKS_AHEAD);
-    let target = dir.clone();
-    let writer = tokio::task::spawn_blocking(move || write_parts(&head.files, &target, queue));
-    let feeder = spawn("snapshot-receive", TaskKind::Connection, async move {
-        while let Some(message) = stream.message().await? {
-            if parts.send(message).await.is_err() {
-                // The writer has failed; its own error is the one to report.
-                return Ok(());
-            }
-        }
-        Ok::<(), Status>(())
-    });
-    let written = writer
-        .await
-        .map_err(|error| Status::internal(error.to_string()))?;
-    feeder
-        .await
-        .map_err(|error| Status::internal(error.to_string()))??;
-    written.map_err(disk)?;
+    let (target, files) = (dir.clone(), head.files);
+    let begun = offload(move || Arrival::begin(files, target)).await;
+    let mut arrival = begun.map_err(ended)?.map_err(disk)?;
+    // The connection's own window is what arrives ahead of the disk.
+    while !arrival.complete {
+        let Some(message) = stream.message().await? else {
+            return Err(disk(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the sender stopped before the end",
+            )));
+        };
+        let taken = offload(move || arrival.take(message)).await;
+        arrival = taken.map_err(ended)?.map_err(disk)?;
+    }
     Ok(Received { vote, meta, dir })
 }
 
@@ -141,41 +150,64 @@ fn disk(error: io::Error) -> Status {
     Status::internal(format!("cannot receive the snapshot: {error}"))
 }
 
-fn write_parts(
-    files: &[pb::SnapshotFile],
-    dir: &SnapshotDir,
-    mut parts: mpsc::Receiver<pb::SnapshotRequest>,
-) -> io::Result<()> {
-    let refuse = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
-    std::fs::create_dir(dir.path())?;
-    let mut open = Vec::with_capacity(files.len());
-    for file in files {
-        if file.name.is_empty() || file.name.contains('/') || file.name.starts_with('.') {
-            return Err(refuse(format!("file name {:?}", file.name)));
+fn ended(error: tokio::task::JoinError) -> Status {
+    Status::internal(error.to_string())
+}
+
+fn refuse(why: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+/// A snapshot as far as it has arrived.
+struct Arrival {
+    dir: SnapshotDir,
+    files: Vec<pb::SnapshotFile>,
+    open: Vec<Incoming>,
+    /// All of it is here, verified and synced.
+    complete: bool,
+}
+
+impl Arrival {
+    fn begin(files: Vec<pb::SnapshotFile>, dir: SnapshotDir) -> io::Result<Self> {
+        std::fs::create_dir(dir.path())?;
+        let mut open = Vec::with_capacity(files.len());
+        for file in &files {
+            if file.name.is_empty() || file.name.contains('/') || file.name.starts_with('.') {
+                return Err(refuse(format!("file name {:?}", file.name)));
+            }
+            open.push(Incoming {
+                file: None,
+                path: dir.path().join(&file.name),
+                offset: 0,
+                crc: 0,
+            });
         }
-        open.push(Incoming {
-            file: None,
-            path: dir.path().join(&file.name),
-            offset: 0,
-            crc: 0,
-        });
+        Ok(Self {
+            dir,
+            files,
+            open,
+            complete: false,
+        })
     }
-    while let Some(message) = parts.blocking_recv() {
+
+    fn take(mut self, message: pb::SnapshotRequest) -> io::Result<Self> {
         match message.part {
             Some(Part::Chunk(chunk)) => {
-                let file = open
+                let file = self
+                    .open
                     .get_mut(chunk.file as usize)
                     .ok_or_else(|| refuse("unknown file".to_owned()))?;
                 file.write(&chunk)?;
             }
-            Some(Part::Tail(tail)) => return finish(files, open, &tail, dir.path()),
+            Some(Part::Tail(tail)) => {
+                let open = std::mem::take(&mut self.open);
+                finish(&self.files, open, &tail, self.dir.path())?;
+                self.complete = true;
+            }
             Some(Part::Head(_)) | None => return Err(refuse("unexpected part".to_owned())),
         }
+        Ok(self)
     }
-    Err(io::Error::new(
-        io::ErrorKind::UnexpectedEof,
-        "the sender stopped before the end",
-    ))
 }
 
 /// A file as far as it has arrived.

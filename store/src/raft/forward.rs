@@ -3,7 +3,7 @@
 //! Does not retry. Invariant: a command whose fate is not known is answered as such; only a command that certainly
 //! never left this member is reported as safe to try again.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -58,7 +58,8 @@ pub(crate) struct Session {
 
 #[derive(Default)]
 struct Pending {
-    waiting: HashMap<u64, oneshot::Sender<Answer>>,
+    /// In the order they came, which is the order they are answered in when the stream breaks.
+    waiting: BTreeMap<u64, oneshot::Sender<Answer>>,
     closed: bool,
 }
 

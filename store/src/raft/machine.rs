@@ -21,13 +21,13 @@ use prost::Message;
 use super::applied::AppliedIndex;
 use super::codec;
 use super::snapshot::SnapshotDir;
+use super::tables::Tables;
 use super::types::{LogId, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::replica::Engine;
-use crate::rocks::Rocks;
 
 /// The one writer of a member's state.
 pub(crate) struct Machine {
-    rocks: Arc<Rocks>,
+    tables: Arc<dyn Tables>,
     writer: Writer,
     engine: Engine,
     applied: AppliedIndex,
@@ -40,7 +40,7 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn new(
-        rocks: Arc<Rocks>,
+        tables: Arc<dyn Tables>,
         writer: Writer,
         engine: Engine,
         applied: AppliedIndex,
@@ -52,7 +52,7 @@ impl Machine {
             applied.advance(position.index);
         }
         Ok(Self {
-            rocks,
+            tables,
             writer,
             engine,
             applied,
@@ -133,13 +133,13 @@ impl Machine {
             return Ok(None);
         }
         let dir = SnapshotDir::fresh(&self.outgoing)?;
-        self.rocks.checkpoint(&dir).map_err(backend)?;
+        self.tables.checkpoint(&dir).map_err(backend)?;
         Ok(Some((meta, dir)))
     }
 
     /// Replaces the state by a received snapshot.
     pub(crate) fn install(&mut self, meta: &SnapshotMeta, dir: &SnapshotDir) -> io::Result<()> {
-        self.rocks.install(dir).map_err(backend)?;
+        self.tables.install(dir).map_err(backend)?;
         self.writer.reload().map_err(backend)?;
         if self.position() != meta.last_log_id {
             let (got, said) = (self.position(), meta.last_log_id);
@@ -160,11 +160,11 @@ impl Drop for Machine {
     fn drop(&mut self) {
         self.applied.close();
         // Not needed for safety, the log has everything: it only spares the next start from replaying.
-        if let Err(error) = self.rocks.flush() {
+        if let Err(error) = self.tables.flush() {
             tracing::warn!(%error, "cannot flush the state at the end");
         }
         // Readers may still hold the engine; the files must be free for a successor all the same.
-        self.rocks.close();
+        self.tables.close();
     }
 }
 

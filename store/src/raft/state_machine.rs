@@ -14,8 +14,9 @@ use tokio::sync::oneshot;
 
 use super::machine::Machine;
 use super::snapshot::SnapshotDir;
+use super::tables::Tables;
 use super::types::{LogId, SnapshotMeta, StoredMembership, TypeConfig};
-use crate::rocks::Rocks;
+use crate::offload::offload;
 
 /// Entries in one table write: enough to make writes rare, few enough that replies do not wait for a huge batch.
 const APPLY_MAX: usize = 1024;
@@ -24,10 +25,37 @@ const APPLY_BYTES_MAX: usize = 4 << 20;
 /// openraft gives one command at a time; one more place lets the thread go on without a pause.
 const JOBS: usize = 2;
 
-enum Job {
+/// What the apply thread is to do.
+pub(crate) enum Job {
     Run(Box<dyn FnOnce(&mut Machine) + Send>),
     /// The thread ends, whoever still holds a handle.
     Stop,
+}
+
+/// The machine and what it is to do, for one thread.
+pub(crate) struct Applier {
+    pub(crate) machine: Machine,
+    pub(crate) queue: mpsc::Receiver<Job>,
+    jobs: mpsc::SyncSender<Job>,
+}
+
+impl Applier {
+    /// Starts the thread, which ends when all handles are dropped.
+    pub(crate) fn start(self) -> io::Result<ApplyThread> {
+        let Applier {
+            mut machine,
+            queue,
+            jobs,
+        } = self;
+        let thread = std::thread::Builder::new()
+            .name("apply".to_owned())
+            .spawn(move || {
+                while let Ok(Job::Run(job)) = queue.recv() {
+                    job(&mut machine);
+                }
+            })?;
+        Ok(ApplyThread { jobs, thread })
+    }
 }
 
 /// The thread itself, to be stopped once openraft has.
@@ -48,26 +76,19 @@ impl ApplyThread {
 /// Handle on the apply thread.
 pub(crate) struct StateMachine {
     jobs: mpsc::SyncSender<Job>,
-    rocks: Arc<Rocks>,
+    tables: Arc<dyn Tables>,
 }
 
 impl StateMachine {
-    /// Hands `machine` to its thread, which ends when the handle is dropped.
-    pub(crate) fn start(machine: Machine, rocks: Arc<Rocks>) -> io::Result<(Self, ApplyThread)> {
+    /// A handle, and what its thread is to run.
+    pub(crate) fn new(machine: Machine, tables: Arc<dyn Tables>) -> (Self, Applier) {
         let (jobs, queue) = mpsc::sync_channel::<Job>(JOBS);
-        let thread = std::thread::Builder::new()
-            .name("apply".to_owned())
-            .spawn(move || {
-                let mut machine = machine;
-                while let Ok(Job::Run(job)) = queue.recv() {
-                    job(&mut machine);
-                }
-            })?;
-        let apply = ApplyThread {
+        let applier = Applier {
+            machine,
+            queue,
             jobs: jobs.clone(),
-            thread,
         };
-        Ok((Self { jobs, rocks }, apply))
+        (Self { jobs, tables }, applier)
     }
 
     async fn run<T: Send + 'static>(
@@ -119,7 +140,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let meta = self.run(|machine| machine.meta()).await;
         Flusher {
             meta,
-            rocks: Arc::clone(&self.rocks),
+            tables: Arc::clone(&self.tables),
         }
     }
 
@@ -145,7 +166,7 @@ type OwnSnapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotDir>;
 /// made when a member asks for them, so that idle snapshots hold no disk space.
 pub(crate) struct Flusher {
     meta: io::Result<SnapshotMeta>,
-    rocks: Arc<Rocks>,
+    tables: Arc<dyn Tables>,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Flusher {
@@ -156,8 +177,8 @@ impl RaftSnapshotBuilder<TypeConfig> for Flusher {
             Ok(meta) => meta.clone(),
             Err(error) => return Err(io::Error::new(error.kind(), error.to_string())),
         };
-        let rocks = Arc::clone(&self.rocks);
-        let flushed = tokio::task::spawn_blocking(move || rocks.flush()).await;
+        let tables = Arc::clone(&self.tables);
+        let flushed = offload(move || tables.flush()).await;
         flushed
             .map_err(io::Error::other)?
             .map_err(io::Error::other)?;

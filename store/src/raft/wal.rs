@@ -21,7 +21,6 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -35,7 +34,9 @@ use prost::Message;
 
 use super::codec;
 use super::types::{Entry, LogId, Vote};
+use crate::disk::{Disk, DiskFile, HostDisk};
 use crate::metrics::Metrics;
+pub(crate) use flusher::Flusher;
 use state::{Fetched, Location, State};
 
 /// Called with the result of the write that it was handed in with, on the flusher thread: must not block.
@@ -45,6 +46,7 @@ pub(crate) type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
 #[derive(Debug, Clone)]
 pub(crate) struct WalOptions {
     pub(crate) dir: PathBuf,
+    pub(crate) disk: Arc<dyn Disk>,
     /// A new file is begun beyond this size. Space is given back in units of this.
     pub(crate) segment_bytes: u64,
     /// Entries kept in memory for replication and apply; older ones are read back from the files.
@@ -57,6 +59,7 @@ impl WalOptions {
     pub(crate) fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
+            disk: Arc::new(HostDisk),
             segment_bytes: 64 << 20,
             cache_bytes: 64 << 20,
             sync_seconds: Metrics::default().wal_fsync,
@@ -95,7 +98,7 @@ pub(crate) struct Wal {
     shared: Arc<Shared>,
     flusher: Mutex<Option<JoinHandle<()>>>,
     /// Held as long as this process may write: two writers would destroy the log.
-    lock: Mutex<Option<File>>,
+    lock: Mutex<Option<Box<dyn Send + Sync>>>,
 }
 
 struct Shared {
@@ -110,29 +113,39 @@ struct Shared {
 impl Wal {
     /// Opens or creates the log in `options.dir`, and starts its flusher thread.
     pub(crate) fn open(options: WalOptions) -> Result<Wal, WalError> {
+        let dir = options.dir.clone();
+        let (wal, flusher) = Wal::prepare(options)?;
+        let thread = std::thread::Builder::new()
+            .name("wal-flush".to_owned())
+            .spawn(move || flusher.run())
+            .map_err(|source| WalError::Io { dir, source })?;
+        *wal.flusher.lock() = Some(thread);
+        Ok(wal)
+    }
+
+    /// Opens or creates the log; nothing is written until the flusher runs.
+    pub(crate) fn prepare(options: WalOptions) -> Result<(Wal, Flusher), WalError> {
         let io_error = |source| WalError::Io {
             dir: options.dir.clone(),
             source,
         };
-        std::fs::create_dir_all(&options.dir).map_err(io_error)?;
-        let lock = lock(&options.dir).map_err(io_error)?;
+        let disk = &options.disk;
+        disk.create_dir_all(&options.dir).map_err(io_error)?;
+        let lock = disk.lock(&options.dir.join("LOCK")).map_err(io_error)?;
         let (state, file) = recover::recover(&options)?;
         let shared = Arc::new(Shared {
-            options: options.clone(),
+            options,
             state: Mutex::new(state),
             work: Condvar::new(),
             drained: tokio::sync::Notify::new(),
         });
-        let thread_shared = Arc::clone(&shared);
-        let flusher = std::thread::Builder::new()
-            .name("wal-flush".to_owned())
-            .spawn(move || flusher::run(&thread_shared, file))
-            .map_err(io_error)?;
-        Ok(Wal {
+        let flusher = Flusher::new(Arc::clone(&shared), file);
+        let wal = Wal {
             shared,
-            flusher: Mutex::new(Some(flusher)),
+            flusher: Mutex::new(None),
             lock: Mutex::new(Some(lock)),
-        })
+        };
+        Ok((wal, flusher))
     }
 
     /// Last purged and last entry.
@@ -223,7 +236,7 @@ impl Wal {
         let fetched = self.shared.state.lock().fetch(range, max_bytes);
         let mut entries = Vec::with_capacity(fetched.len());
         let mut reader = ColdReader {
-            dir: &self.shared.options.dir,
+            options: &self.shared.options,
             open: None,
         };
         for item in fetched {
@@ -256,39 +269,21 @@ impl Drop for Wal {
     }
 }
 
-/// Takes the folder for this process.
-fn lock(dir: &Path) -> io::Result<File> {
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(dir.join("LOCK"))?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(
-        |error| {
-            io::Error::new(
-                io::Error::from(error).kind(),
-                "another process uses this log",
-            )
-        },
-    )?;
-    Ok(file)
-}
-
 /// Reads single entries back from the files; remembers the file of the last one.
 struct ColdReader<'a> {
-    dir: &'a Path,
-    open: Option<(u64, File)>,
+    options: &'a WalOptions,
+    open: Option<(u64, Box<dyn DiskFile>)>,
 }
 
 impl ColdReader<'_> {
     fn read(&mut self, location: &Location) -> io::Result<Entry> {
-        use std::os::unix::fs::FileExt;
         if self
             .open
             .as_ref()
             .is_none_or(|(segment, _)| *segment != location.segment)
         {
-            let file = File::open(segment_path(self.dir, location.segment))?;
+            let path = segment_path(&self.options.dir, location.segment);
+            let file = self.options.disk.open(&path)?;
             self.open = Some((location.segment, file));
         }
         let (_, file) = self.open.as_ref().expect("opened above");

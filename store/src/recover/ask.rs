@@ -3,6 +3,7 @@
 //! Decides nothing. Invariant: nothing that is asked here changes anything at the member asked.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use corten_proto::corten::store::v1 as pb;
@@ -10,6 +11,7 @@ use tokio::time::timeout;
 
 use crate::config::Settings;
 use crate::peer::connect::{self, Client};
+use crate::peer::dial::{Dial, HostNetwork};
 use crate::raft::codec;
 use crate::raft::types::{LogId, MemberId, Node};
 
@@ -53,10 +55,10 @@ pub(super) async fn all(
         corten_base::tls::client_config(files)
             .map_err(|error| tracing::error!(%error, "cannot read the peer TLS files"))
             .ok()
-            .map(connect::with_http2)
     });
+    let dialer: Arc<dyn Dial> = Arc::new(HostNetwork::new(tls));
     let asked = others.into_iter().map(|(id, node)| {
-        let client = connect::client(cluster, id, &node.peer_urls, tls.clone());
+        let client = connect::client(cluster, id, &node.peer_urls, Arc::clone(&dialer));
         async move {
             let answer = timeout(PATIENCE, ask(client, cluster)).await;
             (id, (node, answer.unwrap_or(Answer::Silent)))

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::LeaseTtl;
 use super::usage::{PrefixQuota, Usage};
 use super::watches::Watches;
+use crate::offload::offload;
 
 /// Rows of history per step of a compaction: a few milliseconds of work, so that writes are hardly held up.
 const COMPACTION_STEP_ROWS: usize = 1000;
@@ -209,7 +210,7 @@ impl Engine {
     async fn compact_to(&self, target: Revision) -> Result<(), BackendError> {
         let mut compaction = self.inner.store.compaction();
         loop {
-            let step = tokio::task::spawn_blocking(move || {
+            let step = offload(move || {
                 let done = compaction.step(COMPACTION_STEP_ROWS);
                 (compaction, done)
             });

@@ -10,6 +10,8 @@ use corten_store_core::{Changes, Error, Revision, Store};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::offload::offload;
+
 /// All watches of a member.
 pub struct Watches {
     store: Store,
@@ -115,7 +117,7 @@ impl Watches {
             };
             let Some(plan) = plan else { continue };
             let store = self.store.clone();
-            let read = tokio::task::spawn_blocking(move || {
+            let read = offload(move || {
                 let chunk = store.history(plan.from, &plan.interest());
                 (plan, chunk)
             });

@@ -167,7 +167,8 @@ fn tls_incoming(listener: TlsListener) -> TlsIncoming {
     ))
 }
 
-async fn serve<I, IO>(incoming: I, routes: Routes, stop: Shutdown)
+/// Serves whoever comes in, until `stop`.
+pub(crate) async fn serve<I, IO>(incoming: I, routes: Routes, stop: Shutdown)
 where
     I: Stream<Item = io::Result<IO>> + Send + 'static,
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,

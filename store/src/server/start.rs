@@ -3,12 +3,14 @@
 //! The order matters and is all here: peer port, identity, log, state, consensus, bootstrap. Invariant: nothing is
 //! answered to another member before the vote and the log are loaded, but that this one is starting.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use corten_base::shutdown::Shutdown;
 use corten_base::tasks::{TaskKind, spawn};
 use corten_base::tls::{self, ClientAuth};
+use corten_store_core::backend::Backend;
 use corten_store_core::{Store as CoreStore, StoreOptions};
 use openraft::SnapshotPolicy;
 use openraft::errors::{InitializeError, RaftError};
@@ -19,6 +21,7 @@ use super::{Serving, StoreError};
 use crate::config::{ClusterState, Settings};
 use crate::metrics::Metrics;
 use crate::peer::connect::Peers;
+use crate::peer::dial::{Dial, HostNetwork};
 use crate::peer::service::{Opened, PeerService};
 use crate::raft::applied::AppliedIndex;
 use crate::raft::identity::{self, Identity};
@@ -27,7 +30,8 @@ use crate::raft::machine::Machine;
 use crate::raft::member::{self, Member, Parts, Raft};
 use crate::raft::network::NetworkFactory;
 use crate::raft::snapshot;
-use crate::raft::state_machine::{ApplyThread, StateMachine};
+use crate::raft::state_machine::{Applier, ApplyThread, StateMachine};
+use crate::raft::tables::Tables;
 use crate::raft::wal::{Wal, WalOptions};
 use crate::replica::Engine;
 use crate::rocks::{Rocks, RocksOptions};
@@ -101,9 +105,6 @@ async fn open(
     metrics: &Metrics,
 ) -> Result<Begun, StoreError> {
     let dir = &settings.config.data_dir;
-    let (incoming, outgoing) = (dir.join("incoming"), dir.join("outgoing"));
-    snapshot::clear(&incoming)?;
-    snapshot::clear(&outgoing)?;
     let mut wal_options = WalOptions::new(dir.join("wal"));
     wal_options.sync_seconds = metrics.wal_fsync.clone();
     let wal = Arc::new(Wal::open(wal_options)?);
@@ -112,54 +113,107 @@ async fn open(
         memtable_bytes: settings.config.memtable_bytes,
     };
     let rocks = Arc::new(Rocks::open(&dir.join("state"), options)?);
-    let options = StoreOptions {
-        head_cache_bytes: settings.config.head_cache_bytes,
-    };
-    let (store, writer) = CoreStore::open_with(Arc::clone(&rocks) as Arc<_>, options)?;
-    let engine = Engine::new(store, settings.lease_checkpoint)?;
-    engine.count_prefixes(settings.prefix_quotas.clone())?;
-    let applied = AppliedIndex::default();
-    let machine = Machine::new(
-        Arc::clone(&rocks),
-        writer,
-        engine.clone(),
-        applied.clone(),
-        outgoing,
-        metrics.backend_commit.clone(),
-    )?;
-    let (state_machine, apply) = StateMachine::start(machine, rocks)?;
+    let state = State::open(settings, rocks, metrics)?;
+    let (handles, applier) = state.split();
+    let apply = applier.start()?;
     let client_tls = match &settings.peer_tls {
         Some(files) => Some(tls::client_config(files)?),
         None => None,
     };
-    let peers = Arc::new(Peers::new(identity.cluster, client_tls));
+    let dialer = Arc::new(HostNetwork::new(client_tls));
+    let log = LogStore::new(Arc::clone(&wal));
+    let member = Box::pin(agree(settings, identity, metrics, dialer, log, handles)).await?;
+    Ok((member, wal, apply))
+}
+
+/// A member's state, opened.
+pub(crate) struct State {
+    handles: Handles,
+    applier: Applier,
+}
+
+/// What a member holds of its state, besides whoever applies.
+pub(crate) struct Handles {
+    machine: StateMachine,
+    engine: Engine,
+    applied: AppliedIndex,
+    incoming: PathBuf,
+}
+
+impl State {
+    /// Opens the state in `tables`; nothing is applied until the applier runs.
+    pub(crate) fn open(
+        settings: &Settings,
+        tables: Arc<dyn Tables>,
+        metrics: &Metrics,
+    ) -> Result<Self, StoreError> {
+        let dir = &settings.config.data_dir;
+        let (incoming, outgoing) = (dir.join("incoming"), dir.join("outgoing"));
+        snapshot::clear(&incoming)?;
+        snapshot::clear(&outgoing)?;
+        let backend: Arc<dyn Backend> = Arc::clone(&tables) as _;
+        let options = StoreOptions {
+            head_cache_bytes: settings.config.head_cache_bytes,
+        };
+        let (store, writer) = CoreStore::open_with(backend, options)?;
+        let engine = Engine::new(store, settings.lease_checkpoint)?;
+        engine.count_prefixes(settings.prefix_quotas.clone())?;
+        let applied = AppliedIndex::default();
+        let machine = Machine::new(
+            Arc::clone(&tables),
+            writer,
+            engine.clone(),
+            applied.clone(),
+            outgoing,
+            metrics.backend_commit.clone(),
+        )?;
+        let (machine, applier) = StateMachine::new(machine, tables);
+        let handles = Handles {
+            machine,
+            engine,
+            applied,
+            incoming,
+        };
+        Ok(Self { handles, applier })
+    }
+
+    /// What is used, and what is to be run.
+    pub(crate) fn split(self) -> (Handles, Applier) {
+        (self.handles, self.applier)
+    }
+}
+
+/// Starts consensus over what was opened. The applier must run by now.
+pub(crate) async fn agree(
+    settings: &Settings,
+    identity: Identity,
+    metrics: &Metrics,
+    dialer: Arc<dyn Dial>,
+    log: LogStore,
+    handles: Handles,
+) -> Result<Arc<Member>, StoreError> {
+    let peers = Arc::new(Peers::new(identity.cluster, dialer));
     let config = Arc::new(
         raft_config(settings)
             .validate()
             .map_err(|error| StoreError::Consensus(error.to_string()))?,
     );
     let network = NetworkFactory::new(Arc::clone(&peers), metrics.clone());
-    let raft = Raft::new(
-        identity.member,
-        config,
-        network,
-        LogStore::new(Arc::clone(&wal)),
-        state_machine,
-    )
-    .await
-    .map_err(|error| StoreError::Consensus(error.to_string()))?;
+    let raft = Raft::new(identity.member, config, network, log, handles.machine)
+        .await
+        .map_err(|error| StoreError::Consensus(error.to_string()))?;
     let member = Member::new(Parts {
         identity,
         raft,
         peers,
-        applied,
-        engine,
-        incoming,
+        applied: handles.applied,
+        engine: handles.engine,
+        incoming: handles.incoming,
         quota_bytes: settings.config.quota_backend_bytes,
         disk_reserve: settings.config.disk_reserve_bytes,
         metrics: metrics.clone(),
     });
-    Ok((Arc::new(member), wal, apply))
+    Ok(Arc::new(member))
 }
 
 fn raft_config(settings: &Settings) -> openraft::Config {
@@ -193,7 +247,7 @@ fn raft_config(settings: &Settings) -> openraft::Config {
 }
 
 /// Founds the cluster, unless that has been done. Every founding member does, with the same members.
-async fn found(settings: &Settings, member: &Arc<Member>) -> Result<(), StoreError> {
+pub(crate) async fn found(settings: &Settings, member: &Arc<Member>) -> Result<(), StoreError> {
     match member
         .raft()
         .initialize(identity::founding_members(settings))
@@ -204,7 +258,13 @@ async fn found(settings: &Settings, member: &Arc<Member>) -> Result<(), StoreErr
     }
 }
 
-fn spawn_background(settings: &Settings, member: &Arc<Member>, wal: Arc<Wal>, stop: &Shutdown) {
+/// Starts what a member does besides answering.
+pub(crate) fn spawn_background(
+    settings: &Settings,
+    member: &Arc<Member>,
+    wal: Arc<Wal>,
+    stop: &Shutdown,
+) {
     spawn(
         "engine",
         TaskKind::Critical,

@@ -13,6 +13,7 @@ use prost::Message as _;
 use tonic::{Code, Status};
 
 use super::quota::Quota;
+use crate::offload::offload;
 use crate::replica::usage::{OverQuota, Reservation};
 use crate::replica::{ProposeError, Replica};
 
@@ -140,7 +141,7 @@ impl Context {
         read: impl FnOnce(&Store) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Status> {
         let store = self.store().clone();
-        let joined = tokio::task::spawn_blocking(move || read(&store)).await;
+        let joined = offload(move || read(&store)).await;
         joined
             .map_err(|error| Status::internal(format!("corten: read failed: {error}")))?
             .map_err(refused)

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{Identity, IdentityError};
 use crate::config::Settings;
 use crate::peer::connect;
+use crate::peer::dial::{Dial, HostNetwork};
 use crate::raft::codec;
 use crate::raft::types::MemberId;
 
@@ -104,13 +105,13 @@ fn working(answers: &[Answer]) -> impl Iterator<Item = &pb::MembersResponse> {
 }
 
 async fn ask_all(settings: &Settings, patience: Duration) -> Vec<Answer> {
-    let tls = peer_tls(settings);
+    let dialer: Arc<dyn Dial> = Arc::new(HostNetwork::new(peer_tls(settings)));
     let others = settings
         .cluster
         .iter()
         .filter(|(name, _)| **name != settings.config.name);
     let asked = others.map(|(name, urls)| {
-        let mut client = connect::client(0, MemberId(0), urls, tls.clone());
+        let mut client = connect::client(0, MemberId(0), urls, Arc::clone(&dialer));
         async move {
             let call = client.members(pb::MembersRequest {});
             match timeout(patience, call).await {
@@ -154,7 +155,6 @@ fn peer_tls(settings: &Settings) -> Option<Arc<rustls::ClientConfig>> {
     corten_base::tls::client_config(files)
         .map_err(|error| tracing::error!(%error, "cannot read the peer TLS files"))
         .ok()
-        .map(connect::with_http2)
 }
 
 fn nodes(answer: &pb::MembersResponse) -> &[pb::MemberNode] {

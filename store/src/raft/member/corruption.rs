@@ -16,6 +16,7 @@ use pb::raft_request::Command;
 use tokio::time::timeout;
 
 use super::{Member, REQUEST_TIMEOUT};
+use crate::offload::offload;
 use crate::peer::connect::Lane;
 use crate::raft::types::MemberId;
 
@@ -144,7 +145,7 @@ impl Member {
             return Err(tonic::Status::unavailable("this member lags behind"));
         }
         let store = self.engine().store().clone();
-        let hash = tokio::task::spawn_blocking(move || store.hash_kv(revision)).await;
+        let hash = offload(move || store.hash_kv(revision)).await;
         match hash {
             Ok(Ok(hash)) => Ok(hash),
             Ok(Err(error)) => Err(tonic::Status::unavailable(error.to_string())),

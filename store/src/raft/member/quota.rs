@@ -14,6 +14,7 @@ use pb::raft_request::Command;
 use tokio::time::Instant;
 
 use super::Member;
+use crate::offload::offload;
 
 /// How often an alarm that is on is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -103,7 +104,7 @@ async fn reclaim(member: &Member, last: &mut Option<Instant>) {
         return;
     }
     let backend = Arc::clone(member.engine().store().backend());
-    let done = tokio::task::spawn_blocking(move || backend.reclaim()).await;
+    let done = offload(move || backend.reclaim()).await;
     if let Ok(Err(error)) = done {
         tracing::warn!(%error, "cannot give back space");
     }

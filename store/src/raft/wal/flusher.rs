@@ -3,80 +3,107 @@
 //! Decides nothing about contents. Invariant: callbacks run only after the `fdatasync` that covers their records, and
 //! after the first error every later callback gets an error.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use corten_base::clock::{Clock as _, SystemClock};
 use prometheus_client::metrics::histogram::Histogram;
 
 use super::state::{Batch, Op};
 use super::{Done, Shared, segment_path};
+use crate::disk::{Disk, DiskFile};
 
-/// Runs until the log is closed and its queue is empty.
-pub(super) fn run(shared: &Shared, file: File) {
-    let mut writer = Writer {
-        dir: shared.options.dir.clone(),
-        segment_bytes: shared.options.segment_bytes,
-        sync_seconds: shared.options.sync_seconds.clone(),
-        file,
-    };
-    while let Some(batch) = next_batch(shared) {
-        shared.drained.notify_waiters();
+/// Writes the log's files; one thread's own.
+pub(crate) struct Flusher {
+    shared: Arc<Shared>,
+    writer: Writer,
+    failed: bool,
+}
+
+impl Flusher {
+    pub(super) fn new(shared: Arc<Shared>, file: Box<dyn DiskFile>) -> Self {
+        let options = &shared.options;
+        let writer = Writer {
+            dir: options.dir.clone(),
+            disk: Arc::clone(&options.disk),
+            segment_bytes: options.segment_bytes,
+            sync_seconds: options.sync_seconds.clone(),
+            file,
+        };
+        Self {
+            shared,
+            writer,
+            failed: false,
+        }
+    }
+
+    /// Runs until the log is closed and its queue is empty.
+    pub(super) fn run(mut self) {
+        while self.wait() {
+            self.turn();
+        }
+    }
+
+    /// Waits for something to write; false: there will be nothing any more.
+    fn wait(&self) -> bool {
+        let mut state = self.shared.state.lock();
+        loop {
+            if state.has_work() {
+                return true;
+            }
+            if state.is_closed() {
+                return false;
+            }
+            self.shared.work.wait(&mut state);
+        }
+    }
+
+    /// Writes what is queued.
+    pub(crate) fn turn(&mut self) {
+        let Some(batch) = self.shared.state.lock().take(&self.shared.options) else {
+            return;
+        };
+        self.shared.drained.notify_waiters();
         let Batch { ops, mark } = batch;
-        match writer.write(ops) {
+        if self.failed {
+            return refuse(ops);
+        }
+        match self.writer.write(ops) {
             Ok(done) => {
-                shared
-                    .state
-                    .lock()
-                    .written(mark, shared.options.cache_bytes);
+                let cache_bytes = self.shared.options.cache_bytes;
+                self.shared.state.lock().written(mark, cache_bytes);
                 for callback in done {
                     callback(Ok(()));
                 }
             }
             Err(Failed { error, waiting }) => {
                 tracing::error!(%error, "cannot write the log; this member must restart");
-                shared.state.lock().fail(error.to_string());
+                self.failed = true;
+                self.shared.state.lock().fail(error.to_string());
                 for callback in waiting {
                     callback(Err(io::Error::new(error.kind(), error.to_string())));
                 }
-                return refuse_all(shared);
             }
         }
-    }
-}
-
-fn next_batch(shared: &Shared) -> Option<Batch> {
-    let mut state = shared.state.lock();
-    loop {
-        if let Some(batch) = state.take(&shared.options) {
-            return Some(batch);
-        }
-        if state.is_closed() {
-            return None;
-        }
-        shared.work.wait(&mut state);
     }
 }
 
 /// After a failure: answers what was queued before callers could see it.
-fn refuse_all(shared: &Shared) {
-    while let Some(batch) = next_batch(shared) {
-        shared.drained.notify_waiters();
-        for op in batch.ops {
-            if let Op::Done(callback) = op {
-                callback(Err(io::Error::other("the log failed earlier")));
-            }
+fn refuse(ops: Vec<Op>) {
+    for op in ops {
+        if let Op::Done(callback) = op {
+            callback(Err(io::Error::other("the log failed earlier")));
         }
     }
 }
 
 struct Writer {
     dir: std::path::PathBuf,
+    disk: Arc<dyn Disk>,
     segment_bytes: u64,
     sync_seconds: Histogram,
-    file: File,
+    file: Box<dyn DiskFile>,
 }
 
 struct Failed {
@@ -93,9 +120,10 @@ impl Writer {
         let mut ops = ops.into_iter();
         while let Some(op) = ops.next() {
             let result = match op {
-                Op::Write { offset, data } => writes.add(&self.file, offset, &data),
+                Op::Write { offset, data } => writes.add(self.file.as_ref(), offset, &data),
                 Op::Rotate { segment } => {
-                    writes.flush(&self.file).and_then(|()| self.rotate(segment))
+                    let flushed = writes.flush(self.file.as_ref());
+                    flushed.and_then(|()| self.rotate(segment))
                 }
                 Op::Done(done) => {
                     waiting.push(done);
@@ -115,7 +143,7 @@ impl Writer {
                 return Err(Failed { error, waiting });
             }
         }
-        let result = writes.flush(&self.file).and_then(|()| {
+        let result = writes.flush(self.file.as_ref()).and_then(|()| {
             if waiting.is_empty() && dead.is_empty() {
                 Ok(())
             } else {
@@ -127,7 +155,7 @@ impl Writer {
         }
         for segment in dead {
             let path = segment_path(&self.dir, segment);
-            if let Err(error) = std::fs::remove_file(&path) {
+            if let Err(error) = self.disk.remove(&path) {
                 tracing::warn!(%error, path = %path.display(), "cannot delete an old log file");
             }
         }
@@ -144,39 +172,23 @@ impl Writer {
 
     fn rotate(&mut self, segment: u64) -> io::Result<()> {
         self.sync()?;
-        self.file = create_segment(&self.dir, segment, self.segment_bytes)?;
+        self.file = create_segment(self.disk.as_ref(), &self.dir, segment, self.segment_bytes)?;
         Ok(())
     }
 }
 
 /// Creates a segment file with its space reserved, and makes its name durable.
-pub(super) fn create_segment(dir: &Path, segment: u64, segment_bytes: u64) -> io::Result<File> {
-    let path = segment_path(dir, segment);
-    let file = File::options()
-        .create(true)
-        .truncate(true)
-        .read(true)
-        .write(true)
-        .open(path)?;
-    reserve(&file, segment_bytes)?;
+pub(super) fn create_segment(
+    disk: &dyn Disk,
+    dir: &Path,
+    segment: u64,
+    segment_bytes: u64,
+) -> io::Result<Box<dyn DiskFile>> {
+    let file = disk.create(&segment_path(dir, segment))?;
+    file.reserve(segment_bytes)?;
     file.sync_all()?;
-    File::open(dir)?.sync_all()?;
+    disk.sync_dir(dir)?;
     Ok(file)
-}
-
-/// Reserves space ahead, so that a sync has less of the file's own bookkeeping to write. Where that is not to be had, the file
-/// grows as it is written: a disk that is nearly full must not keep a member from starting, or from writing the deletions that
-/// free it.
-pub(super) fn reserve(file: &File, bytes: u64) -> io::Result<()> {
-    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
-        Ok(()) => Ok(()),
-        Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
-        Err(error @ rustix::io::Errno::NOSPC) => {
-            tracing::warn!(%error, bytes, "no space to reserve for the log");
-            Ok(())
-        }
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Joins writes that follow each other into one system call.
@@ -187,7 +199,7 @@ struct Writes {
 }
 
 impl Writes {
-    fn add(&mut self, file: &File, offset: u64, data: &[u8]) -> io::Result<()> {
+    fn add(&mut self, file: &dyn DiskFile, offset: u64, data: &[u8]) -> io::Result<()> {
         if offset != self.offset + self.data.len() as u64 {
             self.flush(file)?;
             self.offset = offset;
@@ -199,7 +211,7 @@ impl Writes {
         Ok(())
     }
 
-    fn flush(&mut self, file: &File) -> io::Result<()> {
+    fn flush(&mut self, file: &dyn DiskFile) -> io::Result<()> {
         if self.data.is_empty() {
             return Ok(());
         }

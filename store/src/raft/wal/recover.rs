@@ -3,19 +3,17 @@
 //! Not responsible for repairing what a disk lost: that is an error. Invariant: only the end of the last file may be
 //! unreadable, and only as a write that did not finish leaves it; anything else that is unreadable stops the member.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
+use std::io;
 
 use bytes::Bytes;
 use corten_proto::corten::store::v1 as pb;
 use prost::Message;
-use rustix::fs::FallocateFlags;
 
-use super::flusher::{create_segment, reserve};
+use super::flusher::create_segment;
 use super::record::{self, Kind, Parsed};
 use super::state::{FORMAT, Location, State, first_chain};
 use super::{WalError, WalOptions, decode_entry, segment_path};
+use crate::disk::DiskFile;
 use crate::raft::codec;
 
 /// Where reading a segment ended.
@@ -27,24 +25,26 @@ struct Tail {
 }
 
 /// Rebuilds the state, and opens the file that the next record goes to.
-pub(super) fn recover(options: &WalOptions) -> Result<(State, File), WalError> {
+pub(super) fn recover(options: &WalOptions) -> Result<(State, Box<dyn DiskFile>), WalError> {
+    let disk = options.disk.as_ref();
     let io_error = |source| WalError::Io {
         dir: options.dir.clone(),
         source,
     };
-    let mut segments = list(&options.dir).map_err(io_error)?;
+    let mut segments = list(options).map_err(io_error)?;
     let mut state = State::new(options);
     let mut tail = None;
     let count = segments.len();
     for (position, &segment) in segments.clone().iter().enumerate() {
         let last = position + 1 == count;
-        let data = read_file(&segment_path(&options.dir, segment)).map_err(io_error)?;
+        let path = segment_path(&options.dir, segment);
+        let data = Bytes::from(disk.read(&path).map_err(io_error)?);
         match read_segment(options, &mut state, segment, &data, position == 0)? {
             Some(end) if end.ended || last => tail = Some((segment, end)),
             Some(end) => return Err(corrupt(options, segment, end.offset, "more records")),
             // The crash came while the file was being begun; nothing in it was ever acknowledged.
             None if last => {
-                std::fs::remove_file(segment_path(&options.dir, segment)).map_err(io_error)?;
+                disk.remove(&path).map_err(io_error)?;
                 segments.pop();
             }
             None => return Err(corrupt(options, segment, 0, "a head record")),
@@ -67,7 +67,7 @@ pub(super) fn recover(options: &WalOptions) -> Result<(State, File), WalError> {
         ended => {
             let next = ended.map_or(1, |(segment, _)| segment + 1);
             state.begin_segment(next);
-            create_segment(&options.dir, next, options.segment_bytes).map_err(io_error)?
+            create_segment(disk, &options.dir, next, options.segment_bytes).map_err(io_error)?
         }
     };
     Ok((state, file))
@@ -75,33 +75,16 @@ pub(super) fn recover(options: &WalOptions) -> Result<(State, File), WalError> {
 
 /// Wipes what follows the last good record, so that no leftover byte is ever read as a record again. The space that the file
 /// has stays its own: on a full disk it could not be had again.
-fn reopen(options: &WalOptions, segment: u64, end: u64) -> std::io::Result<File> {
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .open(segment_path(&options.dir, segment))?;
-    let len = file.metadata()?.len();
-    wipe(&file, end, len)?;
-    if len < options.segment_bytes {
-        reserve(&file, options.segment_bytes)?;
+fn reopen(options: &WalOptions, segment: u64, end: u64) -> io::Result<Box<dyn DiskFile>> {
+    let file = options.disk.open(&segment_path(&options.dir, segment))?;
+    let size = file.size()?;
+    file.wipe(end, size)?;
+    if size < options.segment_bytes {
+        file.reserve(options.segment_bytes)?;
     }
     file.sync_all()?;
-    File::open(&options.dir)?.sync_all()?;
+    options.disk.sync_dir(&options.dir)?;
     Ok(file)
-}
-
-fn wipe(file: &File, from: u64, to: u64) -> std::io::Result<()> {
-    if from >= to {
-        return Ok(());
-    }
-    match rustix::fs::fallocate(file, FallocateFlags::ZERO_RANGE, from, to - from) {
-        // Some file systems cannot; then the space goes and is reserved anew.
-        Err(rustix::io::Errno::OPNOTSUPP) => {
-            file.set_len(from)?;
-            reserve(file, to)
-        }
-        wiped => Ok(wiped?),
-    }
 }
 
 /// Replays one file; `None` when not even its head is readable.
@@ -201,23 +184,12 @@ fn replay(
     Ok(())
 }
 
-fn list(dir: &Path) -> std::io::Result<Vec<u64>> {
-    let mut segments = Vec::new();
-    for item in std::fs::read_dir(dir)? {
-        let name = item?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_suffix(".wal"));
-        if let Some(segment) = number.and_then(|number| u64::from_str_radix(number, 16).ok()) {
-            segments.push(segment);
-        }
-    }
+fn list(options: &WalOptions) -> io::Result<Vec<u64>> {
+    let names = options.disk.list(&options.dir)?;
+    let number = |name: &String| u64::from_str_radix(name.strip_suffix(".wal")?, 16).ok();
+    let mut segments: Vec<u64> = names.iter().filter_map(number).collect();
     segments.sort_unstable();
     Ok(segments)
-}
-
-fn read_file(path: &Path) -> std::io::Result<Bytes> {
-    let mut data = Vec::new();
-    File::open(path)?.read_to_end(&mut data)?;
-    Ok(Bytes::from(data))
 }
 
 fn corrupt(options: &WalOptions, segment: u64, offset: usize, what: &str) -> WalError {

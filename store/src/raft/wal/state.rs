@@ -288,10 +288,15 @@ impl State {
         found
     }
 
+    /// Whether there is something to write.
+    pub(super) fn has_work(&self) -> bool {
+        let last_words = self.closed && self.committed_dirty;
+        !self.ops.is_empty() || !self.buffer.is_empty() || last_words
+    }
+
     /// Everything queued, or `None` when there is nothing to do.
     pub(super) fn take(&mut self, options: &WalOptions) -> Option<Batch> {
-        let last_words = self.closed && self.committed_dirty;
-        if self.ops.is_empty() && self.buffer.is_empty() && !last_words {
+        if !self.has_work() {
             return None;
         }
         if std::mem::take(&mut self.committed_dirty)

@@ -1,0 +1,554 @@
+//! One run: hosts, clients, watchers and the network between them, moved on in steps of the same time.
+//!
+//! Invariant: within a step everything happens in a fixed order, decided by the seed alone.
+
+use std::path::Path;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::client::{self, Ask, Inbox, News, Operation, Told};
+use super::disk::SimDisk;
+use super::faults::Act;
+use super::host::{Host, Served};
+use super::invariants::Verdict;
+use super::invariants::agreement::Hashes;
+use super::invariants::leaders::Leaders;
+use super::invariants::revisions::History;
+use super::invariants::watches::Progress;
+use super::invariants::{acknowledged, linearizable, once, refused};
+use super::net::{HostId, Net};
+use crate::config::Config;
+use crate::raft::identity;
+
+/// How far time moves at once.
+const TICK: Duration = Duration::from_millis(2);
+/// Few, so that clients meet.
+const KEYS: [&str; 4] = ["a", "b", "c", "d"];
+/// A client that has no answer after this goes on without.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// All must be well so long after everything was made good.
+const RECOVERY: Duration = Duration::from_secs(40);
+/// How often members' rows are compared.
+const COMPARE_EVERY: Duration = Duration::from_millis(250);
+
+/// How large a run is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Plan {
+    pub(super) seed: u64,
+    pub(super) hosts: usize,
+    pub(super) clients: usize,
+    /// How long things break.
+    pub(super) trouble: Duration,
+}
+
+impl Plan {
+    /// The plan of a seed: mostly three members, sometimes five.
+    pub(super) fn of(seed: u64) -> Self {
+        let hosts = if seed % 4 == 3 { 5 } else { 3 };
+        Self {
+            seed,
+            hosts,
+            clients: 5,
+            trouble: Duration::from_secs(15),
+        }
+    }
+}
+
+struct Client {
+    next: Duration,
+    /// Operation under way.
+    waiting: Option<usize>,
+    /// What it last saw of each key: for comparing.
+    seen: [i64; KEYS.len()],
+}
+
+struct Watcher {
+    progress: Progress,
+    life: u32,
+    running: bool,
+    retry: Duration,
+}
+
+pub(super) struct World {
+    plan: Plan,
+    pub(super) rng: StdRng,
+    pub(super) now: Duration,
+    pub(super) net: Net,
+    pub(super) hosts: Vec<Host>,
+    clients: Vec<Client>,
+    watchers: Vec<Watcher>,
+    inbox: Inbox,
+    operations: Vec<Operation>,
+    history: History,
+    leaders: Leaders,
+    hashes: Hashes,
+    next_compare: Duration,
+    pub(super) agenda: Vec<(Duration, Act)>,
+    pub(super) breaking: bool,
+    pub(super) next_fault: Duration,
+    asking: bool,
+    log: Vec<String>,
+    violation: Option<String>,
+}
+
+/// How a run ended.
+pub(super) struct Report {
+    pub(super) verdict: Verdict,
+    pub(super) log: Vec<String>,
+    pub(super) answered: usize,
+    pub(super) asked: usize,
+    pub(super) terms: usize,
+    pub(super) revisions: i64,
+}
+
+/// A configuration for simulated members.
+fn config(plan: &Plan, number: usize, dir: &Path) -> Config {
+    let url = |number| format!("http://m{number}:1");
+    let cluster = (0..plan.hosts).map(|number| format!("m{number}={}", url(number)));
+    let cluster: Vec<String> = cluster.collect();
+    Config {
+        name: format!("m{number}"),
+        listen_client_urls: Vec::new(),
+        listen_peer_urls: vec![url(number)],
+        initial_advertise_peer_urls: vec![url(number)],
+        initial_cluster: cluster.join(","),
+        heartbeat_interval: 50,
+        election_timeout: 300,
+        snapshot_count: 60,
+        snapshot_catchup_entries: 30,
+        corruption_check_interval: 0,
+        ..Config::embedded(dir.join(format!("m{number}")))
+    }
+}
+
+impl World {
+    pub(super) fn new(plan: Plan, dir: &Path) -> Self {
+        let mut rng = StdRng::seed_from_u64(plan.seed);
+        let net = Net::new(rng.random());
+        let host = |id: HostId, rng: &mut StdRng| {
+            let settings = config(&plan, id, dir).check().expect("usable");
+            Host {
+                id,
+                identity: identity::founding(&settings),
+                settings,
+                disk: SimDisk::new(rng.random()),
+                platter: std::sync::Arc::new(Mutex::default()),
+                rng: StdRng::seed_from_u64(rng.random()),
+                net: net.clone(),
+                process: None,
+                local: Duration::from_secs(1000 + 100 * id as u64),
+                drift_ppm: rng.random_range(-20_000..20_000),
+                wall: Duration::from_secs(1_700_000_000),
+                paused: false,
+                disk_pace: 1,
+            }
+        };
+        let hosts: Vec<Host> = (0..plan.hosts).map(|id| host(id, &mut rng)).collect();
+        let client = |_| Client {
+            next: Duration::from_millis(500),
+            waiting: None,
+            seen: [0; KEYS.len()],
+        };
+        let watcher = |_| Watcher {
+            progress: Progress::from(2),
+            life: 0,
+            running: false,
+            retry: Duration::ZERO,
+        };
+        Self {
+            clients: (0..plan.clients).map(client).collect(),
+            watchers: (0..plan.hosts).map(watcher).collect(),
+            plan,
+            rng,
+            now: Duration::ZERO,
+            net,
+            hosts,
+            inbox: Inbox::default(),
+            operations: Vec::new(),
+            history: History::default(),
+            leaders: Leaders::default(),
+            hashes: Hashes::default(),
+            next_compare: COMPARE_EVERY,
+            agenda: Vec::new(),
+            breaking: true,
+            next_fault: Duration::from_millis(1500),
+            asking: true,
+            log: Vec::new(),
+            violation: None,
+        }
+    }
+
+    /// Runs to the end, or to the first violation.
+    pub(super) fn run(mut self) -> Report {
+        for host in 0..self.hosts.len() {
+            self.boot(host);
+        }
+        while self.now < self.plan.trouble && self.violation.is_none() {
+            self.step();
+        }
+        self.note("all is made good".to_owned());
+        self.make_good();
+        self.recover();
+        if self.violation.is_none()
+            && let Err(why) = self.judge()
+        {
+            self.violation(why);
+        }
+        let answered = |operation: &&Operation| matches!(&operation.told, Some((_, told)) if !matches!(told, Told::Failed(_)));
+        Report {
+            verdict: self.violation.take().map_or(Ok(()), Err),
+            answered: self.operations.iter().filter(answered).count(),
+            asked: self.operations.len(),
+            terms: self.leaders.count(),
+            revisions: self.history.last(),
+            log: self.log,
+        }
+    }
+
+    pub(super) fn note(&mut self, what: String) {
+        let at = self.now.as_millis();
+        self.log.push(format!("{at:>6} {what}"));
+    }
+
+    /// The first one ends the run.
+    pub(super) fn violation(&mut self, what: String) {
+        self.note(format!("VIOLATION {what}"));
+        self.violation.get_or_insert(what);
+    }
+
+    pub(super) fn boot(&mut self, id: HostId) {
+        let host = &mut self.hosts[id];
+        if host.process.is_some() {
+            return;
+        }
+        if let Err(error) = host.boot() {
+            let excused = host.disk.is_harmed();
+            host.crash(true);
+            let error = format!("host {id} does not start: {error}");
+            if excused {
+                self.note(error);
+                let time = self.millis(50, 500);
+                self.later(time, Act::Boot(id));
+            } else {
+                self.violation(error);
+            }
+        }
+    }
+
+    pub(super) fn crash(&mut self, id: HostId, power: bool, why: &str) {
+        self.note(format!("{id} crashes (power {power}): {why}"));
+        self.hosts[id].crash(power);
+        self.watchers[id].running = false;
+        self.watchers[id].life += 1;
+        self.agenda.retain(|(_, act)| *act != Act::Resume(id));
+        let time = self.millis(20, 2500);
+        self.later(time, Act::Boot(id));
+    }
+
+    fn step(&mut self) {
+        self.now += TICK;
+        self.disturb();
+        self.net.advance(self.now);
+        self.log_parts();
+        if self.asking {
+            self.start_operations();
+        }
+        self.give_up();
+        self.start_watchers();
+        for id in 0..self.hosts.len() {
+            self.hosts[id].pass(TICK);
+            self.hosts[id].tick();
+            self.hear();
+            self.look_after(id);
+        }
+        if self.now >= self.next_compare {
+            self.next_compare = self.now + COMPARE_EVERY;
+            self.compare();
+        }
+    }
+
+    fn log_parts(&mut self) {
+        for line in self.net.take_log() {
+            self.note(line);
+        }
+        for id in 0..self.hosts.len() {
+            for line in self.hosts[id].disk.take_log() {
+                self.note(format!("disk {id}: {line}"));
+            }
+        }
+    }
+
+    /// After a host had its turn: has it stopped, does it lead?
+    fn look_after(&mut self, id: HostId) {
+        if self.hosts[id].disk.is_dead() {
+            self.crash(id, true, "at the operation that was chosen");
+            return;
+        }
+        if let Some(why) = self.hosts[id].failure() {
+            if self.hosts[id].disk.is_harmed() {
+                self.crash(id, false, &why);
+            } else {
+                self.violation(format!("host {id} stopped: {why}"));
+            }
+            return;
+        }
+        let term = self.hosts[id].enter(|served| served.member.leading_term());
+        if let Some(Some(term)) = term
+            && let Err(why) = self.leaders.see(term, id)
+        {
+            self.violation(why);
+        }
+    }
+
+    fn compare(&mut self) {
+        for id in 0..self.hosts.len() {
+            let state = self.hosts[id].enter(|served| {
+                let store = served.member.engine().store();
+                let hash = store.hash_kv(0).ok()?;
+                Some((
+                    served.member.applied().get()?,
+                    store.revision().get(),
+                    hash.hash,
+                ))
+            });
+            if let Some(Some((index, revision, hash))) = state
+                && let Err(why) = self.hashes.see(id, index, revision, hash)
+            {
+                self.violation(why);
+            }
+        }
+    }
+
+    fn start_operations(&mut self) {
+        for number in 0..self.clients.len() {
+            if self.clients[number].waiting.is_some() || self.now < self.clients[number].next {
+                continue;
+            }
+            let at = self.rng.random_range(0..self.hosts.len());
+            let ask = self.choose(number);
+            let operation = self.operations.len();
+            let inbox = Inbox::clone(&self.inbox);
+            let asked = ask.clone();
+            let started =
+                self.hosts[at].enter(move |served| client::ask(served, operation, asked, inbox));
+            self.clients[number].next = self.now + Duration::from_millis(30);
+            if started.is_none() {
+                continue;
+            }
+            self.note(format!("client {number} asks {at} #{operation}: {ask:?}"));
+            self.operations.push(Operation {
+                client: number,
+                ask,
+                begin: self.now,
+                told: None,
+            });
+            self.clients[number].waiting = Some(operation);
+        }
+    }
+
+    fn choose(&mut self, client: usize) -> Ask {
+        let slot = self.rng.random_range(0..KEYS.len());
+        let key = KEYS[slot].to_owned();
+        let mut value = format!("{}.{client}", self.operations.len());
+        if self.rng.random_bool(0.05) {
+            value.push_str(&"x".repeat(self.rng.random_range(0..6000)));
+        }
+        match self.rng.random_range(0..100) {
+            0..=44 => Ask::Put { key, value },
+            45..=79 => Ask::Get { key },
+            80..=91 => Ask::Swap {
+                key,
+                seen: self.clients[client].seen[slot],
+                value,
+            },
+            92..=96 => Ask::Delete { key },
+            _ => {
+                let safe = self.watchers.iter().map(|watcher| watcher.progress.next());
+                Ask::Compact {
+                    revision: safe.min().unwrap_or(2) - 1,
+                }
+            }
+        }
+    }
+
+    fn give_up(&mut self) {
+        for client in &mut self.clients {
+            if let Some(operation) = client.waiting
+                && self.now > self.operations[operation].begin + PATIENCE
+            {
+                client.waiting = None;
+            }
+        }
+    }
+
+    fn start_watchers(&mut self) {
+        for id in 0..self.watchers.len() {
+            let watcher = &mut self.watchers[id];
+            if watcher.running || self.now < watcher.retry {
+                continue;
+            }
+            let (life, from) = (watcher.life, watcher.progress.next());
+            let inbox = Inbox::clone(&self.inbox);
+            let started =
+                self.hosts[id].enter(move |served| client::watch(served, id, life, from, inbox));
+            watcher.running = started.is_some();
+        }
+    }
+
+    /// Takes what came out of a host.
+    fn hear(&mut self) {
+        let news = std::mem::take(&mut *self.inbox.lock());
+        for news in news {
+            match news {
+                News::Answer { operation, told } => self.answered(operation, told),
+                News::Shown {
+                    watcher,
+                    life,
+                    changes,
+                } if life == self.watchers[watcher].life => self.shown(watcher, &changes),
+                News::WatchEnded { watcher, life, why } if life == self.watchers[watcher].life => {
+                    self.note(format!("watcher {watcher} ended: {why}"));
+                    if why.starts_with("canceled") {
+                        self.violation(format!("watcher {watcher}: {why}"));
+                    }
+                    let watcher = &mut self.watchers[watcher];
+                    watcher.running = false;
+                    watcher.life += 1;
+                    watcher.retry = self.now + Duration::from_millis(50);
+                }
+                News::Shown { .. } | News::WatchEnded { .. } => {}
+            }
+        }
+    }
+
+    fn answered(&mut self, number: usize, told: Told) {
+        let client = self.operations[number].client;
+        if self.clients[client].waiting != Some(number) {
+            return;
+        }
+        self.note(format!("#{number} is told {told:?}"));
+        self.clients[client].waiting = None;
+        let (Ask::Put { key, .. } | Ask::Get { key } | Ask::Swap { key, .. }) =
+            &self.operations[number].ask
+        else {
+            self.operations[number].told = Some((self.now, told));
+            return;
+        };
+        let slot = KEYS.iter().position(|known| known == key);
+        let seen = match &told {
+            Told::Put { revision } => Some(*revision),
+            Told::Got { found, .. } => Some(found.as_ref().map_or(0, |(revision, _)| *revision)),
+            Told::Swapped {
+                revision,
+                done: true,
+            } => Some(*revision),
+            _ => None,
+        };
+        if let (Some(slot), Some(seen)) = (slot, seen) {
+            self.clients[client].seen[slot] = seen;
+        }
+        self.operations[number].told = Some((self.now, told));
+    }
+
+    fn shown(&mut self, watcher: usize, changes: &[client::Change]) {
+        for change in changes {
+            self.note(format!("watcher {watcher} sees {change:?}"));
+            let shown = self.watchers[watcher].progress.show(change);
+            let learnt = self.history.learn(change, &format!("watcher {watcher}"));
+            if let Err(why) = shown.and(learnt) {
+                self.violation(why);
+            }
+        }
+    }
+
+    /// Everything works now: so everything must come to be well.
+    fn recover(&mut self) {
+        let limit = self.now + RECOVERY;
+        // Clients go on a little, so that there is something to agree on; then every member must tell all of it.
+        let quiet = self.now + Duration::from_secs(3);
+        while self.violation.is_none() {
+            self.step();
+            self.asking = self.now < quiet;
+            let busy = self.clients.iter().any(|client| client.waiting.is_some());
+            if !self.asking && !busy && self.is_level() {
+                return;
+            }
+            if self.now > limit {
+                let state = self.describe();
+                self.violation(format!("no recovery in {RECOVERY:?}: {state}"));
+            }
+        }
+    }
+
+    /// All members have applied the same, and their watchers have seen it.
+    fn is_level(&self) -> bool {
+        let states = self.hosts.iter().map(|host| {
+            host.enter(|served| {
+                let revision = served.member.engine().store().revision().get();
+                let leads = served.member.leader().is_some();
+                leads.then_some((served.member.applied().get(), revision))
+            })
+        });
+        let states: Vec<_> = states.map(Option::flatten).collect();
+        let Some(Some((_, revision))) = states.first() else {
+            return false;
+        };
+        let same = states.windows(2).all(|pair| pair[0] == pair[1]);
+        let seen = |watcher: &Watcher| watcher.progress.next() == revision + 1;
+        same && self.watchers.iter().all(seen)
+    }
+
+    fn describe(&self) -> String {
+        let hosts = self
+            .hosts
+            .iter()
+            .zip(&self.watchers)
+            .map(|(host, watcher)| {
+                let state = host.enter(|served| {
+                    let store = served.member.engine().store();
+                    let status = served.member.status();
+                    format!("{status:?} at {}", store.revision())
+                });
+                format!("{}: {state:?}, seen up to {:?}", host.id, watcher.progress)
+            });
+        hosts.collect::<Vec<_>>().join("; ")
+    }
+
+    fn judge(&mut self) -> Verdict {
+        self.compare();
+        // Every member tells its history anew to whoever comes now.
+        let compacted = self.hosts.iter().map(|host| {
+            let compacted = |served: &Served| served.member.engine().store().compacted().get();
+            host.enter(compacted).unwrap_or_default()
+        });
+        let from = compacted.max().unwrap_or_default() + 1;
+        let last = self.history.last();
+        for watcher in &mut self.watchers {
+            watcher.progress = Progress::from(from.max(2));
+            watcher.running = false;
+            watcher.life += 1;
+            watcher.retry = Duration::ZERO;
+        }
+        let limit = self.now + Duration::from_secs(10);
+        while self
+            .watchers
+            .iter()
+            .any(|watcher| watcher.progress.next() <= last)
+        {
+            self.step();
+            if let Some(why) = &self.violation {
+                return Err(why.clone());
+            }
+            if self.now > limit {
+                return Err(format!("history is not told: {}", self.describe()));
+            }
+        }
+        linearizable::judge(&self.operations, &self.history)?;
+        acknowledged::judge(&self.operations, &self.history)?;
+        refused::judge(&self.operations, &self.history)?;
+        once::judge(&self.history)
+    }
+}
