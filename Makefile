@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 ENV := . xtask/setup/env.sh
 
-.PHONY: help setup-build setup-run setup-test build up down lab test unit check fix tidy e2e bench bench-store ci
+.PHONY: help setup-build setup-run setup-test build up down lab test unit check fix tidy e2e e2e-upstream bench bench-store ci
 
 help: ## Show the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-8s %s\n", $$1, $$2 }'
@@ -21,6 +21,7 @@ setup-test: setup-build setup-run
 	@xtask/setup/packages.sh test
 	@xtask/setup/kubectl.sh
 	@xtask/setup/etcdctl.sh
+	@xtask/setup/etcd.sh
 
 build: setup-build ## Build every binary (release)
 	@$(ENV); step "building (release)"; cargo build --release --locked --workspace --bin corten
@@ -40,6 +41,9 @@ unit: setup-test ## Unit and component tests only
 
 e2e: setup-test ## Black-box tests over real processes, containers and kubectl
 	@$(ENV); cargo test --workspace --locked --test cli --test 'e2e_*'
+
+e2e-upstream: setup-test ## Upstream's kube-apiserver, built from its module, on the store
+	@$(ENV); xtask/setup/kube-apiserver.sh; cargo test --workspace --locked --test cluster -- --ignored upstream
 
 test: setup-test ## All tests: unit, component and e2e
 	@$(ENV); cargo test --workspace --locked --no-fail-fast

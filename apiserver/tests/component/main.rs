@@ -2,6 +2,7 @@
 //!
 //! Nothing imitates the API. Invariant: each test owns its server, its certificates and its folder.
 
+mod etcd;
 mod harness;
 mod history;
 mod kubectl;

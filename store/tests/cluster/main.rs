@@ -27,3 +27,4 @@ mod restore;
 mod single;
 mod snapshot;
 mod tls;
+mod upstream;
