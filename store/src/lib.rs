@@ -5,6 +5,8 @@
 
 pub mod archive;
 mod config;
+#[cfg(test)]
+mod fuzz;
 pub mod memory;
 mod metrics;
 mod peer;

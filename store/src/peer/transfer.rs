@@ -141,7 +141,7 @@ fn disk(error: io::Error) -> Status {
     Status::internal(format!("cannot receive the snapshot: {error}"))
 }
 
-fn write_parts(
+pub(crate) fn write_parts(
     files: &[pb::SnapshotFile],
     dir: &SnapshotDir,
     mut parts: mpsc::Receiver<pb::SnapshotRequest>,
