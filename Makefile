@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 ENV := . xtask/setup/env.sh
 
-.PHONY: help setup-build setup-run setup-test build up down lab test unit check fix tidy e2e e2e-upstream bench bench-store ci
+.PHONY: help setup-build setup-run setup-test build up down lab test unit fuzz check fix tidy e2e e2e-upstream bench bench-store ci
 
 help: ## Show the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-8s %s\n", $$1, $$2 }'
@@ -38,6 +38,11 @@ lab: build setup-run ## Start a cluster of 3 store members and 3 nodes on this m
 # Always the whole workspace, so that every step shares one set of features and nothing is built twice.
 unit: setup-test ## Unit and component tests only
 	@$(ENV); cargo test --workspace --locked --exclude corten-e2e
+
+# Bounded runs from a fixed seed are part of the unit tests. FUZZ_SECONDS is the time per target and round.
+fuzz: setup-build ## Feed changed bytes to every decoder of the store, without end
+	@$(ENV); cargo test --workspace --locked --lib --no-run; seed=$$(date +%s); while :; do seed=$$((seed + 1000000000)); \
+	  step "seed $$seed"; CORTEN_FUZZ_SEED=$$seed CORTEN_FUZZ_SECONDS=$${FUZZ_SECONDS:-60} cargo test --workspace --locked --lib fuzz:: ; done
 
 e2e: setup-test ## Black-box tests over real processes, containers and kubectl
 	@$(ENV); cargo test --workspace --locked --test cli --test 'e2e_*'

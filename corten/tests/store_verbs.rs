@@ -180,8 +180,12 @@ async fn a_backup_is_taken_listed_verified_and_restored() {
     );
     fails(&["backup", "--to", to, "--keep", "0"], 2, "--keep");
     running.0.kill().expect("killed");
+    restore_whole(root.path(), to, key).await;
+    restore_bare(root.path(), to, key);
+}
 
-    let new = Store::new(root.path(), "new");
+async fn restore_whole(root: &Path, to: &str, key: &str) {
+    let new = Store::new(root, "new");
     let restore = [
         "restore",
         to,
@@ -193,7 +197,7 @@ async fn a_backup_is_taken_listed_verified_and_restored() {
         "1000",
         "--mark-compacted",
     ];
-    let wrong = root.path().join("wrong");
+    let wrong = root.join("wrong");
     std::fs::write(&wrong, [8; 32]).expect("written");
     let mut with_wrong = restore;
     with_wrong[5] = text(&wrong);
@@ -207,7 +211,9 @@ async fn a_backup_is_taken_listed_verified_and_restored() {
     drop(running);
     let recover = ["recover-quorum", "--config", new.config()];
     fails(&recover, 1, "is the only voter of its cluster");
+}
 
+fn restore_bare(root: &Path, to: &str, key: &str) {
     // Without its manifest a backup is none, unless somebody insists.
     let file = std::fs::read_dir(to)
         .expect("listed")
@@ -215,7 +221,7 @@ async fn a_backup_is_taken_listed_verified_and_restored() {
         .find(|path| path.extension().is_some_and(|end| end == "corten"))
         .expect("a backup");
     std::fs::remove_file(format!("{}.json", file.display())).expect("removed");
-    let third = Store::new(root.path(), "third");
+    let third = Store::new(root, "third");
     let bare = [
         "restore",
         text(&file),

@@ -19,6 +19,8 @@ mod seal;
 mod take;
 
 pub use file::{OpenError, open};
+#[cfg(test)]
+pub(crate) use file::{pack_for_tests, seal_for_tests};
 pub use key::{Secret, SecretError};
 pub use manifest::{Manifest, ManifestError};
 pub use place::s3::{Credentials, S3, S3Error, S3Options};

@@ -6,6 +6,8 @@
 pub mod archive;
 mod config;
 mod disk;
+#[cfg(test)]
+mod fuzz;
 pub mod memory;
 mod metrics;
 mod offload;

@@ -3,7 +3,7 @@
 //! Not responsible for consensus or for the services it serves. Invariant: one path for stopping, whoever asks: hand
 //! over the leadership, drain clients with a deadline, stop consensus, flush.
 
-mod authority;
+pub(crate) mod authority;
 pub(crate) mod listen;
 mod metrics;
 pub(crate) mod start;

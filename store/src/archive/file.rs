@@ -167,3 +167,19 @@ impl<W: Write> Write for Counted<W> {
         self.inner.flush()
     }
 }
+
+/// A packed file of this content.
+#[cfg(test)]
+pub(crate) fn pack_for_tests(secret: &Secret, content: &[u8]) -> Vec<u8> {
+    let mut packer = Packer::begin(Vec::new(), secret).expect("begun");
+    packer.write_all(content).expect("written");
+    packer.finish().expect("finished").to
+}
+
+/// A sealed file of these bytes, whatever they are.
+#[cfg(test)]
+pub(crate) fn seal_for_tests(secret: &Secret, bytes: &[u8]) -> Vec<u8> {
+    let mut sealer = Sealer::begin(Vec::new(), secret).expect("begun");
+    sealer.write_all(bytes).expect("written");
+    sealer.finish().expect("finished").0
+}

@@ -99,7 +99,7 @@ fn superfluous(kept: &[Kept], keep: usize, newest: &Manifest) -> Vec<String> {
     // A clock that stepped back makes the one just made an old one; it is the only one known to be good by reading.
     let just_made = |manifest: &&Manifest| manifest.file == newest.file;
     let others = good.iter().filter(|manifest| !just_made(manifest));
-    let keep_others = if good.iter().any(|manifest| just_made(manifest)) {
+    let keep_others = if good.iter().any(&just_made) {
         keep.saturating_sub(1)
     } else {
         keep

@@ -159,7 +159,7 @@ fn refuse(why: String) -> io::Error {
 }
 
 /// A snapshot as far as it has arrived.
-struct Arrival {
+pub(crate) struct Arrival {
     dir: SnapshotDir,
     files: Vec<pb::SnapshotFile>,
     open: Vec<Incoming>,
@@ -168,7 +168,7 @@ struct Arrival {
 }
 
 impl Arrival {
-    fn begin(files: Vec<pb::SnapshotFile>, dir: SnapshotDir) -> io::Result<Self> {
+    pub(crate) fn begin(files: Vec<pb::SnapshotFile>, dir: SnapshotDir) -> io::Result<Self> {
         std::fs::create_dir(dir.path())?;
         let mut open = Vec::with_capacity(files.len());
         for file in &files {
@@ -190,7 +190,7 @@ impl Arrival {
         })
     }
 
-    fn take(mut self, message: pb::SnapshotRequest) -> io::Result<Self> {
+    pub(crate) fn take(mut self, message: pb::SnapshotRequest) -> io::Result<Self> {
         match message.part {
             Some(Part::Chunk(chunk)) => {
                 let file = self

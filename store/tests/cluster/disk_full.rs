@@ -106,6 +106,31 @@ async fn space_again(processes: &Processes) {
     .await;
 }
 
+/// Puts until the disk is near its end; reads go on.
+async fn fill(processes: &Processes) {
+    let mut filled = 0;
+    let refused = loop {
+        match try_put(
+            processes.kv(0),
+            &format!("fill/{filled:04}"),
+            &noise(filled),
+        )
+        .await
+        {
+            Ok(_) => filled += 1,
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused}");
+    assert!(filled > 50, "only {filled} fitted");
+    assert_eq!(alarms(processes).await, 1);
+    assert_eq!(
+        read(processes, "kept").await.as_deref(),
+        Some(&b"value"[..])
+    );
+    assert_eq!(read(processes, "fill/0001").await, Some(noise(1)));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_stops_puts_alone_and_freeing_space_is_all_it_takes() {
     let disks = std::cell::RefCell::new(Vec::new());
@@ -123,28 +148,7 @@ async fn a_full_disk_stops_puts_alone_and_freeing_space_is_all_it_takes() {
         .await
         .expect("put");
 
-    // By the store's own puts.
-    let mut filled = 0;
-    let refused = loop {
-        match try_put(
-            processes.kv(0),
-            &format!("fill/{filled:04}"),
-            &noise(filled),
-        )
-        .await
-        {
-            Ok(_) => filled += 1,
-            Err(status) => break status,
-        }
-    };
-    assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused}");
-    assert!(filled > 50, "only {filled} fitted");
-    assert_eq!(alarms(&processes).await, 1);
-    assert_eq!(
-        read(&processes, "kept").await.as_deref(),
-        Some(&b"value"[..])
-    );
-    assert_eq!(read(&processes, "fill/0001").await, Some(noise(1)));
+    fill(&processes).await;
     free(&processes).await;
     space_again(&processes).await;
 

@@ -88,41 +88,10 @@ async fn a_full_store_refuses_puts_until_there_is_space() {
     cluster.stop_all().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_prefix_leaves_all_others_alone() {
-    let mut cluster = Cluster::configure(3);
-    for config in &mut cluster.configs {
-        config.prefix_quota = vec!["/registry/events/=64KiB".to_owned()];
-    }
-    cluster.start_all().await;
-    let leader = cluster.leader().await;
-    // The quota holds at whichever member the request comes in.
-    let member = cluster.member((leader + 1) % 3);
-    let value = vec![b'v'; 1000];
-    let mut last = 0;
-    let refused = loop {
-        match try_put(member.kv(), &format!("/registry/events/{last:03}"), &value).await {
-            Ok(_) => last += 1,
-            Err(status) => break status,
-        }
-    };
-    assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
-    let text = refused.message();
-    assert!(
-        text.contains("/registry/events/") && text.contains("65536"),
-        "{text}"
-    );
-    assert_eq!(
-        last, 64,
-        "1,000 bytes and a key of 20 fit 64 times into 64 KiB"
-    );
-    let used = "corten_store_prefix_used_bytes{prefix=\"/registry/events/\"}";
-    assert_eq!(member.metric(used).await, Some(64 * 1020));
-    assert!(alarms(member).await.is_empty(), "the store is not full");
-
+async fn all_else_goes_on(member: &Running, value: &[u8]) {
     // Everything else goes on: other keys, the same key as large, deletes, compaction, transactions elsewhere.
     put(member, "/registry/pods/a", &[b'v'; 2000]).await;
-    try_put(member.kv(), "/registry/events/000", &value)
+    try_put(member.kv(), "/registry/events/000", value)
         .await
         .expect("no larger");
     let op = |key: &str| etcd::RequestOp {
@@ -158,10 +127,44 @@ async fn a_full_prefix_leaves_all_others_alone() {
         physical: true,
     };
     member.kv().compact(compaction).await.expect("compacted");
-    try_put(member.kv(), "/registry/events/new", &value)
+    try_put(member.kv(), "/registry/events/new", value)
         .await
         .expect("there is room");
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_prefix_leaves_all_others_alone() {
+    let mut cluster = Cluster::configure(3);
+    for config in &mut cluster.configs {
+        config.prefix_quota = vec!["/registry/events/=64KiB".to_owned()];
+    }
+    cluster.start_all().await;
+    let leader = cluster.leader().await;
+    // The quota holds at whichever member the request comes in.
+    let member = cluster.member((leader + 1) % 3);
+    let value = vec![b'v'; 1000];
+    let mut last = 0;
+    let refused = loop {
+        match try_put(member.kv(), &format!("/registry/events/{last:03}"), &value).await {
+            Ok(_) => last += 1,
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+    let text = refused.message();
+    assert!(
+        text.contains("/registry/events/") && text.contains("65536"),
+        "{text}"
+    );
+    assert_eq!(
+        last, 64,
+        "1,000 bytes and a key of 20 fit 64 times into 64 KiB"
+    );
+    let used = "corten_store_prefix_used_bytes{prefix=\"/registry/events/\"}";
+    assert_eq!(member.metric(used).await, Some(64 * 1020));
+    assert!(alarms(member).await.is_empty(), "the store is not full");
+
+    all_else_goes_on(member, &value).await;
     // Counted anew after a restart.
     cluster.stop_all().await;
     cluster.start_all().await;
