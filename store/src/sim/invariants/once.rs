@@ -14,7 +14,9 @@ pub(in crate::sim) fn judge(history: &History) -> Verdict {
     for (revision, _, value) in history.changes() {
         let Some(value) = value else { continue };
         if let Some(first) = written.insert(value, revision) {
-            return Err(format!("{value:?} was written at {first} and at {revision}"));
+            return Err(format!(
+                "{value:?} was written at {first} and at {revision}"
+            ));
         }
     }
     Ok(())
