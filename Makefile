@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 ENV := . xtask/setup/env.sh
 
-.PHONY: help setup-build setup-run setup-test build up down lab test unit fuzz check fix tidy e2e e2e-upstream bench bench-store ci
+.PHONY: help setup-build setup-run setup-test build up down lab test unit fuzz sim check fix tidy e2e e2e-upstream bench bench-store ci
 
 help: ## Show the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-8s %s\n", $$1, $$2 }'
@@ -52,6 +52,10 @@ e2e-upstream: setup-test ## Upstream's kube-apiserver, built from its module, on
 
 test: setup-test ## All tests: unit, component and e2e
 	@$(ENV); cargo test --workspace --locked --no-fail-fast
+
+# The same features as every other step, so that nothing is built twice; only the store has tests of this name.
+sim: setup-test ## Simulate store clusters: SEEDS=n of them, or without end; SEED=n one again
+	@$(ENV); CORTEN_SIM_SEED="$(SEED)" CORTEN_SIM_SEEDS="$(SEEDS)" CORTEN_SIM_FROM="$(FROM)" cargo test --workspace --locked --lib -- sim::runs::more_seeds_hold --exact --ignored --nocapture
 
 check: setup-build ## Format, lints, tidy: never writes
 	@$(ENV); cargo fmt --all --check; cargo clippy --workspace --all-targets --locked -- -D warnings; cargo run -q --locked -p xtask -- tidy; cargo run -q --locked -p xtask -- deps

@@ -16,6 +16,7 @@ mod disk;
 mod faults;
 mod host;
 mod invariants;
+mod membership;
 mod net;
 mod os;
 mod runs;

@@ -96,6 +96,10 @@ pub(super) enum News {
         life: u32,
         changes: Vec<Change>,
     },
+    Members {
+        number: u64,
+        members: super::membership::Listed,
+    },
     WatchEnded {
         watcher: usize,
         life: u32,

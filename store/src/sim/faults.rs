@@ -48,6 +48,7 @@ impl World {
     /// Ends everything that was broken.
     pub(super) fn make_good(&mut self) {
         self.breaking = false;
+        self.ambush = None;
         self.net.heal();
         self.agenda.clear();
         for host in 0..self.hosts.len() {
@@ -81,10 +82,14 @@ impl World {
     }
 
     fn break_something(&mut self) {
-        let host = self.rng.random_range(0..self.hosts.len());
-        let other = (host + self.rng.random_range(1..self.hosts.len())) % self.hosts.len();
+        let host = self.pick();
+        let active = self.active();
+        let others = active.iter().filter(|other| **other != host);
+        let others: Vec<HostId> = others.copied().collect();
+        let other = others[self.rng.random_range(0..others.len())];
         match self.rng.random_range(0..100) {
-            0..=14 => {
+            0..=5 => self.lay_ambush(host, other),
+            6..=14 => {
                 self.note(format!("cut a connection of {host} and {other}"));
                 self.net.cut_one(host, other);
             }
@@ -105,7 +110,7 @@ impl World {
                 self.crash(host, power, "killed");
             }
             64..=66 => {
-                for host in 0..self.hosts.len() {
+                for host in active {
                     self.crash(host, true, "power lost everywhere");
                 }
             }
@@ -164,6 +169,48 @@ impl World {
                 self.later(time, Act::LetGo(from, to));
             }
         }
+    }
+
+    /// An election, and a host that loses power as soon as it has a new term; it is back before the election is over, while
+    /// two hosts do not hear each other.
+    fn lay_ambush(&mut self, host: HostId, other: HostId) {
+        let terms = self.active().into_iter().map(|id| self.term(id));
+        let newest = terms.max().unwrap_or_default();
+        self.note(format!("ambush on {host} after term {newest}"));
+        self.ambush = Some((host, newest));
+        self.hold(host, other);
+        self.hold(other, host);
+        for id in self.active() {
+            if id != host && self.leads(id) {
+                self.hosts[id].paused = true;
+                let time = self.millis(300, 1500);
+                self.later(time, Act::Resume(id));
+            }
+        }
+    }
+
+    /// Springs the ambush, if there is one on this host and it is time.
+    pub(super) fn spring_ambush(&mut self, id: HostId) {
+        let Some((host, term)) = self.ambush else {
+            return;
+        };
+        if host == id && self.term(id) > term {
+            self.ambush = None;
+            self.crash(id, true, "ambushed");
+            self.agenda.retain(|(_, act)| *act != Act::Boot(id));
+            let time = self.millis(4, 60);
+            self.later(time, Act::Boot(id));
+        }
+    }
+
+    fn term(&self, id: HostId) -> u64 {
+        let term = self.hosts[id].enter(|served| served.member.status().term);
+        term.unwrap_or_default()
+    }
+
+    fn leads(&self, id: HostId) -> bool {
+        let term = self.hosts[id].enter(|served| served.member.leading_term());
+        term.flatten().is_some()
     }
 
     /// Two sides that do not hear each other.

@@ -62,6 +62,8 @@ pub(super) struct Host {
     pub(super) wall: Duration,
     /// Stopped, but not dead.
     pub(super) paused: bool,
+    /// No member any more; it never comes back.
+    pub(super) retired: bool,
     /// One in so many ticks, the log is written.
     pub(super) disk_pace: u32,
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: within a step everything happens in a fixed order, decided by the seed alone.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -19,9 +19,10 @@ use super::invariants::leaders::Leaders;
 use super::invariants::revisions::History;
 use super::invariants::watches::Progress;
 use super::invariants::{acknowledged, linearizable, once, refused};
+use super::membership::{Operator, url};
 use super::net::{HostId, Net};
-use crate::config::Config;
-use crate::raft::identity;
+use crate::config::{ClusterState, Config};
+use crate::raft::identity::{self, Identity};
 
 /// How far time moves at once.
 const TICK: Duration = Duration::from_millis(2);
@@ -40,6 +41,8 @@ pub(super) struct Plan {
     pub(super) seed: u64,
     pub(super) hosts: usize,
     pub(super) clients: usize,
+    /// Whether members are replaced.
+    pub(super) replaces: bool,
     /// How long things break.
     pub(super) trouble: Duration,
 }
@@ -52,6 +55,7 @@ impl Plan {
             seed,
             hosts,
             clients: 5,
+            replaces: seed % 2 == 1,
             trouble: Duration::from_secs(15),
         }
     }
@@ -80,13 +84,17 @@ pub(super) struct World {
     pub(super) hosts: Vec<Host>,
     clients: Vec<Client>,
     watchers: Vec<Watcher>,
-    inbox: Inbox,
+    pub(super) inbox: Inbox,
+    pub(super) operator: Operator,
+    dir: PathBuf,
     operations: Vec<Operation>,
     history: History,
     leaders: Leaders,
     hashes: Hashes,
     next_compare: Duration,
     pub(super) agenda: Vec<(Duration, Act)>,
+    /// A host that is to lose power as soon as its term is beyond this one.
+    pub(super) ambush: Option<(HostId, u64)>,
     pub(super) breaking: bool,
     pub(super) next_fault: Duration,
     asking: bool,
@@ -105,15 +113,16 @@ pub(super) struct Report {
 }
 
 /// A configuration for simulated members.
-fn config(plan: &Plan, number: usize, dir: &Path) -> Config {
-    let url = |number| format!("http://m{number}:1");
-    let cluster = (0..plan.hosts).map(|number| format!("m{number}={}", url(number)));
+fn config(plan: &Plan, number: usize, state: ClusterState, dir: &Path) -> Config {
+    let members = (0..plan.hosts).chain((number >= plan.hosts).then_some(number));
+    let cluster = members.map(|number| format!("m{number}={}", url(number)));
     let cluster: Vec<String> = cluster.collect();
     Config {
         name: format!("m{number}"),
         listen_client_urls: Vec::new(),
         listen_peer_urls: vec![url(number)],
         initial_advertise_peer_urls: vec![url(number)],
+        initial_cluster_state: state,
         initial_cluster: cluster.join(","),
         heartbeat_interval: 50,
         election_timeout: 300,
@@ -128,44 +137,21 @@ impl World {
     pub(super) fn new(plan: Plan, dir: &Path) -> Self {
         let mut rng = StdRng::seed_from_u64(plan.seed);
         let net = Net::new(rng.random());
-        let host = |id: HostId, rng: &mut StdRng| {
-            let settings = config(&plan, id, dir).check().expect("usable");
-            Host {
-                id,
-                identity: identity::founding(&settings),
-                settings,
-                disk: SimDisk::new(rng.random()),
-                platter: std::sync::Arc::new(Mutex::default()),
-                rng: StdRng::seed_from_u64(rng.random()),
-                net: net.clone(),
-                process: None,
-                local: Duration::from_secs(1000 + 100 * id as u64),
-                drift_ppm: rng.random_range(-20_000..20_000),
-                wall: Duration::from_secs(1_700_000_000),
-                paused: false,
-                disk_pace: 1,
-            }
-        };
-        let hosts: Vec<Host> = (0..plan.hosts).map(|id| host(id, &mut rng)).collect();
         let client = |_| Client {
             next: Duration::from_millis(500),
             waiting: None,
             seen: [0; KEYS.len()],
         };
-        let watcher = |_| Watcher {
-            progress: Progress::from(2),
-            life: 0,
-            running: false,
-            retry: Duration::ZERO,
-        };
-        Self {
+        let mut world = Self {
             clients: (0..plan.clients).map(client).collect(),
-            watchers: (0..plan.hosts).map(watcher).collect(),
+            watchers: Vec::new(),
+            operator: Operator::new(plan.replaces),
+            dir: dir.to_owned(),
             plan,
             rng,
             now: Duration::ZERO,
             net,
-            hosts,
+            hosts: Vec::new(),
             inbox: Inbox::default(),
             operations: Vec::new(),
             history: History::default(),
@@ -173,12 +159,65 @@ impl World {
             hashes: Hashes::default(),
             next_compare: COMPARE_EVERY,
             agenda: Vec::new(),
+            ambush: None,
             breaking: true,
             next_fault: Duration::from_millis(1500),
             asking: true,
             log: Vec::new(),
             violation: None,
+        };
+        for id in 0..plan.hosts {
+            world.add_host(id, None);
         }
+        world
+    }
+
+    /// A machine without a member, and a watcher for the member that will be on it.
+    pub(super) fn add_host(&mut self, id: HostId, identity: Option<Identity>) {
+        let state = match identity {
+            Some(_) => ClusterState::Existing,
+            None => ClusterState::New,
+        };
+        let settings = config(&self.plan, id, state, &self.dir)
+            .check()
+            .expect("usable");
+        self.hosts.push(Host {
+            id,
+            identity: identity.unwrap_or_else(|| identity::founding(&settings)),
+            settings,
+            disk: SimDisk::new(self.rng.random()),
+            platter: std::sync::Arc::new(Mutex::default()),
+            rng: StdRng::seed_from_u64(self.rng.random()),
+            net: self.net.clone(),
+            process: None,
+            local: Duration::from_secs(1000 + 100 * id as u64),
+            drift_ppm: self.rng.random_range(-20_000..20_000),
+            wall: Duration::from_secs(1_700_000_000) + self.now,
+            paused: false,
+            retired: false,
+            disk_pace: 1,
+        });
+        // What a member that comes later missed may be compacted: it begins where the slowest of the others is.
+        let active = self.active().into_iter().filter(|other| *other != id);
+        let next = active.map(|other| self.watchers[other].progress.next());
+        self.watchers.push(Watcher {
+            progress: Progress::from(next.min().unwrap_or(2)),
+            life: 0,
+            running: false,
+            retry: Duration::ZERO,
+        });
+    }
+
+    /// Hosts that have a member, or had and will.
+    pub(super) fn active(&self) -> Vec<HostId> {
+        let active = self.hosts.iter().filter(|host| !host.retired);
+        active.map(|host| host.id).collect()
+    }
+
+    /// Any of those.
+    pub(super) fn pick(&mut self) -> HostId {
+        let active = self.active();
+        active[self.rng.random_range(0..active.len())]
     }
 
     /// Runs to the end, or to the first violation.
@@ -221,7 +260,7 @@ impl World {
 
     pub(super) fn boot(&mut self, id: HostId) {
         let host = &mut self.hosts[id];
-        if host.process.is_some() {
+        if host.process.is_some() || host.retired {
             return;
         }
         if let Err(error) = host.boot() {
@@ -257,6 +296,7 @@ impl World {
             self.start_operations();
         }
         self.give_up();
+        self.operate();
         self.start_watchers();
         for id in 0..self.hosts.len() {
             self.hosts[id].pass(TICK);
@@ -295,6 +335,7 @@ impl World {
             }
             return;
         }
+        self.spring_ambush(id);
         let term = self.hosts[id].enter(|served| served.member.leading_term());
         if let Some(Some(term)) = term
             && let Err(why) = self.leaders.see(term, id)
@@ -327,7 +368,7 @@ impl World {
             if self.clients[number].waiting.is_some() || self.now < self.clients[number].next {
                 continue;
             }
-            let at = self.rng.random_range(0..self.hosts.len());
+            let at = self.pick();
             let ask = self.choose(number);
             let operation = self.operations.len();
             let inbox = Inbox::clone(&self.inbox);
@@ -366,7 +407,8 @@ impl World {
             },
             92..=96 => Ask::Delete { key },
             _ => {
-                let safe = self.watchers.iter().map(|watcher| watcher.progress.next());
+                let active = self.active().into_iter();
+                let safe = active.map(|id| self.watchers[id].progress.next());
                 Ask::Compact {
                     revision: safe.min().unwrap_or(2) - 1,
                 }
@@ -403,6 +445,7 @@ impl World {
         let news = std::mem::take(&mut *self.inbox.lock());
         for news in news {
             match news {
+                News::Members { number, members } => self.listed(number, members),
                 News::Answer { operation, told } => self.answered(operation, told),
                 News::Shown {
                     watcher,
@@ -485,8 +528,9 @@ impl World {
 
     /// All members have applied the same, and their watchers have seen it.
     fn is_level(&self) -> bool {
-        let states = self.hosts.iter().map(|host| {
-            host.enter(|served| {
+        let active = self.active();
+        let states = active.iter().map(|id| {
+            self.hosts[*id].enter(|served| {
                 let revision = served.member.engine().store().revision().get();
                 let leads = served.member.leader().is_some();
                 leads.then_some((served.member.applied().get(), revision))
@@ -498,7 +542,7 @@ impl World {
         };
         let same = states.windows(2).all(|pair| pair[0] == pair[1]);
         let seen = |watcher: &Watcher| watcher.progress.next() == revision + 1;
-        same && self.watchers.iter().all(seen)
+        same && active.iter().all(|id| seen(&self.watchers[*id]))
     }
 
     fn describe(&self) -> String {
@@ -524,20 +568,19 @@ impl World {
             let compacted = |served: &Served| served.member.engine().store().compacted().get();
             host.enter(compacted).unwrap_or_default()
         });
+        let active = self.active();
         let from = compacted.max().unwrap_or_default() + 1;
         let last = self.history.last();
-        for watcher in &mut self.watchers {
+        for id in &active {
+            let watcher = &mut self.watchers[*id];
             watcher.progress = Progress::from(from.max(2));
             watcher.running = false;
             watcher.life += 1;
             watcher.retry = Duration::ZERO;
         }
         let limit = self.now + Duration::from_secs(10);
-        while self
-            .watchers
-            .iter()
-            .any(|watcher| watcher.progress.next() <= last)
-        {
+        let behind = |world: &Self, id: &HostId| world.watchers[*id].progress.next() <= last;
+        while active.iter().any(|id| behind(self, id)) {
             self.step();
             if let Some(why) = &self.violation {
                 return Err(why.clone());
