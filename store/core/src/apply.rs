@@ -2,7 +2,10 @@
 //! Not here: transactions (`txn`); the order of entries, which the log decides.
 //! Invariant: a refused command leaves nothing behind but the applied position.
 
+mod auth;
 mod leases;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use corten_proto::{
@@ -18,19 +21,20 @@ use corten_proto::{
 };
 
 use crate::{
-    backend::{self, Keyspace, Read},
+    auth::Auth,
+    backend::{self, BackendError, Keyspace, Read},
     check,
     codec::{self, Record},
     error::Error,
     history::RevisionEvents,
     ids::{LeaseId, Position, Revision},
-    lease_rows,
+    lease_rows, level,
     overlay::Overlay,
     read::{self, Live},
     span::Span,
     state::State,
     txn,
-    writer::{Alarms, Changes, Writer},
+    writer::{Alarms, Changes, Head, Writer},
 };
 
 /// An open round. Dropping it without `commit` undoes it.
@@ -45,6 +49,9 @@ pub(crate) struct Work {
     pub(crate) view: Overlay,
     pub(crate) state: State,
     pub(crate) alarms: Alarms,
+    pub(crate) auth: Arc<Auth>,
+    /// The highest cluster level that this member understands.
+    level_max: u32,
     pub(crate) changes: Changes,
     /// Events of the command under way; they share the next revision.
     events: Vec<Event>,
@@ -56,6 +63,8 @@ impl<'a> Round<'a> {
             view: Overlay::new(writer.shared.backend.clone()),
             state: writer.state,
             alarms: writer.alarms.clone(),
+            auth: Arc::clone(&writer.auth),
+            level_max: writer.level_max,
             changes: Changes::default(),
             events: Vec::new(),
         };
@@ -96,7 +105,12 @@ impl<'a> Round<'a> {
         } = self;
         let mut changes = work.changes;
         changes.revision = work.state.revision;
-        writer.commit(work.view.batch, work.state, work.alarms, membership)?;
+        let head = Head {
+            state: work.state,
+            alarms: work.alarms,
+            auth: work.auth,
+        };
+        writer.commit(work.view.batch, head, membership)?;
         Ok(changes)
     }
 }
@@ -130,7 +144,18 @@ impl Work {
         if request.term != 0 && request.term != at.term {
             return Err(Error::TermPassed);
         }
-        match request.command.as_ref().ok_or(Error::UnknownCommand)? {
+        // Before the command itself: below its level not every member can read it.
+        if request.level > self.state.level {
+            return Err(self.level_too_low(request.level));
+        }
+        let command = request.command.as_ref().ok_or(Error::UnknownCommand)?;
+        if level::of(command) > self.state.level {
+            return Err(self.level_too_low(level::of(command)));
+        }
+        if self.auth.is_enabled() {
+            self.authorize(request, command)?;
+        }
+        match command {
             Command::Put(put) => self.put_command(put).map(R::Put),
             Command::DeleteRange(delete) => self.delete_command(delete).map(R::DeleteRange),
             Command::Txn(txn) => txn::write(self, txn).map(R::Txn),
@@ -141,12 +166,26 @@ impl Work {
                 self.lease_checkpoint(checkpoint).map(R::LeaseCheckpoint)
             }
             Command::Alarm(alarm) => Ok(R::Alarm(self.alarm(alarm))),
-            Command::ClusterLevel(level) => {
-                self.state.level = self.state.level.max(level.level);
-                Ok(R::Noop(Noop {}))
-            }
+            Command::ClusterLevel(level) => self.raise_level(level.level).map(R::Noop),
+            Command::Auth(auth) => self.auth_command(auth).map(|()| R::Noop(Noop {})),
             Command::Noop(_) => Ok(R::Noop(Noop {})),
         }
+    }
+
+    fn level_too_low(&self, needed: u32) -> Error {
+        Error::LevelTooLow {
+            needed,
+            level: self.state.level,
+        }
+    }
+
+    /// Not a refusal when this member does not know the level: the others go on, so it must stop.
+    fn raise_level(&mut self, wanted: u32) -> Result<Noop, Error> {
+        if wanted > self.level_max {
+            return Err(BackendError::corrupt(level::beyond(wanted, self.level_max)).into());
+        }
+        self.state.level = self.state.level.max(wanted);
+        Ok(Noop {})
     }
 
     fn put_command(&mut self, request: &PutRequest) -> Result<PutResponse, Error> {

@@ -10,6 +10,7 @@
 #![warn(missing_docs)]
 
 mod apply;
+pub mod auth;
 pub mod backend;
 pub mod check;
 mod codec;
@@ -23,6 +24,7 @@ pub mod hub;
 mod ids;
 mod lease_rows;
 pub mod lessor;
+pub mod level;
 pub mod memory;
 mod overlay;
 mod range;

@@ -112,7 +112,8 @@ async fn open(
         memtable_bytes: settings.config.memtable_bytes,
     };
     let rocks = Arc::new(Rocks::open(&dir.join("state"), options)?);
-    let (store, writer) = CoreStore::open(Arc::clone(&rocks) as Arc<_>)?;
+    let (store, mut writer) = CoreStore::open(Arc::clone(&rocks) as Arc<_>)?;
+    writer.limit_level(settings.config.max_level)?;
     let engine = Engine::new(store, settings.lease_checkpoint)?;
     let applied = AppliedIndex::default();
     let machine = Machine::new(
@@ -237,8 +238,16 @@ fn spawn_background(settings: &Settings, member: &Arc<Member>, wal: Arc<Wal>, st
     spawn(
         "publish",
         TaskKind::Background,
-        member::publish_self(Arc::clone(member), name, urls, stop.clone()),
+        member::publish_self(
+            Arc::clone(member),
+            name,
+            urls,
+            settings.config.max_level,
+            stop.clone(),
+        ),
     );
+    let raising = member::raise_level(Arc::clone(member), stop.clone());
+    spawn("raise-level", TaskKind::Critical, raising);
     let limit = settings.config.snapshot_log_bytes;
     spawn(
         "log-size",
