@@ -4,6 +4,7 @@
 //! Invariant: services know only the `Replica` trait, so that a member in memory and a member of a cluster answer alike.
 
 mod config;
+mod http;
 pub mod memory;
 mod metrics;
 mod peer;

@@ -167,7 +167,8 @@ impl Store {
             token_ttl: Duration::from_secs(settings.config.auth_token_ttl),
             bcrypt_cost: settings.config.bcrypt_cost,
         };
-        let routes = crate::services::routes(replica, options);
+        let routes = crate::services::routes(Arc::clone(&replica) as Arc<_>, options);
+        let routes = crate::http::face(routes, replica, admin.clone());
         let tls = match &settings.client_tls {
             Some(tls) => Some(listen::client_tls(tls)?),
             None => None,

@@ -28,10 +28,11 @@ use tonic::{Request, Status};
 use crate::replica::{ProposeError, Replica};
 pub use access::Options;
 use context::Context;
+pub(crate) use maintenance::{ETCD_VERSION, STORAGE_VERSION};
 
 /// What a gRPC message may be beyond the request limit, so that a request just too large gets etcd's text.
 const MESSAGE_SLACK_BYTES: usize = 512 * 1024;
-const MESSAGE_BYTES_MAX: usize = REQUEST_BYTES_MAX + MESSAGE_SLACK_BYTES;
+pub(crate) const MESSAGE_BYTES_MAX: usize = REQUEST_BYTES_MAX + MESSAGE_SLACK_BYTES;
 
 /// All services of a replica, to be mounted on a server.
 pub fn routes(replica: Arc<dyn Replica>, options: Options) -> Routes {

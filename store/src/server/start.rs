@@ -14,7 +14,7 @@ use openraft::SnapshotPolicy;
 use openraft::errors::{InitializeError, RaftError};
 use tonic::service::Routes;
 
-use super::listen::{self, Bound};
+use super::listen::{self, Bound, Wire};
 use super::{Serving, StoreError};
 use crate::config::{ClusterState, Settings};
 use crate::metrics::Metrics;
@@ -57,7 +57,14 @@ pub(super) async fn start(
     let routes = Routes::new(PeerService::server(Arc::clone(&opened)));
     let mut peers = Serving(Vec::new());
     for bound in peer_sockets {
-        listen::serve_bound(&mut peers, bound, peer_tls.clone(), &routes, background)?;
+        listen::serve_bound(
+            &mut peers,
+            bound,
+            peer_tls.clone(),
+            &routes,
+            Wire::Members,
+            background,
+        )?;
     }
     let (member, wal, apply) = match Box::pin(begin(settings, metrics, &opened)).await {
         Ok(begun) => begun,

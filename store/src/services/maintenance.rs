@@ -20,9 +20,9 @@ use crate::replica::backup;
 
 /// The etcd whose API this is: clients choose features by it. Upstream's API server asks for at least 3.4.31 / 3.5.13
 /// before it uses progress requests.
-const ETCD_VERSION: &str = "3.6.5";
+pub(crate) const ETCD_VERSION: &str = "3.6.5";
 /// The storage schema that goes with it.
-const STORAGE_VERSION: &str = "3.6.0";
+pub(crate) const STORAGE_VERSION: &str = "3.6.0";
 /// Pieces of a backup read ahead of the client.
 const PIECES_MAX: usize = 4;
 

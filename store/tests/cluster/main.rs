@@ -11,6 +11,7 @@ mod process;
 mod corruption;
 mod crash;
 mod etcdctl;
+mod http;
 mod leases;
 mod level;
 mod linear;
