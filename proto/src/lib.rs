@@ -4,6 +4,9 @@
 
 /// The etcd v3 API.
 pub mod etcd {
+    /// The descriptors of all of it, as an encoded `google.protobuf.FileDescriptorSet`.
+    pub const DESCRIPTORS: &[u8] = include_bytes!("generated/etcd.fds");
+
     /// Keys, values and events.
     #[allow(
         missing_docs,

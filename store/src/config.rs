@@ -112,6 +112,16 @@ pub struct Config {
     /// revision. Beyond one, puts below its prefix are refused unless they make nothing larger; everything else goes on.
     #[arg(long, value_delimiter = ',', value_name = "PREFIX=SIZE")]
     pub prefix_quota: Vec<String>,
+    /// Seconds that a token of Authenticate is good for.
+    #[arg(long, default_value_t = 300)]
+    pub auth_token_ttl: u64,
+    /// Cost of bcrypt for the passwords of users, from 4 to 31: each step doubles the time of a login.
+    #[arg(long, default_value_t = 10)]
+    pub bcrypt_cost: u32,
+    /// Highest cluster level that this member admits. The level rises by itself to what all members admit, and never goes
+    /// down: hold it at the older version's after an upgrade, as long as going back is to stay possible.
+    #[arg(long, default_value_t = corten_store_core::level::KNOWN)]
+    pub max_level: u32,
     /// Memory for blocks of table files, in bytes.
     #[arg(long, default_value_t = 32 << 20)]
     pub block_cache_bytes: usize,
@@ -258,6 +268,18 @@ impl Config {
         let prefix_quotas = prefixes::parse(&self.prefix_quota, &mut faults);
         if self.lease_checkpoint_interval == 0 {
             faults.push("--lease-checkpoint-interval must be at least 1".to_owned());
+        }
+        if self.auth_token_ttl == 0 {
+            faults.push("--auth-token-ttl must be at least 1".to_owned());
+        }
+        if !(4..=31).contains(&self.bcrypt_cost) {
+            faults.push("--bcrypt-cost must be from 4 to 31".to_owned());
+        }
+        if self.max_level > corten_store_core::level::KNOWN {
+            faults.push(format!(
+                "--max-level: this version knows levels up to {}",
+                corten_store_core::level::KNOWN
+            ));
         }
         if self.name.is_empty() || self.name.contains(['=', ',']) {
             faults.push(format!(

@@ -8,6 +8,7 @@ mod config;
 mod disk;
 #[cfg(test)]
 mod fuzz;
+mod http;
 pub mod memory;
 mod metrics;
 mod offload;

@@ -54,7 +54,10 @@ impl Memory {
         let incoming = ReceiverStream::new(accepted).map(Ok::<_, io::Error>);
         // Ends when the channel, and with it the connector, is dropped.
         let server = Server::builder()
-            .add_routes(services::routes(Arc::clone(&self.replica) as Arc<_>))
+            .add_routes(services::routes(
+                Arc::clone(&self.replica) as Arc<_>,
+                services::Options::default(),
+            ))
             .serve_with_incoming(incoming);
         spawn("memory-store", TaskKind::Background, async move {
             if let Err(error) = server.await {
@@ -89,7 +92,10 @@ impl Memory {
             Ok::<_, io::Error>(stream)
         });
         Server::builder()
-            .add_routes(services::routes(Arc::clone(&self.replica) as Arc<_>))
+            .add_routes(services::routes(
+                Arc::clone(&self.replica) as Arc<_>,
+                services::Options::default(),
+            ))
             .serve_with_incoming_shutdown(incoming, async move { shutdown.wait().await })
             .await
     }

@@ -163,7 +163,12 @@ impl Store {
         recover(&started.member).await;
         let clients_stop = Shutdown::new();
         let replica = Arc::new(RaftReplica::new(Arc::clone(&started.member)));
-        let routes = crate::services::routes(replica);
+        let options = crate::services::Options {
+            token_ttl: Duration::from_secs(settings.config.auth_token_ttl),
+            bcrypt_cost: settings.config.bcrypt_cost,
+        };
+        let routes = crate::services::routes(Arc::clone(&replica) as Arc<_>, options);
+        let routes = crate::http::face(routes, replica, admin.clone());
         let tls = match &settings.client_tls {
             Some(tls) => Some(listen::client_tls(tls)?),
             None => None,

@@ -2,13 +2,16 @@
 //! Not here: consensus, storage, sockets.
 //! Invariant: every answer carries a header with cluster, member, revision and term; every refusal etcd's text and code.
 
+mod access;
 mod auth;
 mod cluster;
 mod context;
 mod kv;
 mod lease;
 mod maintenance;
+mod passwords;
 mod quota;
+mod tokens;
 mod watch;
 
 use std::sync::Arc;
@@ -23,15 +26,17 @@ use tonic::service::{Interceptor, Routes};
 use tonic::{Request, Status};
 
 use crate::replica::{ProposeError, Replica};
+pub use access::Options;
 use context::Context;
+pub(crate) use maintenance::{ETCD_VERSION, STORAGE_VERSION};
 
 /// What a gRPC message may be beyond the request limit, so that a request just too large gets etcd's text.
 const MESSAGE_SLACK_BYTES: usize = 512 * 1024;
-const MESSAGE_BYTES_MAX: usize = REQUEST_BYTES_MAX + MESSAGE_SLACK_BYTES;
+pub(crate) const MESSAGE_BYTES_MAX: usize = REQUEST_BYTES_MAX + MESSAGE_SLACK_BYTES;
 
 /// All services of a replica, to be mounted on a server.
-pub fn routes(replica: Arc<dyn Replica>) -> Routes {
-    let context = Context::new(replica);
+pub fn routes(replica: Arc<dyn Replica>, options: Options) -> Routes {
+    let context = Context::new(replica, options);
     // What shows data or takes it. Status, alarms, members and backups go on: they are how one finds out.
     let sound = Sound(context.clone());
     let kv = KvServer::new(kv::Kv(context.clone()))
@@ -46,13 +51,13 @@ pub fn routes(replica: Arc<dyn Replica>) -> Routes {
         LeaseServer::new(lease::Lease(context.clone())).max_encoding_message_size(usize::MAX);
     let lease = InterceptedService::new(lease, sound);
     let cluster = ClusterServer::new(cluster::Cluster(context.clone()));
-    let maintenance = MaintenanceServer::new(maintenance::Maintenance(context));
+    let maintenance = MaintenanceServer::new(maintenance::Maintenance(context.clone()));
     Routes::new(kv)
         .add_service(watch)
         .add_service(lease)
         .add_service(cluster)
         .add_service(maintenance)
-        .add_service(AuthServer::new(auth::Auth))
+        .add_service(AuthServer::new(auth::Auth(context)))
 }
 
 /// Refuses calls while this replica's data is known to be wrong.

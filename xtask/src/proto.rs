@@ -1,4 +1,4 @@
-//! Generates Rust from `proto/**/*.proto` into `proto/src/generated/`, without protoc.
+//! Generates Rust and descriptors from `proto/**/*.proto` into `proto/src/generated/`, without protoc.
 //! Not run by the build: the result is committed, and `--check` proves that it is fresh.
 //! Invariant: every `.proto` below `proto/etcd` and `proto/corten` is compiled; there is no list to keep.
 
@@ -8,6 +8,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+
+/// The descriptors of etcd's API, for those who translate it: the JSON gateway.
+const DESCRIPTORS: &str = "etcd.fds";
 
 /// Options of `xtask proto`.
 #[derive(Debug, clap::Args)]
@@ -40,6 +43,13 @@ fn generate(proto: &Path, out: &Path) -> Result<()> {
     let etcd = sources(&proto.join("etcd"))?;
     let own = sources(&proto.join("corten"))?;
     compile(proto, &etcd, out, &[])?;
+    let descriptors = protox::Compiler::new([proto])
+        .and_then(|mut compiler| {
+            compiler.include_imports(true).open_files(&etcd)?;
+            Ok(compiler.encode_file_descriptor_set())
+        })
+        .context("describe etcd's .proto files")?;
+    fs::write(out.join(DESCRIPTORS), descriptors)?;
     // Own messages refer to etcd's through the crate's module tree rather than generate them a second time. The
     // services of the files they import are generated again all the same, so that run gets a folder of its own.
     let own_out = out.join("own");
@@ -85,7 +95,7 @@ fn sources(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn generated(folder: &Path) -> Result<Vec<(String, String)>> {
+fn generated(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
         let path = entry?.path();
@@ -97,8 +107,8 @@ fn generated(folder: &Path) -> Result<Vec<(String, String)>> {
             .context("file without a name")?
             .to_string_lossy()
             .into_owned();
-        let body = fs::read_to_string(&path)?;
-        if name.ends_with(".rs") {
+        let body = fs::read(&path)?;
+        if name.ends_with(".rs") || name == DESCRIPTORS {
             files.push((name, body));
         }
     }

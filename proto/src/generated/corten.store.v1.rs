@@ -32,6 +32,9 @@ pub struct MemberNode {
     /// It has worked in this cluster: an empty folder under its id is a lost one.
     #[prost(bool, tag = "6")]
     pub started: bool,
+    /// Highest cluster level that it understands; published by the member itself.
+    #[prost(uint32, tag = "7")]
+    pub max_level: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VoterSet {
@@ -320,6 +323,9 @@ pub struct MembersResponse {
     /// The asked member leads, so that have_log is what there is to know.
     #[prost(bool, tag = "5")]
     pub leads: bool,
+    /// Level that the cluster has agreed on: a member that does not know it must not join.
+    #[prost(uint32, tag = "6")]
+    pub level: u32,
 }
 /// Asks for the hash of all keys at a revision, once the log is applied up to an index.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1600,9 +1606,15 @@ pub struct RaftRequest {
     /// (leases run out, checkpoints) must not be applied once another has led.
     #[prost(uint64, tag = "2")]
     pub term: u64,
+    /// Who asks, and the auth revision at which that was found out: set while users are told apart, and checked when the
+    /// entry is applied, so that a permission revoked before is revoked. Needs level 1.
+    #[prost(string, tag = "3")]
+    pub user: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "4")]
+    pub auth_revision: u64,
     #[prost(
         oneof = "raft_request::Command",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20"
     )]
     pub command: ::core::option::Option<raft_request::Command>,
 }
@@ -1630,7 +1642,85 @@ pub mod raft_request {
         ClusterLevel(super::ClusterLevel),
         #[prost(message, tag = "19")]
         Noop(super::Noop),
+        /// Needs level 1.
+        #[prost(message, tag = "20")]
+        Auth(super::AuthCommand),
     }
+}
+/// A change of users, roles and whether they count. Passwords travel only as hashes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthCommand {
+    #[prost(oneof = "auth_command::Command", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    pub command: ::core::option::Option<auth_command::Command>,
+}
+/// Nested message and enum types in `AuthCommand`.
+pub mod auth_command {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Command {
+        #[prost(message, tag = "1")]
+        Enable(super::AuthEnable),
+        #[prost(message, tag = "2")]
+        Disable(crate::etcd::etcdserverpb::AuthDisableRequest),
+        #[prost(message, tag = "3")]
+        UserAdd(super::AuthUserPassword),
+        #[prost(message, tag = "4")]
+        UserDelete(crate::etcd::etcdserverpb::AuthUserDeleteRequest),
+        #[prost(message, tag = "5")]
+        UserChangePassword(super::AuthUserPassword),
+        #[prost(message, tag = "6")]
+        UserGrantRole(crate::etcd::etcdserverpb::AuthUserGrantRoleRequest),
+        #[prost(message, tag = "7")]
+        UserRevokeRole(crate::etcd::etcdserverpb::AuthUserRevokeRoleRequest),
+        #[prost(message, tag = "8")]
+        RoleAdd(crate::etcd::etcdserverpb::AuthRoleAddRequest),
+        #[prost(message, tag = "9")]
+        RoleDelete(crate::etcd::etcdserverpb::AuthRoleDeleteRequest),
+        #[prost(message, tag = "10")]
+        RoleGrantPermission(crate::etcd::etcdserverpb::AuthRoleGrantPermissionRequest),
+        #[prost(message, tag = "11")]
+        RoleRevokePermission(crate::etcd::etcdserverpb::AuthRoleRevokePermissionRequest),
+    }
+}
+/// The proposer has drawn the key that tokens are sealed with until auth is disabled.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthEnable {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub token_key: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthUserPassword {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// As bcrypt writes it; empty with no_password.
+    #[prost(string, tag = "2")]
+    pub password_hash: ::prost::alloc::string::String,
+    /// The user proves who it is by a certificate alone. Looked at when the user is added.
+    #[prost(bool, tag = "3")]
+    pub no_password: bool,
+}
+/// The row of a user.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthUser {
+    #[prost(string, tag = "1")]
+    pub password_hash: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub no_password: bool,
+    /// In order.
+    #[prost(string, repeated, tag = "3")]
+    pub roles: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Auth revision at which it was added or got its password: tokens from before are void.
+    #[prost(uint64, tag = "4")]
+    pub since: u64,
+}
+/// The row of what is not a user or a role. A role's row is an authpb.Role.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthHead {
+    #[prost(bool, tag = "1")]
+    pub enabled: bool,
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub token_key: ::prost::bytes::Bytes,
 }
 /// The proposer has chosen the id and raised the ttl to the cluster's minimum.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -2,6 +2,7 @@
 //! Not here: transactions (`txn`); the order of entries, which the log decides.
 //! Invariant: a refused command leaves nothing behind but the applied position.
 
+mod auth;
 mod leases;
 
 use std::{collections::HashMap, sync::Arc};
@@ -20,21 +21,22 @@ use corten_proto::{
 };
 
 use crate::{
-    backend::{self, Keyspace, Read},
+    auth::Auth,
+    backend::{self, BackendError, Keyspace, Read},
     check,
     codec::{self, Record},
     error::Error,
-    heads::Head,
+    heads::Newest,
     history::RevisionEvents,
     ids::{LeaseId, Position, Revision},
-    lease_rows,
+    lease_rows, level,
     overlay::Overlay,
     read::{self, Live},
     span::Span,
     state::State,
     store::Shared,
     txn,
-    writer::{Alarms, Changes, Writer},
+    writer::{Alarms, Changes, Head, Writer},
 };
 
 /// An open round. Dropping it without `commit` undoes it.
@@ -49,9 +51,12 @@ pub(crate) struct Work {
     pub(crate) view: Overlay,
     pub(crate) state: State,
     pub(crate) alarms: Alarms,
+    pub(crate) auth: Arc<Auth>,
+    /// The highest cluster level that this member understands.
+    level_max: u32,
     pub(crate) changes: Changes,
     /// The newest versions that the round wrote.
-    heads: HashMap<Bytes, Head>,
+    heads: HashMap<Bytes, Newest>,
     known: Arc<Shared>,
     /// Events of the command under way; they share the next revision.
     events: Vec<Event>,
@@ -63,6 +68,8 @@ impl<'a> Round<'a> {
             view: Overlay::new(writer.shared.backend.clone()),
             state: writer.state,
             alarms: writer.alarms.clone(),
+            auth: Arc::clone(&writer.auth),
+            level_max: writer.level_max,
             changes: Changes::default(),
             heads: HashMap::new(),
             known: Arc::clone(&writer.shared),
@@ -105,13 +112,12 @@ impl<'a> Round<'a> {
         } = self;
         let mut changes = work.changes;
         changes.revision = work.state.revision;
-        writer.commit(
-            work.view.batch,
-            work.heads,
-            work.state,
-            work.alarms,
-            membership,
-        )?;
+        let head = Head {
+            state: work.state,
+            alarms: work.alarms,
+            auth: work.auth,
+        };
+        writer.commit(work.view.batch, work.heads, head, membership)?;
         Ok(changes)
     }
 }
@@ -145,7 +151,18 @@ impl Work {
         if request.term != 0 && request.term != at.term {
             return Err(Error::TermPassed);
         }
-        match request.command.as_ref().ok_or(Error::UnknownCommand)? {
+        // Before the command itself: below its level not every member can read it.
+        if request.level > self.state.level {
+            return Err(self.level_too_low(request.level));
+        }
+        let command = request.command.as_ref().ok_or(Error::UnknownCommand)?;
+        if level::of(command) > self.state.level {
+            return Err(self.level_too_low(level::of(command)));
+        }
+        if self.auth.is_enabled() {
+            self.authorize(request, command)?;
+        }
+        match command {
             Command::Put(put) => self.put_command(put).map(R::Put),
             Command::DeleteRange(delete) => self.delete_command(delete).map(R::DeleteRange),
             Command::Txn(txn) => txn::write(self, txn).map(R::Txn),
@@ -156,12 +173,26 @@ impl Work {
                 self.lease_checkpoint(checkpoint).map(R::LeaseCheckpoint)
             }
             Command::Alarm(alarm) => Ok(R::Alarm(self.alarm(alarm))),
-            Command::ClusterLevel(level) => {
-                self.state.level = self.state.level.max(level.level);
-                Ok(R::Noop(Noop {}))
-            }
+            Command::ClusterLevel(level) => self.raise_level(level.level).map(R::Noop),
+            Command::Auth(auth) => self.auth_command(auth).map(|()| R::Noop(Noop {})),
             Command::Noop(_) => Ok(R::Noop(Noop {})),
         }
+    }
+
+    fn level_too_low(&self, needed: u32) -> Error {
+        Error::LevelTooLow {
+            needed,
+            level: self.state.level,
+        }
+    }
+
+    /// Not a refusal when this member does not know the level: the others go on, so it must stop.
+    fn raise_level(&mut self, wanted: u32) -> Result<Noop, Error> {
+        if wanted > self.level_max {
+            return Err(BackendError::corrupt(level::beyond(wanted, self.level_max)).into());
+        }
+        self.state.level = self.state.level.max(wanted);
+        Ok(Noop {})
     }
 
     fn put_command(&mut self, request: &PutRequest) -> Result<PutResponse, Error> {
@@ -353,7 +384,7 @@ impl Work {
             "one command changed a key twice; the duplicate check let it through"
         );
         self.view.batch.put(Keyspace::Key, row, record.encode());
-        let head = Head {
+        let head = Newest {
             modified: revision,
             live: Live::from_record(record, revision),
         };

@@ -7,6 +7,7 @@
 //!   rev    revision (8), number within it (4)      -> key
 //!   lease  lease (8), key                          -> nothing
 //!   meta   "s" | "m" | "l" lease (8) | "a" ...     -> state | membership | lease | nothing
+//!          "A" | "u" name | "r" name               -> auth | user | role (from cluster level 1 on)
 //! ```
 //! In `esc`, a zero byte becomes `00 ff`, so the end mark `00 00` sorts before any longer key.
 
@@ -33,6 +34,20 @@ pub(crate) const META_MEMBERSHIP: &[u8] = b"m";
 pub(crate) const META_LEASE: u8 = b'l';
 /// Prefix of the meta rows of alarms.
 pub(crate) const META_ALARM: u8 = b'a';
+/// Meta row of whether users count, and of what belongs to it.
+pub(crate) const META_AUTH: &[u8] = b"A";
+/// Prefix of the meta rows of users.
+pub(crate) const META_USER: u8 = b'u';
+/// Prefix of the meta rows of roles.
+pub(crate) const META_ROLE: u8 = b'r';
+
+/// The row of a user or role.
+pub(crate) fn auth_row(kind: u8, name: &str) -> Vec<u8> {
+    let mut row = Vec::with_capacity(1 + name.len());
+    row.push(kind);
+    row.extend_from_slice(name.as_bytes());
+    row
+}
 
 /// A version of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]

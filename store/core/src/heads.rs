@@ -22,7 +22,7 @@ const ENTRY_BYTES_USUAL: usize = 1024;
 
 /// A key's newest version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Head {
+pub(crate) struct Newest {
     pub(crate) modified: Revision,
     /// `None`: deleted by that revision.
     pub(crate) live: Option<Live>,
@@ -30,19 +30,19 @@ pub(crate) struct Head {
 
 /// The heads that are kept.
 pub(crate) struct Heads {
-    cache: Cache<Bytes, Head, Size>,
+    cache: Cache<Bytes, Newest, Size>,
 }
 
 #[derive(Clone)]
 struct Size;
 
-impl Weighter<Bytes, Head> for Size {
-    fn weight(&self, key: &Bytes, head: &Head) -> u64 {
+impl Weighter<Bytes, Newest> for Size {
+    fn weight(&self, key: &Bytes, head: &Newest) -> u64 {
         (ENTRY_BYTES + key.len() + value_len(head)) as u64
     }
 }
 
-fn value_len(head: &Head) -> usize {
+fn value_len(head: &Newest) -> usize {
     head.live.as_ref().map_or(0, |live| live.value.len())
 }
 
@@ -65,12 +65,12 @@ impl Heads {
     }
 
     /// The newest version of a key, if it is known and not newer than `at`.
-    pub(crate) fn get(&self, key: &[u8], at: Revision) -> Option<Head> {
+    pub(crate) fn get(&self, key: &[u8], at: Revision) -> Option<Newest> {
         self.cache.get(key).filter(|head| head.modified <= at)
     }
 
     /// The writer's: `head` is the newest version from now on.
-    pub(crate) fn set(&self, key: &Bytes, head: Head) {
+    pub(crate) fn set(&self, key: &Bytes, head: Newest) {
         if value_len(&head) > VALUE_BYTES_MAX {
             self.cache.remove(key.as_ref());
             return;
@@ -80,7 +80,7 @@ impl Heads {
             value: Bytes::copy_from_slice(&live.value),
             ..live
         });
-        let head = Head { live, ..head };
+        let head = Newest { live, ..head };
         self.cache.insert(Bytes::copy_from_slice(key), head);
     }
 
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
     use crate::ids::LeaseId;
 
-    fn head(modified: i64, len: usize) -> Head {
+    fn head(modified: i64, len: usize) -> Newest {
         let modified = Revision::new(modified);
         let live = Live {
             modified,
@@ -104,7 +104,7 @@ mod tests {
             lease: LeaseId::NONE,
             value: vec![0; len].into(),
         };
-        Head {
+        Newest {
             modified,
             live: Some(live),
         }

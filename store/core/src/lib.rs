@@ -10,6 +10,7 @@
 #![warn(missing_docs)]
 
 mod apply;
+pub mod auth;
 pub mod backend;
 pub mod check;
 mod codec;
@@ -25,6 +26,7 @@ mod ids;
 mod inspect;
 mod lease_rows;
 pub mod lessor;
+pub mod level;
 pub mod memory;
 mod overlay;
 mod range;

@@ -4,7 +4,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
@@ -12,7 +12,10 @@ use corten_proto::etcd::etcdserverpb::{
     AlarmMember, AlarmType, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
 };
 
+use parking_lot::RwLock;
+
 use crate::{
+    auth::{Auth, Caller},
     backend::{self, Backend, BackendError, Batch, Keyspace, Read, Size},
     codec,
     compaction::Compaction,
@@ -62,6 +65,10 @@ pub(crate) struct Shared {
     corrupt: AtomicBool,
     revision: AtomicI64,
     compacted: AtomicI64,
+    level: AtomicU32,
+    /// Whether users are told apart: what every request asks.
+    auth_enabled: AtomicBool,
+    auth: RwLock<Arc<Auth>>,
 }
 
 impl Shared {
@@ -80,6 +87,14 @@ impl Shared {
         self.compacted
             .store(state.compacted.get(), Ordering::Release);
         self.revision.store(state.revision.get(), Ordering::Release);
+        self.level.store(state.level, Ordering::Release);
+    }
+
+    /// Makes changed users and roles visible.
+    pub(crate) fn publish_auth(&self, auth: &Arc<Auth>) {
+        *self.auth.write() = Arc::clone(auth);
+        self.auth_enabled
+            .store(auth.is_enabled(), Ordering::Release);
     }
 }
 
@@ -104,9 +119,13 @@ impl Store {
             corrupt: AtomicBool::new(false),
             revision: AtomicI64::new(state.revision.get()),
             compacted: AtomicI64::new(state.compacted.get()),
+            level: AtomicU32::new(state.level),
+            auth_enabled: AtomicBool::new(false),
+            auth: RwLock::default(),
         });
         let writer = Writer::load(Arc::clone(&shared))?;
         shared.publish(&writer.state, &writer.alarms);
+        shared.publish_auth(&writer.auth);
         Ok((Self { shared }, writer))
     }
 
@@ -144,6 +163,32 @@ impl Store {
             && self
                 .alarms()
                 .map_or(true, |alarms| alarms.iter().any(is_it))
+    }
+
+    /// The level that the cluster has agreed on.
+    pub fn level(&self) -> u32 {
+        self.shared.level.load(Ordering::Acquire)
+    }
+
+    /// Whether users are told apart. Costs one load.
+    pub fn auth_enabled(&self) -> bool {
+        self.shared.auth_enabled.load(Ordering::Acquire)
+    }
+
+    /// Users and roles as they are now.
+    pub fn auth(&self) -> Arc<Auth> {
+        Arc::clone(&self.shared.auth.read())
+    }
+
+    /// Whether a transaction that only reads is allowed.
+    pub fn check_txn(&self, caller: Caller<'_>, request: &TxnRequest) -> Result<(), Error> {
+        let lease_keys = |id| self.lease_keys(LeaseId(id));
+        self.auth().check_txn(caller, request, &lease_keys)
+    }
+
+    /// Whether the caller may write all that hangs on a lease.
+    pub fn check_lease_write(&self, caller: Caller<'_>, id: LeaseId) -> Result<(), Error> {
+        self.auth().check_lease(caller, || self.lease_keys(id))
     }
 
     /// The backend itself: for backups and hashes that outlive a call.

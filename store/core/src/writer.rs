@@ -12,12 +12,14 @@ use corten_proto::etcd::etcdserverpb::AlarmType;
 
 use crate::{
     apply::Round,
-    backend::{self, Batch, Keyspace},
+    auth::{self, Auth},
+    backend::{self, BackendError, Batch, Keyspace},
     codec,
-    heads::Head,
+    heads::Newest,
     history::RevisionEvents,
     ids::{Position, Revision},
     lease_rows::LeaseChange,
+    level,
     state::State,
     store::{self, Shared},
 };
@@ -27,7 +29,16 @@ pub struct Writer {
     pub(crate) shared: Arc<Shared>,
     pub(crate) state: State,
     pub(crate) alarms: Alarms,
+    pub(crate) auth: Arc<Auth>,
+    pub(crate) level_max: u32,
     membership: Option<Bytes>,
+}
+
+/// What is kept in memory of the state, and what a round makes of it.
+pub(crate) struct Head {
+    pub(crate) state: State,
+    pub(crate) alarms: Alarms,
+    pub(crate) auth: Arc<Auth>,
 }
 
 /// What a committed round changed, for those who follow the state.
@@ -70,10 +81,13 @@ impl Writer {
             .map(|alarm| (alarm.member_id, alarm.alarm));
         let alarms = Alarms(alarms.collect());
         let membership = view.get(Keyspace::Meta, codec::META_MEMBERSHIP)?;
+        let auth = Arc::new(auth::load(view)?);
         Ok(Self {
             shared,
             state,
             alarms,
+            auth,
+            level_max: level::KNOWN,
             membership,
         })
     }
@@ -81,8 +95,22 @@ impl Writer {
     /// Reads everything anew: after the backend's content was replaced by a snapshot of another member.
     pub fn reload(&mut self) -> backend::Result<()> {
         self.shared.heads.clear();
+        let level_max = self.level_max;
         *self = Self::load(Arc::clone(&self.shared))?;
+        self.limit_level(level_max)?;
         self.shared.publish(&self.state, &self.alarms);
+        self.shared.publish_auth(&self.auth);
+        Ok(())
+    }
+
+    /// Takes this member for one that knows levels up to `max`, at most those of this version. Fails when the state is
+    /// beyond that: then this version must not touch it.
+    pub fn limit_level(&mut self, max: u32) -> backend::Result<()> {
+        self.level_max = max.min(level::KNOWN);
+        if self.state.level > self.level_max {
+            let message = level::beyond(self.state.level, self.level_max);
+            return Err(BackendError::corrupt(message));
+        }
         Ok(())
     }
 
@@ -114,11 +142,15 @@ impl Writer {
     pub(crate) fn commit(
         &mut self,
         mut batch: Batch,
-        heads: HashMap<Bytes, Head>,
-        state: State,
-        alarms: Alarms,
+        heads: HashMap<Bytes, Newest>,
+        head: Head,
         membership: Option<Bytes>,
     ) -> backend::Result<()> {
+        let Head {
+            state,
+            alarms,
+            auth,
+        } = head;
         assert!(
             state.revision >= self.state.revision,
             "the revision went back"
@@ -141,6 +173,10 @@ impl Writer {
             self.membership = membership;
         }
         self.shared.publish(&self.state, &self.alarms);
+        if !Arc::ptr_eq(&self.auth, &auth) {
+            self.auth = auth;
+            self.shared.publish_auth(&self.auth);
+        }
         Ok(())
     }
 }

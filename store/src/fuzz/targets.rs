@@ -154,6 +154,7 @@ fn messages_of_other_members() {
             leader: 1,
             have_log: vec![1, 2],
             leads: true,
+            level: 1,
         }
         .encode_to_vec(),
     );

@@ -8,11 +8,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use corten_base::shutdown::Shutdown;
 use corten_base::tasks::{TaskKind, spawn};
-use corten_proto::corten::store::v1::{LeaseRevoke, RaftReply, RaftRequest, raft_request::Command};
+use corten_proto::corten::store::v1::{
+    ClusterLevel, LeaseRevoke, RaftReply, RaftRequest, raft_request::Command,
+};
 use corten_proto::etcd::etcdserverpb::Member;
 use corten_store_core::lessor::KeepAlive;
 use corten_store_core::memory::MemoryBackend;
-use corten_store_core::{LeaseId, Position, Store, Writer};
+use corten_store_core::{LeaseId, Position, Store, Writer, level};
 use parking_lot::Mutex;
 
 use crate::replica::{Engine, Identity, LeaseTtl, MemberChange, ProposeError, Replica, Status};
@@ -42,6 +44,17 @@ impl MemoryReplica {
             writer: Mutex::new(writer),
             upkeep: Shutdown::new(),
         });
+        // There is nobody to wait for.
+        let command = Some(Command::ClusterLevel(ClusterLevel {
+            level: level::KNOWN,
+        }));
+        let request = RaftRequest {
+            command,
+            ..Default::default()
+        };
+        replica
+            .apply(&request)
+            .expect("a backend in memory does not fail");
         let (engine, upkeep) = (replica.engine.clone(), replica.upkeep.clone());
         spawn(
             "memory-maintain",

@@ -63,6 +63,7 @@ pub(crate) fn node_to_pb(id: MemberId, node: &Node) -> pb::MemberNode {
         client_urls: node.client_urls.clone(),
         stays_learner: node.stays_learner,
         started: node.started,
+        max_level: node.max_level,
     }
 }
 
@@ -73,6 +74,7 @@ pub(crate) fn node(node: &pb::MemberNode) -> (MemberId, Node) {
         client_urls: node.client_urls.clone(),
         stays_learner: node.stays_learner,
         started: node.started,
+        max_level: node.max_level,
     };
     (MemberId(node.id), value)
 }

@@ -50,6 +50,9 @@ pub enum IdentityError {
          would forget what it voted for; remove it from the cluster, add it again, and start it as existing"
     )]
     DataLost(String),
+    /// The cluster has agreed on what this version does not understand.
+    #[error("{0}")]
+    Level(String),
     /// Nobody in the cluster knows this member.
     #[error("no member of the cluster lists {0:?}; add it first, with exactly these peer URLs")]
     NotAMember(Vec<String>),

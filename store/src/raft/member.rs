@@ -6,6 +6,7 @@
 mod compactor;
 mod corruption;
 mod leases;
+mod level;
 mod membership;
 mod publish;
 mod quota;
@@ -38,6 +39,7 @@ use crate::replica::{Engine, ProposeError};
 pub(crate) use compactor::run_compactor;
 pub(crate) use corruption::run_comparisons;
 pub(crate) use leases::run_lessor;
+pub(crate) use level::raise_level;
 pub(crate) use membership::promote_learners;
 pub(crate) use publish::publish_self;
 pub(crate) use quota::run_quota;

@@ -37,6 +37,8 @@ pub(crate) struct Node {
     pub(crate) stays_learner: bool,
     /// Has worked in the cluster; published by the member itself. An empty folder under such an id is a lost one.
     pub(crate) started: bool,
+    /// The highest cluster level that it understands; published by the member itself.
+    pub(crate) max_level: u32,
 }
 
 /// A proposal: an encoded store command.

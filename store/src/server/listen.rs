@@ -1,4 +1,4 @@
-//! Sockets: binding them, and serving gRPC on what they accept.
+//! Sockets: binding them, and serving gRPC (and, to clients, plain HTTP) on what they accept.
 //!
 //! Knows nothing of what is served. Invariant: a slow TLS handshake holds up nobody else.
 
@@ -31,6 +31,15 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Data in flight per stream and connection; the default of 64 KiB would throttle large ranges.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+
+/// Who speaks on a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wire {
+    /// gRPC, and HTTP/1.1 or HTTP/2 for health, metrics and the JSON gateway.
+    Clients,
+    /// gRPC alone.
+    Members,
+}
 
 /// A bound socket.
 pub(super) enum Bound {
@@ -106,10 +115,17 @@ pub(super) fn serve_clients(
     let connections = ReceiverStream::new(in_process).map(Ok::<_, io::Error>);
     serving.spawn(
         "serve-in-process",
-        serve(connections, routes.clone(), stop.clone()),
+        serve(connections, routes.clone(), Wire::Clients, stop.clone()),
     );
     for bound in bound {
-        serve_bound(&mut serving, bound, tls.clone(), &routes, stop)?;
+        serve_bound(
+            &mut serving,
+            bound,
+            tls.clone(),
+            &routes,
+            Wire::Clients,
+            stop,
+        )?;
     }
     Ok(serving)
 }
@@ -120,6 +136,7 @@ pub(super) fn serve_bound(
     bound: Bound,
     tls: Option<Arc<rustls::ServerConfig>>,
     routes: &Routes,
+    wire: Wire,
     stop: &Shutdown,
 ) -> Result<(), StoreError> {
     let (routes, stop) = (routes.clone(), stop.clone());
@@ -129,7 +146,7 @@ pub(super) fn serve_bound(
             tls: false,
         } => {
             let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-            serving.spawn("serve-tcp", serve(incoming, routes, stop));
+            serving.spawn("serve-tcp", serve(incoming, routes, wire, stop));
         }
         Bound::Tcp {
             listener,
@@ -137,11 +154,14 @@ pub(super) fn serve_bound(
         } => {
             let config = tls.ok_or_else(|| io::Error::other("an https URL without TLS files"))?;
             let listener = TlsListener::start(listener, config, stop.clone())?;
-            serving.spawn("serve-tls", serve(tls_incoming(listener), routes, stop));
+            serving.spawn(
+                "serve-tls",
+                serve(tls_incoming(listener), routes, wire, stop),
+            );
         }
         Bound::Unix { listener, path } => {
             serving.spawn("serve-unix", async move {
-                serve(UnixListenerStream::new(listener), routes, stop).await;
+                serve(UnixListenerStream::new(listener), routes, wire, stop).await;
                 // The next start removes it if this does not.
                 let _ = std::fs::remove_file(path);
             });
@@ -168,13 +188,14 @@ fn tls_incoming(listener: TlsListener) -> TlsIncoming {
 }
 
 /// Serves whoever comes in, until `stop`.
-pub(crate) async fn serve<I, IO>(incoming: I, routes: Routes, stop: Shutdown)
+pub(crate) async fn serve<I, IO>(incoming: I, routes: Routes, wire: Wire, stop: Shutdown)
 where
     I: Stream<Item = io::Result<IO>> + Send + 'static,
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
     let server = Server::builder()
         .tcp_nodelay(true)
+        .accept_http1(wire == Wire::Clients)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)

@@ -83,6 +83,11 @@ impl Collector for MemberCollector {
                 i64::try_from(member.engine().watches().count()).unwrap_or(i64::MAX),
             ),
             (
+                "corten_store_cluster_level",
+                "Level of log entries and rows that all members have agreed on",
+                i64::from(member.engine().store().level()),
+            ),
+            (
                 "corten_store_raft_term",
                 "Present term",
                 number(status.term),

@@ -16,7 +16,7 @@ use openraft::SnapshotPolicy;
 use openraft::errors::{InitializeError, RaftError};
 use tonic::service::Routes;
 
-use super::listen::{self, Bound};
+use super::listen::{self, Bound, Wire};
 use super::{Serving, StoreError};
 use crate::config::{ClusterState, Settings};
 use crate::metrics::Metrics;
@@ -61,7 +61,14 @@ pub(super) async fn start(
     let routes = Routes::new(PeerService::server(Arc::clone(&opened)));
     let mut peers = Serving(Vec::new());
     for bound in peer_sockets {
-        listen::serve_bound(&mut peers, bound, peer_tls.clone(), &routes, background)?;
+        listen::serve_bound(
+            &mut peers,
+            bound,
+            peer_tls.clone(),
+            &routes,
+            Wire::Members,
+            background,
+        )?;
     }
     let (member, wal, apply) = match Box::pin(begin(settings, metrics, &opened)).await {
         Ok(begun) => begun,
@@ -155,7 +162,8 @@ impl State {
         let options = StoreOptions {
             head_cache_bytes: settings.config.head_cache_bytes,
         };
-        let (store, writer) = CoreStore::open_with(backend, options)?;
+        let (store, mut writer) = CoreStore::open_with(backend, options)?;
+        writer.limit_level(settings.config.max_level)?;
         let engine = Engine::new(store, settings.lease_checkpoint)?;
         engine.count_prefixes(settings.prefix_quotas.clone())?;
         let applied = AppliedIndex::default();
@@ -302,8 +310,16 @@ pub(crate) fn spawn_background(
     spawn(
         "publish",
         TaskKind::Background,
-        member::publish_self(Arc::clone(member), name, urls, stop.clone()),
+        member::publish_self(
+            Arc::clone(member),
+            name,
+            urls,
+            settings.config.max_level,
+            stop.clone(),
+        ),
     );
+    let raising = member::raise_level(Arc::clone(member), stop.clone());
+    spawn("raise-level", TaskKind::Critical, raising);
     let limit = settings.config.snapshot_log_bytes;
     spawn(
         "log-size",

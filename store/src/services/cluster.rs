@@ -9,6 +9,7 @@ use corten_proto::etcd::etcdserverpb::{
 };
 use tonic::{Request, Response, Status};
 
+use super::access::Origin;
 use super::context::{Context, mismatch};
 use crate::replica::MemberChange;
 
@@ -20,7 +21,8 @@ impl cluster_server::Cluster for Cluster {
         &self,
         request: Request<MemberAddRequest>,
     ) -> Result<Response<MemberAddResponse>, Status> {
-        let request = request.into_inner();
+        let (origin, request) = Origin::split(request);
+        self.0.permit_root(&origin).await?;
         let change = MemberChange::Add {
             peer_urls: request.peer_ur_ls,
             learner: request.is_learner,
@@ -38,7 +40,9 @@ impl cluster_server::Cluster for Cluster {
         &self,
         request: Request<MemberRemoveRequest>,
     ) -> Result<Response<MemberRemoveResponse>, Status> {
-        let change = MemberChange::Remove(request.into_inner().id);
+        let (origin, request) = Origin::split(request);
+        self.0.permit_root(&origin).await?;
+        let change = MemberChange::Remove(request.id);
         let (_, members) = self.0.replica().change_members(change).await?;
         Ok(Response::new(MemberRemoveResponse {
             header: self.0.header_now(),
@@ -50,7 +54,8 @@ impl cluster_server::Cluster for Cluster {
         &self,
         request: Request<MemberUpdateRequest>,
     ) -> Result<Response<MemberUpdateResponse>, Status> {
-        let request = request.into_inner();
+        let (origin, request) = Origin::split(request);
+        self.0.permit_root(&origin).await?;
         let change = MemberChange::Update {
             id: request.id,
             peer_urls: request.peer_ur_ls,
@@ -66,9 +71,11 @@ impl cluster_server::Cluster for Cluster {
         &self,
         request: Request<MemberListRequest>,
     ) -> Result<Response<MemberListResponse>, Status> {
-        if request.into_inner().linearizable {
+        let (origin, request) = Origin::split(request);
+        if request.linearizable {
             self.0.read_barrier().await?;
         }
+        self.0.permit_known(&origin).await?;
         let members = self.0.replica().members();
         Ok(Response::new(MemberListResponse {
             header: self.0.header_now(),
@@ -80,7 +87,9 @@ impl cluster_server::Cluster for Cluster {
         &self,
         request: Request<MemberPromoteRequest>,
     ) -> Result<Response<MemberPromoteResponse>, Status> {
-        let change = MemberChange::Promote(request.into_inner().id);
+        let (origin, request) = Origin::split(request);
+        self.0.permit_root(&origin).await?;
+        let change = MemberChange::Promote(request.id);
         let (_, members) = self.0.replica().change_members(change).await?;
         Ok(Response::new(MemberPromoteResponse {
             header: self.0.header_now(),

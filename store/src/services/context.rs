@@ -8,10 +8,12 @@ use corten_proto::corten::store::v1::{RaftReply, RaftRequest, raft_reply, raft_r
 use corten_proto::etcd::etcdserverpb::{
     AlarmRequest, AlarmType, PutRequest, ResponseHeader, TxnRequest, alarm_request::AlarmAction,
 };
-use corten_store_core::{Error, Revision, Store};
+use corten_store_core::{Error, Revision, Store, level};
 use prost::Message as _;
 use tonic::{Code, Status};
 
+use super::access::Options;
+use super::passwords::Passwords;
 use super::quota::Quota;
 use crate::offload::offload;
 use crate::replica::usage::{OverQuota, Reservation};
@@ -25,14 +27,29 @@ pub(super) struct Context {
 struct Inner {
     replica: Arc<dyn Replica>,
     quota: Quota,
+    options: Options,
+    passwords: Passwords,
 }
 
 impl Context {
-    pub(super) fn new(replica: Arc<dyn Replica>) -> Self {
-        let quota = Quota::default();
+    pub(super) fn new(replica: Arc<dyn Replica>, options: Options) -> Self {
+        let inner = Inner {
+            replica,
+            quota: Quota::default(),
+            options,
+            passwords: Passwords::new(options.bcrypt_cost),
+        };
         Self {
-            inner: Arc::new(Inner { replica, quota }),
+            inner: Arc::new(inner),
         }
+    }
+
+    pub(super) fn options(&self) -> &Options {
+        &self.inner.options
+    }
+
+    pub(super) fn passwords(&self) -> &Passwords {
+        &self.inner.passwords
     }
 
     pub(super) fn replica(&self) -> &dyn Replica {
@@ -64,15 +81,29 @@ impl Context {
         self.header(self.store().revision().get())
     }
 
-    /// Proposes a command and turns a refusal into its status.
+    /// Proposes a command on nobody's behalf and turns a refusal into its status.
     pub(super) async fn propose(
         &self,
         command: Command,
     ) -> Result<(i64, raft_reply::Result), Status> {
-        let request = RaftRequest {
+        self.propose_request(RaftRequest {
             command: Some(command),
             ..Default::default()
-        };
+        })
+        .await
+    }
+
+    /// The same with a request that says more. Sets its level.
+    pub(super) async fn propose_request(
+        &self,
+        mut request: RaftRequest,
+    ) -> Result<(i64, raft_reply::Result), Status> {
+        request.level = request.command.as_ref().map_or(0, level::of);
+        let level = self.store().level();
+        if request.level > level {
+            let needed = request.level;
+            return Err(refused(Error::LevelTooLow { needed, level }));
+        }
         if request.encoded_len() > corten_store_core::check::REQUEST_BYTES_MAX {
             return Err(refused(Error::RequestTooLarge));
         }

@@ -7,10 +7,11 @@ use corten_proto::etcd::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest,
     PutResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse, kv_server, request_op,
 };
-use corten_store_core::{Revision, check};
+use corten_store_core::{Revision, Span, check};
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
+use super::access::Origin;
 use super::context::{Context, mismatch, refused};
 
 pub(super) struct Kv(pub(super) Context);
@@ -21,27 +22,34 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<RangeRequest>,
     ) -> Result<Response<RangeResponse>, Status> {
-        let request = request.into_inner();
+        let (origin, request) = Origin::split(request);
         check::range(&request).map_err(refused)?;
         if !request.serializable {
             self.0.read_barrier().await?;
         }
+        let permit = self
+            .0
+            .permit(&origin, |_, auth, caller| {
+                auth.check_read(caller, &Span::new(&request.key, &request.range_end))
+            })
+            .await?;
         // A limit does not shorten the walk, because the whole range is counted; only a single key is surely short.
         let mut response = if request.range_end.is_empty() {
             self.0.store().range(&request).map_err(refused)?
         } else {
             self.0.blocking(move |store| store.range(&request)).await?
         };
+        self.0.confirm(permit)?;
         response.header = self.0.complete(&response.header);
         Ok(Response::new(response))
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
-        let request = request.into_inner();
+        let (origin, request) = Origin::split(request);
         check::put(&request).map_err(refused)?;
         self.0.check_quota(request.encoded_len()).await?;
         let _held = self.0.admit_put(&request)?;
-        match self.0.propose(Command::Put(request)).await? {
+        match self.0.propose_for(&origin, Command::Put(request)).await? {
             (revision, raft_reply::Result::Put(mut response)) => {
                 response.header = self.0.header(revision);
                 Ok(Response::new(response))
@@ -54,9 +62,10 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<DeleteRangeRequest>,
     ) -> Result<Response<DeleteRangeResponse>, Status> {
-        let request = request.into_inner();
+        let (origin, request) = Origin::split(request);
         check::delete_range(&request).map_err(refused)?;
-        match self.0.propose(Command::DeleteRange(request)).await? {
+        let command = Command::DeleteRange(request);
+        match self.0.propose_for(&origin, command).await? {
             (revision, raft_reply::Result::DeleteRange(mut response)) => {
                 response.header = self.0.header(revision);
                 Ok(Response::new(response))
@@ -66,16 +75,16 @@ impl kv_server::Kv for Kv {
     }
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
-        let request = request.into_inner();
+        let (origin, request) = Origin::split(request);
         check::txn(&request).map_err(refused)?;
         if check::is_read_only(&request) {
-            return self.read_txn(request).await;
+            return self.read_txn(&origin, request).await;
         }
         if check::may_put(&request) {
             self.0.check_quota(request.encoded_len()).await?;
         }
         let _held = self.0.admit_txn(&request)?;
-        match self.0.propose(Command::Txn(request)).await? {
+        match self.0.propose_for(&origin, Command::Txn(request)).await? {
             (revision, raft_reply::Result::Txn(mut response)) => {
                 response.header = self.0.header(revision);
                 Ok(Response::new(response))
@@ -88,7 +97,8 @@ impl kv_server::Kv for Kv {
         &self,
         request: Request<CompactionRequest>,
     ) -> Result<Response<CompactionResponse>, Status> {
-        let request = request.into_inner();
+        let (origin, request) = Origin::split(request);
+        self.0.permit_root(&origin).await?;
         match self.0.propose(Command::Compact(request)).await? {
             (revision, raft_reply::Result::Compact(mut response)) => {
                 if request.physical {
@@ -107,14 +117,23 @@ impl kv_server::Kv for Kv {
 }
 
 impl Kv {
-    async fn read_txn(&self, request: TxnRequest) -> Result<Response<TxnResponse>, Status> {
+    async fn read_txn(
+        &self,
+        origin: &Origin,
+        request: TxnRequest,
+    ) -> Result<Response<TxnResponse>, Status> {
         if !is_serializable(&request) {
             self.0.read_barrier().await?;
         }
+        let permit = self
+            .0
+            .permit(origin, |store, _, caller| store.check_txn(caller, &request))
+            .await?;
         let mut response = self
             .0
             .blocking(move |store| store.read_txn(&request))
             .await?;
+        self.0.confirm(permit)?;
         response.header = self.0.complete(&response.header);
         Ok(Response::new(response))
     }

@@ -9,13 +9,15 @@ use corten_proto::etcd::etcdserverpb::{
     LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseStatus,
     LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, lease_server,
 };
-use corten_store_core::{Error, LeaseId, check};
+use corten_store_core::auth::{Auth, Caller};
+use corten_store_core::{Error, LeaseId, Span, Store, check};
 use prost::Message as _;
 use rand::Rng as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::access::{Origin, Permit};
 use super::context::{Context, mismatch, refused};
 
 /// The shortest time to live that is granted: etcd's, at its default election timeout.
@@ -35,7 +37,7 @@ impl lease_server::Lease for Lease {
         &self,
         request: Request<LeaseGrantRequest>,
     ) -> Result<Response<LeaseGrantResponse>, Status> {
-        let request = request.into_inner();
+        let (origin, request) = Origin::split(request);
         if request.ttl > check::LEASE_TTL_MAX {
             return Err(refused(Error::LeaseTtlTooLarge));
         }
@@ -50,7 +52,8 @@ impl lease_server::Lease for Lease {
             id,
             ttl_seconds: request.ttl.max(TTL_MIN),
         };
-        match self.0.propose(Command::LeaseGrant(grant)).await? {
+        let command = Command::LeaseGrant(grant);
+        match self.0.propose_for(&origin, command).await? {
             (revision, raft_reply::Result::LeaseGrant(mut response)) => {
                 response.header = self.0.header(revision);
                 Ok(Response::new(response))
@@ -63,11 +66,13 @@ impl lease_server::Lease for Lease {
         &self,
         request: Request<LeaseRevokeRequest>,
     ) -> Result<Response<LeaseRevokeResponse>, Status> {
+        let (origin, request) = Origin::split(request);
         let revoke = LeaseRevoke {
-            ids: vec![request.into_inner().id],
+            ids: vec![request.id],
             expired: false,
         };
-        match self.0.propose(Command::LeaseRevoke(revoke)).await? {
+        let command = Command::LeaseRevoke(revoke);
+        match self.0.propose_for(&origin, command).await? {
             (revision, raft_reply::Result::LeaseRevoke(mut response)) => {
                 response.header = self.0.header(revision);
                 Ok(Response::new(response))
@@ -81,10 +86,11 @@ impl lease_server::Lease for Lease {
         request: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
+        let (origin, requests) = Origin::split(request);
         spawn(
             "lease-keep-alive",
             TaskKind::Connection,
-            keep_alive(self.0.clone(), request.into_inner(), answers),
+            keep_alive(self.0.clone(), origin, requests, answers),
         );
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
@@ -93,8 +99,9 @@ impl lease_server::Lease for Lease {
         &self,
         request: Request<LeaseTimeToLiveRequest>,
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
-        let request = request.into_inner();
+        let (origin, request) = Origin::split(request);
         let id = LeaseId(request.id);
+        let permit = self.permit_reading(&origin, Some(id)).await?;
         let ttl = self.0.replica().lease_ttl(id).await?;
         let mut response = LeaseTimeToLiveResponse {
             id: request.id,
@@ -109,16 +116,20 @@ impl lease_server::Lease for Lease {
                 response.keys = self.0.blocking(move |store| store.lease_keys(id)).await?;
             }
         }
+        self.0.confirm(permit)?;
         response.header = self.0.header_now();
         Ok(Response::new(response))
     }
 
     async fn lease_leases(
         &self,
-        _: Request<LeaseLeasesRequest>,
+        request: Request<LeaseLeasesRequest>,
     ) -> Result<Response<LeaseLeasesResponse>, Status> {
+        let (origin, _) = Origin::split(request);
         self.0.read_barrier().await?;
+        let permit = self.permit_reading(&origin, None).await?;
         let leases = self.0.blocking(|store| store.leases()).await?;
+        self.0.confirm(permit)?;
         let leases = leases
             .into_iter()
             .map(|(id, _)| LeaseStatus { id: id.0 })
@@ -130,8 +141,32 @@ impl lease_server::Lease for Lease {
     }
 }
 
+impl Lease {
+    /// Whether who asks may read all that hangs on a lease, or on any: that a lease lives says something about its keys.
+    async fn permit_reading(&self, origin: &Origin, id: Option<LeaseId>) -> Result<Permit, Status> {
+        let check = |store: &Store, auth: &Auth, caller: Caller<'_>| {
+            if auth.check_root(caller).is_ok() {
+                return Ok(());
+            }
+            let ids = match id {
+                Some(id) => vec![id],
+                None => store.leases()?.into_iter().map(|(id, _)| id).collect(),
+            };
+            auth.check_known(caller)?;
+            for id in ids {
+                for key in store.lease_keys(id)? {
+                    auth.check_read(caller, &Span::Key(key))?;
+                }
+            }
+            Ok(())
+        };
+        self.0.permit(origin, check).await
+    }
+}
+
 async fn keep_alive(
     context: Context,
+    origin: Origin,
     mut requests: Streaming<LeaseKeepAliveRequest>,
     answers: mpsc::Sender<Result<LeaseKeepAliveResponse, Status>>,
 ) {
@@ -143,21 +178,27 @@ async fn keep_alive(
             request = requests.message() => request,
         };
         let Ok(Some(request)) = request else { return };
-        let answer = match context
-            .replica()
-            .lease_keep_alive(LeaseId(request.id))
-            .await
-        {
-            Ok(ttl) => Ok(LeaseKeepAliveResponse {
-                header: context.header_now(),
-                id: request.id,
-                ttl: ttl.unwrap_or(0),
-            }),
-            Err(error) => Err(error.into()),
-        };
+        let answer = renew(&context, &origin, request.id).await;
         let failed = answer.is_err();
         if answers.send(answer).await.is_err() || failed {
             return;
         }
     }
+}
+
+/// One renewal. As with revoking, whoever may not write all that hangs on the lease may not keep it.
+async fn renew(
+    context: &Context,
+    origin: &Origin,
+    id: i64,
+) -> Result<LeaseKeepAliveResponse, Status> {
+    let check =
+        |store: &Store, _: &Auth, caller: Caller<'_>| store.check_lease_write(caller, LeaseId(id));
+    let _ = context.permit(origin, check).await?;
+    let ttl = context.replica().lease_keep_alive(LeaseId(id)).await?;
+    Ok(LeaseKeepAliveResponse {
+        header: context.header_now(),
+        id,
+        ttl: ttl.unwrap_or(0),
+    })
 }

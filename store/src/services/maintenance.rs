@@ -14,14 +14,15 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::access::Origin;
 use super::context::{Context, mismatch, refused};
 use crate::replica::backup;
 
 /// The etcd whose API this is: clients choose features by it. Upstream's API server asks for at least 3.4.31 / 3.5.13
 /// before it uses progress requests.
-const ETCD_VERSION: &str = "3.6.5";
+pub(crate) const ETCD_VERSION: &str = "3.6.5";
 /// The storage schema that goes with it.
-const STORAGE_VERSION: &str = "3.6.0";
+pub(crate) const STORAGE_VERSION: &str = "3.6.0";
 /// Pieces of a backup read ahead of the client.
 const PIECES_MAX: usize = 4;
 
@@ -35,14 +36,16 @@ impl maintenance_server::Maintenance for Maintenance {
         &self,
         request: Request<AlarmRequest>,
     ) -> Result<Response<AlarmResponse>, Status> {
-        let request = request.into_inner();
+        let (origin, request) = Origin::split(request);
         if request.action() == AlarmAction::Get {
+            self.0.permit_known(&origin).await?;
             let alarms = self.0.store().alarms().map_err(refused)?;
             return Ok(Response::new(AlarmResponse {
                 header: self.0.header_now(),
                 alarms,
             }));
         }
+        self.0.permit_root(&origin).await?;
         match self.0.propose(Command::Alarm(request)).await? {
             (revision, raft_reply::Result::Alarm(mut response)) => {
                 response.header = self.0.header(revision);
@@ -52,7 +55,12 @@ impl maintenance_server::Maintenance for Maintenance {
         }
     }
 
-    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+    async fn status(
+        &self,
+        request: Request<StatusRequest>,
+    ) -> Result<Response<StatusResponse>, Status> {
+        let (origin, _) = Origin::split(request);
+        self.0.permit_known(&origin).await?;
         let status = self.0.replica().status();
         let size = self.0.store().size();
         let bytes = |size: u64| i64::try_from(size).unwrap_or(i64::MAX);
@@ -83,8 +91,10 @@ impl maintenance_server::Maintenance for Maintenance {
 
     async fn defragment(
         &self,
-        _: Request<DefragmentRequest>,
+        request: Request<DefragmentRequest>,
     ) -> Result<Response<DefragmentResponse>, Status> {
+        let (origin, _) = Origin::split(request);
+        self.0.permit_root(&origin).await?;
         self.0
             .blocking(|store| Ok(store.backend().reclaim()?))
             .await?;
@@ -93,7 +103,9 @@ impl maintenance_server::Maintenance for Maintenance {
         }))
     }
 
-    async fn hash(&self, _: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
+    async fn hash(&self, request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
+        let (origin, _) = Origin::split(request);
+        self.0.permit_root(&origin).await?;
         let hash = self.0.blocking(|store| store.hash()).await?;
         Ok(Response::new(HashResponse {
             header: self.0.header_now(),
@@ -105,7 +117,9 @@ impl maintenance_server::Maintenance for Maintenance {
         &self,
         request: Request<HashKvRequest>,
     ) -> Result<Response<HashKvResponse>, Status> {
-        let revision = request.into_inner().revision;
+        let (origin, request) = Origin::split(request);
+        self.0.permit_root(&origin).await?;
+        let revision = request.revision;
         let hash = self
             .0
             .blocking(move |store| store.hash_kv(revision))
@@ -120,8 +134,10 @@ impl maintenance_server::Maintenance for Maintenance {
 
     async fn snapshot(
         &self,
-        _: Request<SnapshotRequest>,
+        request: Request<SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
+        let (origin, _) = Origin::split(request);
+        self.0.permit_root(&origin).await?;
         let (pieces, receiver) = mpsc::channel(PIECES_MAX);
         let context = self.0.clone();
         let writing = tokio::task::spawn_blocking(move || stream_backup(&context, &pieces));
@@ -137,10 +153,9 @@ impl maintenance_server::Maintenance for Maintenance {
         &self,
         request: Request<MoveLeaderRequest>,
     ) -> Result<Response<MoveLeaderResponse>, Status> {
-        self.0
-            .replica()
-            .move_leader(request.into_inner().target_id)
-            .await?;
+        let (origin, request) = Origin::split(request);
+        self.0.permit_root(&origin).await?;
+        self.0.replica().move_leader(request.target_id).await?;
         Ok(Response::new(MoveLeaderResponse {
             header: self.0.header_now(),
         }))
@@ -148,8 +163,10 @@ impl maintenance_server::Maintenance for Maintenance {
 
     async fn downgrade(
         &self,
-        _: Request<DowngradeRequest>,
+        request: Request<DowngradeRequest>,
     ) -> Result<Response<DowngradeResponse>, Status> {
+        let (origin, _) = Origin::split(request);
+        self.0.permit_root(&origin).await?;
         Err(Status::unimplemented(
             "corten: Downgrade is of etcd's storage versions; this store has its own",
         ))

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::access::Origin;
 use super::context::Context;
 use crate::replica::watches::Subscription;
 
@@ -51,8 +52,10 @@ impl watch_server::Watch for Watch {
             self.0.require_leader()?;
         }
         let (answers, receiver) = mpsc::channel(ANSWERS_MAX);
+        let (origin, requests) = Origin::split(request);
         let stream = Stream {
             context: self.0.clone(),
+            origin,
             subscription: self.0.replica().engine().watches().subscribe(),
             answers,
         };
@@ -60,7 +63,7 @@ impl watch_server::Watch for Watch {
         spawn(
             "watch-stream",
             TaskKind::Connection,
-            stream.run(request.into_inner(), requires_leader),
+            stream.run(requests, requires_leader),
         );
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
@@ -69,6 +72,7 @@ impl watch_server::Watch for Watch {
 /// One client's stream.
 struct Stream {
     context: Context,
+    origin: Origin,
     subscription: Subscription,
     answers: mpsc::Sender<Result<WatchResponse, Status>>,
 }
@@ -146,7 +150,15 @@ impl Stream {
     }
 
     async fn create(&self, create: &WatchCreateRequest) -> Result<(), Gone> {
-        match self.subscription.watch(create.watch_id, wanted(create)) {
+        let wanted = wanted(create);
+        // At its creation alone, as in etcd: a watch under way outlives the permission.
+        let permit = self.context.permit(&self.origin, |_, auth, caller| {
+            auth.check_read(caller, &wanted.span)
+        });
+        if let Err(status) = permit.await {
+            return self.refuse(denied(&status)).await;
+        }
+        match self.subscription.watch(create.watch_id, wanted) {
             Ok((watch, revision)) => {
                 let response = self.response(watch, revision);
                 self.send(WatchResponse {
@@ -155,18 +167,19 @@ impl Stream {
                 })
                 .await
             }
-            Err(refused) => {
-                let response = self.response(NO_WATCH, self.context.revision());
-                let cancel_reason = refused.to_string();
-                self.send(WatchResponse {
-                    created: true,
-                    canceled: true,
-                    cancel_reason,
-                    ..response
-                })
-                .await
-            }
+            Err(refused) => self.refuse(refused.to_string()).await,
         }
+    }
+
+    async fn refuse(&self, cancel_reason: String) -> Result<(), Gone> {
+        let response = self.response(NO_WATCH, self.context.revision());
+        self.send(WatchResponse {
+            created: true,
+            canceled: true,
+            cancel_reason,
+            ..response
+        })
+        .await
     }
 
     async fn deliver(&self) -> Result<(), Gone> {
@@ -220,6 +233,15 @@ impl Stream {
     async fn send(&self, response: WatchResponse) -> Result<(), Gone> {
         self.answers.send(Ok(response)).await.map_err(|_| Gone)
     }
+}
+
+/// A refusal as Go prints it: etcd's clients compare the whole text, and fetch a new token if that is what is wrong.
+fn denied(status: &Status) -> String {
+    format!(
+        "rpc error: code = {:?} desc = {}",
+        status.code(),
+        status.message()
+    )
 }
 
 async fn tick(interval: &mut Option<tokio::time::Interval>) {

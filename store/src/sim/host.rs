@@ -250,7 +250,7 @@ async fn live(life: Life) -> Result<(), StoreError> {
     spawn(
         "serve-peers",
         TaskKind::Critical,
-        listen::serve(life.incoming, routes, stop.clone()),
+        listen::serve(life.incoming, routes, listen::Wire::Members, stop.clone()),
     );
     let log = LogStore::new(Arc::clone(&life.wal));
     let member = start::agree(
@@ -270,7 +270,7 @@ async fn live(life: Life) -> Result<(), StoreError> {
     start::spawn_background(&life.settings, &member, life.wal, &stop);
     recover(&member).await;
     let replica = Arc::new(RaftReplica::new(Arc::clone(&member)));
-    let routes = services::routes(replica);
+    let routes = services::routes(replica, services::Options::default());
     let _ = life.served.set(Served { member, routes });
     stop.wait().await;
     Ok(())

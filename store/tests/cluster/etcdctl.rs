@@ -8,6 +8,7 @@ mod keys;
 mod leases;
 mod members;
 mod operation;
+mod users;
 
 use super::process::Processes;
 

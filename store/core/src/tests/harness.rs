@@ -63,7 +63,7 @@ impl Harness {
         self.apply_requests(&requests.collect::<Vec<_>>())
     }
 
-    fn apply_requests(&mut self, requests: &[RaftRequest]) -> (Vec<RaftReply>, Changes) {
+    pub(super) fn apply_requests(&mut self, requests: &[RaftRequest]) -> (Vec<RaftReply>, Changes) {
         let mut round = self.writer.begin();
         let mut replies = Vec::new();
         for request in requests {

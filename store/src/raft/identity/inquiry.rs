@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use corten_base::backoff::Backoff;
 use corten_proto::corten::store::v1 as pb;
+use corten_store_core::level;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Identity, IdentityError};
@@ -50,6 +51,7 @@ pub(super) async fn refuse_if_known(
         let answers = ask_all(settings, FOUNDING_ASK).await;
         let here = |answer: &&pb::MembersResponse| answer.cluster_id == own.cluster;
         let working = || working(&answers).filter(here);
+        refuse_beyond(settings, working())?;
         if working().any(|answer| has_worked(answer, own.member)) {
             return Err(IdentityError::DataLost(settings.config.name.clone()));
         }
@@ -86,6 +88,7 @@ pub(super) async fn join(settings: &Settings) -> Result<Identity, IdentityError>
         }
         let late = Instant::now() >= give_up;
         // Followers may not know yet that it has worked; they are believed only when no leader can be heard.
+        refuse_beyond(settings, found.iter().map(|(_, answer)| *answer))?;
         if let Some((identity, _)) = found.iter().find(|(_, answer)| answer.leads || late) {
             return Ok(*identity);
         }
@@ -161,6 +164,18 @@ fn nodes(answer: &pb::MembersResponse) -> &[pb::MemberNode] {
     let stored = answer.membership.as_ref();
     let membership = stored.and_then(|stored| stored.membership.as_ref());
     membership.map_or(&[][..], |membership| &membership.nodes)
+}
+
+/// A member must not join a cluster whose log it may not be able to read.
+fn refuse_beyond<'a>(
+    settings: &Settings,
+    mut answers: impl Iterator<Item = &'a pb::MembersResponse>,
+) -> Result<(), IdentityError> {
+    let known = settings.config.max_level;
+    match answers.find(|answer| answer.level > known) {
+        Some(answer) => Err(IdentityError::Level(level::beyond(answer.level, known))),
+        None => Ok(()),
+    }
 }
 
 /// Whether the answering member knows this one as started, or as holding a part of the log.

@@ -71,6 +71,7 @@ impl Member {
             leader,
             have_log: have_log.map(|(id, _)| id.0).collect(),
             leads: leader == self.id().0,
+            level: self.engine().store().level(),
         }
     }
 
@@ -165,6 +166,7 @@ impl Member {
                     known.name = node.name;
                     known.client_urls = node.client_urls;
                     known.started = true;
+                    known.max_level = node.max_level;
                 })
                 .await?;
             }

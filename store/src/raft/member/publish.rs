@@ -1,4 +1,5 @@
-//! Tells the cluster what only the member itself knows: its name, where clients reach it, and that it has started.
+//! Tells the cluster what only the member itself knows: its name, where clients reach it, which cluster levels it
+//! understands, and that it has started.
 //!
 //! Runs once per start. Invariant: it changes nothing when the membership says the same already.
 
@@ -17,13 +18,17 @@ pub(crate) async fn publish_self(
     member: Arc<Member>,
     name: String,
     client_urls: Vec<String>,
+    max_level: u32,
     shutdown: Shutdown,
 ) {
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2));
     loop {
         let known = member.membership().get_node(&member.id()).cloned();
         let is_published = |node: crate::raft::types::Node| {
-            node.started && node.name == name && node.client_urls == client_urls
+            node.started
+                && node.name == name
+                && node.client_urls == client_urls
+                && node.max_level == max_level
         };
         if known.is_some_and(is_published) {
             return;
@@ -32,6 +37,7 @@ pub(crate) async fn publish_self(
             id: member.id().0,
             name: name.clone(),
             client_urls: client_urls.clone(),
+            max_level,
             ..Default::default()
         };
         if let Err(error) = Box::pin(member.change(Change::Publish(node))).await {

@@ -143,17 +143,40 @@ pub(super) fn is_damaged(data: &Bytes, at: usize) -> bool {
     !edges.into_iter().any(is_zero)
 }
 
+/// Bytes that the search below may hash. Content that looks like headers everywhere would make it take hours; by then it has
+/// been shown that much was written, and a member that refuses to start is the safe answer.
+const SEARCH_BYTES_MAX: usize = 256 << 20;
+
 /// Whether somewhere behind `at` a record follows another by its chained checksum.
 fn goes_on(data: &Bytes, at: usize) -> bool {
-    let starts = (at + ALIGN..data.len().saturating_sub(HEADER_LEN)).step_by(ALIGN);
-    starts.into_iter().any(|start| {
-        let len = u32::from_le_bytes(data[start..start + 4].try_into().expect("four bytes"));
-        let crc = u32::from_le_bytes(data[start + 4..start + 8].try_into().expect("four bytes"));
-        let known = Kind::from_byte(data[start + 8]).is_some();
-        known
-            && len as usize <= data.len() - start
-            && parse(data, start + padded_len(len as usize), crc).is_some()
-    })
+    let mut budget = SEARCH_BYTES_MAX;
+    for start in (at + ALIGN..data.len().saturating_sub(HEADER_LEN)).step_by(ALIGN) {
+        let Some((len, crc)) = plausible(data, start) else {
+            continue;
+        };
+        let next = start + padded_len(len);
+        let Some((next_len, _)) = plausible(data, next) else {
+            continue;
+        };
+        if next_len > budget || parse(data, next, crc).is_some() {
+            return true;
+        }
+        budget -= next_len;
+    }
+    false
+}
+
+/// Length and checksum of what may be a record: a known kind, a payload within the data, and zeros up to the next.
+fn plausible(data: &Bytes, at: usize) -> Option<(usize, u32)> {
+    let header = data.get(at..at + HEADER_LEN)?;
+    let len = u32::from_le_bytes(header[0..4].try_into().expect("four bytes")) as usize;
+    let crc = u32::from_le_bytes(header[4..8].try_into().expect("four bytes"));
+    Kind::from_byte(header[8])?;
+    if len > PAYLOAD_LEN_MAX {
+        return None;
+    }
+    let padding = data.get(at + HEADER_LEN + len..at + padded_len(len))?;
+    padding.iter().all(|byte| *byte == 0).then_some((len, crc))
 }
 
 /// Checks one record read by itself, when the chain before it is not at hand: `crc` is what the index remembers.

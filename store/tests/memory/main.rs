@@ -6,6 +6,8 @@
     reason = "helpers of a test: their panic is its failure"
 )]
 
+mod users;
+
 use std::io::Cursor;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +17,9 @@ use corten_proto::etcd::etcdserverpb::{
     CompactionRequest, HashKvRequest, LeaseGrantRequest, LeaseKeepAliveRequest,
     LeaseTimeToLiveRequest, MemberAddRequest, MemberListRequest, PutRequest, RangeRequest,
     SnapshotRequest, StatusRequest, WatchCancelRequest, WatchCreateRequest, WatchProgressRequest,
-    WatchRequest, WatchResponse, auth_client::AuthClient, cluster_client::ClusterClient,
-    kv_client::KvClient, lease_client::LeaseClient, maintenance_client::MaintenanceClient,
-    watch_client::WatchClient, watch_request::RequestUnion,
+    WatchRequest, WatchResponse, cluster_client::ClusterClient, kv_client::KvClient,
+    lease_client::LeaseClient, maintenance_client::MaintenanceClient, watch_client::WatchClient,
+    watch_request::RequestUnion,
 };
 use corten_store::{memory, replica::backup};
 use corten_store_core::{Store, backend::Backend, memory::MemoryBackend};
@@ -328,10 +330,6 @@ async fn members_status_and_what_is_not_there() {
         .into_inner();
     assert!(status.version.starts_with("3.6."));
     assert_eq!(status.leader, header.member_id);
-    let error = AuthClient::new(channel)
-        .auth_status(corten_proto::etcd::etcdserverpb::AuthStatusRequest {})
-        .await;
-    assert_eq!(error.unwrap_err().code(), Code::Unimplemented);
 }
 
 #[tokio::test]
