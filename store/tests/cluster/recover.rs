@@ -1,7 +1,5 @@
 //! A lost quorum: what a survivor may become, what it must not, and that nothing it had is lost.
 
-use std::time::Duration;
-
 use corten_proto::etcd::etcdserverpb as etcd;
 use corten_store::{RecoverError, Recovery, Refounding, Refusal, recover};
 use etcd::cluster_client::ClusterClient;
@@ -183,7 +181,6 @@ async fn the_survivor_with_the_longer_log_is_named() {
     for i in &others[1..] {
         processes.kill(*i);
     }
-    tokio::time::sleep(Duration::from_millis(1)).await;
     let config = processes.config(behind);
     let mut recovery = lost(&[]);
     recovery.lost = others[1..].iter().map(|i| format!("m{i}")).collect();
