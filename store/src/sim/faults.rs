@@ -141,17 +141,20 @@ impl World {
                     .fault(|faults| faults.sync_fails = true);
             }
             93..=95 => self.flip(host),
-            _ => {
-                let jump = self.millis(1, 400_000);
-                self.note(format!("clock jump of {host} by {jump:?}"));
-                let wall = &mut self.hosts[host].wall;
-                *wall = if jump.as_millis() % 2 == 0 {
-                    *wall + jump
-                } else {
-                    wall.saturating_sub(jump)
-                };
-            }
+            _ => self.jump_clock(host),
         }
+    }
+
+    fn jump_clock(&mut self, host: HostId) {
+        let jump = self.millis(1, 400_000);
+        let ahead = self.rng.random_bool(0.5);
+        self.note(format!("clock jump of {host} by {jump:?}, ahead {ahead}"));
+        let wall = &mut self.hosts[host].wall;
+        *wall = if ahead {
+            *wall + jump
+        } else {
+            wall.saturating_sub(jump)
+        };
     }
 
     fn hold(&mut self, from: HostId, to: HostId) {

@@ -87,9 +87,7 @@ impl World {
             }
             _ if self.rng.random_bool(0.4) => Request::List,
             Stage::Adds(fresh) => Request::Add(url(fresh)),
-            Stage::Removes(old) => match self.hosts[old].identity {
-                Identity { member, .. } => Request::Remove(member.0),
-            },
+            Stage::Removes(old) => Request::Remove(self.hosts[old].identity.member.0),
         };
         self.operator.asked += 1;
         let (number, inbox) = (self.operator.asked, Inbox::clone(&self.inbox));

@@ -12,7 +12,7 @@ use super::os;
 use super::world::{Plan, Report, World};
 
 /// Seeds that every `make test` runs.
-const SEEDS: u64 = 6;
+const SEEDS: u64 = 4;
 /// Lines of the log that are shown of a run that failed.
 const SHOWN: usize = 60;
 
