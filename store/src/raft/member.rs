@@ -24,7 +24,7 @@ use openraft::errors::{ClientWriteError, Fatal, LinearizableReadError, RaftError
 use openraft::raft::ClientWriteResult;
 use prost::Message;
 use tokio::sync::{Semaphore, oneshot};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::applied::AppliedIndex;
 use super::forward::{Answer, Attempt, Forwarder, Session};
@@ -270,12 +270,16 @@ fn leader_of(raft: &Raft) -> Option<(MemberId, Node)> {
 }
 
 /// Waits for news about the leader, or a little.
+///
+/// Once consensus has ended there is no news: returning at once would make those who ask again spin.
 async fn leader_may_change(raft: &Raft) {
     let mut metrics = raft.server_metrics();
     // The handle is as old as the member; what has changed since then is no news.
     drop(metrics.borrow_and_update());
     // Both ways out lead to another look.
-    let _ = timeout(LEADER_POLL, metrics.changed()).await;
+    if let Ok(Err(_)) = timeout(LEADER_POLL, metrics.changed()).await {
+        sleep(LEADER_POLL).await;
+    }
 }
 
 async fn confirm(raft: &Raft) -> Result<LogId, ReadError> {

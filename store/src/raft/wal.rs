@@ -61,7 +61,7 @@ impl WalOptions {
             dir: dir.into(),
             disk: Arc::new(HostDisk),
             segment_bytes: 64 << 20,
-            cache_bytes: 64 << 20,
+            cache_bytes: 16 << 20,
             sync_seconds: Metrics::default().wal_fsync,
         }
     }

@@ -7,12 +7,15 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::os;
 use super::world::{Plan, Report, World};
 
 /// Seeds that every `make test` runs.
 const SEEDS: u64 = 4;
+/// A run takes some ten seconds of a processor. One that is not done by then does not end: something spins without letting the clock go on.
+const LIMIT: Duration = Duration::from_secs(300);
 /// Lines of the log that are shown of a run that failed.
 const SHOWN: usize = 60;
 
@@ -119,6 +122,11 @@ fn more_seeds_hold() {
 #[ignore = "the others run it, in a process of its own"]
 fn one_seed_holds() {
     let seed = number("CORTEN_SIM_SEED").expect("which one");
+    std::thread::spawn(move || {
+        std::thread::sleep(LIMIT);
+        eprintln!("seed {seed} does not end");
+        std::process::exit(71);
+    });
     let began = std::time::Instant::now();
     let report = run(Plan::of(seed));
     if let Some(log) = std::env::var_os("CORTEN_SIM_LOG") {
