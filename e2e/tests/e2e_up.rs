@@ -25,7 +25,7 @@ fn run(machine: &Machine) -> Result<()> {
     output(machine.corten(&["image"]).arg("import").arg(&archive))?;
     let manifest = machine.dir().join("demo.yaml");
     std::fs::write(&manifest, MANIFEST)?;
-    output(machine.corten(&["apply", "-f"]).arg(&manifest))?;
+    output(machine.corten(&["apply"]).arg("-f").arg(&manifest))?;
     machine.kubectl(&["rollout", "status", "deployment/demo", "--timeout=90s"])?;
     step("the demo answers through its name from a pod and through its node port from the host");
     let pod = machine.kubectl(&[

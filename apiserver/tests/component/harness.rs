@@ -183,10 +183,6 @@ impl Api {
         sender
     }
 
-    pub(crate) async fn h2(&self, user: &str) -> http2::SendRequest<Body> {
-        self.h2_of(self.tls(user, true).await).await
-    }
-
     pub(crate) async fn h2_of(&self, stream: TlsStream<TcpStream>) -> http2::SendRequest<Body> {
         let stream = TokioIo::new(stream);
         let (sender, connection) = http2::handshake(TokioExecutor::new(), stream)

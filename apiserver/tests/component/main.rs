@@ -6,7 +6,6 @@ mod etcd;
 mod harness;
 mod history;
 mod kubectl;
-mod leaks;
 mod outage;
 mod overload;
 mod resources;

@@ -14,7 +14,7 @@ use corten_proto::corten::store::v1::{
 use corten_proto::etcd::etcdserverpb::Member;
 use corten_store_core::lessor::KeepAlive;
 use corten_store_core::memory::MemoryBackend;
-use corten_store_core::{LeaseId, Position, Store, Writer, level};
+use corten_store_core::{LeaseId, Position, Store, StoreOptions, Writer, level};
 use parking_lot::Mutex;
 
 use crate::replica::{Engine, Identity, LeaseTtl, MemberChange, ProposeError, Replica, Status};
@@ -35,8 +35,12 @@ pub(super) struct MemoryReplica {
 
 impl MemoryReplica {
     pub(super) fn start() -> Arc<Self> {
-        let (store, writer) =
-            Store::open(Arc::new(MemoryBackend::new())).expect("a backend in memory does not fail");
+        // The backend is as quick as the cache would be.
+        let options = StoreOptions {
+            head_cache_bytes: 1,
+        };
+        let (store, writer) = Store::open_with(Arc::new(MemoryBackend::new()), options)
+            .expect("a backend in memory does not fail");
         let engine = Engine::new(store, NO_CHECKPOINTS).expect("a backend in memory does not fail");
         engine.promote(Duration::ZERO);
         let replica = Arc::new(Self {

@@ -1,5 +1,9 @@
 //! Bad input and aborted requests, over and over: nothing stays behind. Tasks, watchers, places, connections and memory are
-//! counted before and after.
+//! counted before and after. In a process of its own, as most of these belong to the process.
+
+#[path = "component/harness.rs"]
+#[expect(dead_code, reason = "the component tests use the rest of it")]
+mod harness;
 
 use std::time::Duration;
 
@@ -10,7 +14,7 @@ use http_body_util::BodyExt;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::harness::{Api, LIMIT, config_map, request, target, until};
+use harness::{Api, LIMIT, config_map, request, target, until};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const WATCHERS: &str = "apiserver_registered_watchers";
@@ -111,7 +115,7 @@ async fn refused(api: &Api) {
 
 /// Opens watches over one HTTP/2 connection and drops them, some before their first byte.
 async fn watches(api: &Api, count: usize) {
-    let sender = api.h2("jane").await;
+    let sender = api.h2_of(api.tls("jane", true).await).await;
     let path = format!("https://127.0.0.1{MAPS}?watch=true&allowWatchBookmarks=true");
     for n in 0..count {
         let mut sender = sender.clone();
