@@ -41,7 +41,7 @@ pub fn spawn(mut command: Command, log: &Path) -> Result<i32> {
     i32::try_from(child.id()).context("pid")
 }
 
-/// Whether a process exists (and is not a zombie).
+/// Whether a process exists: any of its threads, so that what it held (ports, locks) is free once this says no.
 pub fn is_alive(pid: i32) -> bool {
     if kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH) {
         return false;
@@ -51,11 +51,19 @@ pub fn is_alive(pid: i32) -> bool {
         Pid::from_raw(pid),
         Some(nix::sys::wait::WaitPidFlag::WNOHANG),
     );
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat
-        .rsplit_once(')')
-        .and_then(|(_, rest)| rest.split_whitespace().next().map(str::to_owned));
-    state.is_some_and(|state| state != "Z" && state != "X")
+    any_thread_runs(&PathBuf::from(format!("/proc/{pid}/task")))
+}
+
+/// Whether a thread listed in `tasks` (as in `/proc/PID/task`) is no zombie. The first one may be long before the others.
+fn any_thread_runs(tasks: &Path) -> bool {
+    let threads = std::fs::read_dir(tasks).into_iter().flatten().flatten();
+    threads
+        .filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok())
+        .any(|stat| {
+            let fields = stat.rsplit_once(')').map(|(_, rest)| rest);
+            let state = fields.and_then(|rest| rest.split_whitespace().next());
+            state.is_some_and(|state| state != "Z" && state != "X")
+        })
 }
 
 /// Sends a signal; a process that is gone is fine.
@@ -256,5 +264,28 @@ pub fn tail(path: &Path, follow: bool, mut out: impl std::io::Write) -> Result<(
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_killed_process_counted_as_gone_while_its_threads_still_held_its_ports() {
+        let tasks = tempfile::tempdir().expect("temp dir");
+        let thread = |id: u32, state: char| {
+            let dir = tasks.path().join(id.to_string());
+            std::fs::create_dir_all(&dir).expect("made");
+            let stat = format!("{id} (a (b) c) {state} 1 1 1 0 -1");
+            std::fs::write(dir.join("stat"), stat).expect("written");
+        };
+        thread(7, 'Z');
+        assert!(!any_thread_runs(tasks.path()));
+        thread(8, 'R');
+        assert!(any_thread_runs(tasks.path()));
+        thread(8, 'X');
+        assert!(!any_thread_runs(tasks.path()));
+        assert!(!any_thread_runs(&tasks.path().join("absent")));
     }
 }

@@ -274,18 +274,27 @@ impl Cluster {
         }
         for host in &self.lab().plan().hosts {
             for role in &host.roles {
-                let Ok(path) = self.lab().log_file(&host.name, *role) else {
-                    continue;
-                };
-                let text = std::fs::read_to_string(path).unwrap_or_default();
-                let bad: Vec<&str> = text
-                    .lines()
-                    .filter(|l| l.contains("ERROR") || l.contains("panicked"))
-                    .collect();
-                for line in &bad[bad.len().saturating_sub(10)..] {
-                    eprintln!("{} {}: {line}", host.name, role.name());
-                }
+                self.describe_log(&host.name, *role);
             }
+        }
+    }
+
+    /// A role's last errors; of a role that does not run, its last words.
+    fn describe_log(&self, host: &str, role: Role) {
+        let Ok(path) = self.lab().log_file(host, role) else {
+            return;
+        };
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let runs = matches!(self.lab().role_pid(host, role), Ok(Some(_)));
+        let told: Vec<&str> = text
+            .lines()
+            .filter(|line| !runs || line.contains("ERROR") || line.contains("panicked"))
+            .collect();
+        if !runs {
+            eprintln!("{host} {} does not run", role.name());
+        }
+        for line in &told[told.len().saturating_sub(10)..] {
+            eprintln!("{host} {}: {line}", role.name());
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Not responsible for repairing what a disk lost: that is an error. Invariant: only the end of the last file may be
 //! unreadable, and only as a write that did not finish leaves it; anything else that is unreadable stops the member.
+//! Names of deleted files may come back after a loss of power, each on its own: files before a gap count as deleted
+//! when the ones after it are whole without them.
 
 use std::io;
 
@@ -31,7 +33,7 @@ pub(super) fn recover(options: &WalOptions) -> Result<(State, Box<dyn DiskFile>)
         dir: options.dir.clone(),
         source,
     };
-    let mut segments = list(options).map_err(io_error)?;
+    let (deleted, mut segments) = last_run(list(options).map_err(io_error)?);
     let mut state = State::new(options);
     let mut tail = None;
     let count = segments.len();
@@ -57,6 +59,11 @@ pub(super) fn recover(options: &WalOptions) -> Result<(State, Box<dyn DiskFile>)
             0,
             "entries after the purge position",
         ));
+    }
+    for segment in deleted {
+        let path = segment_path(&options.dir, segment);
+        tracing::info!(path = %path.display(), "deletes a log file whose deletion a loss of power took back");
+        disk.remove(&path).map_err(io_error)?;
     }
     state.all_written();
     let file = match tail {
@@ -190,6 +197,13 @@ fn list(options: &WalOptions) -> io::Result<Vec<u64>> {
     let mut segments: Vec<u64> = names.iter().filter_map(number).collect();
     segments.sort_unstable();
     Ok(segments)
+}
+
+/// The segments before the last gap in their numbers, and those after it.
+fn last_run(mut segments: Vec<u64>) -> (Vec<u64>, Vec<u64>) {
+    let gap = segments.windows(2).rposition(|two| two[0] + 1 != two[1]);
+    let run = segments.split_off(gap.map_or(0, |at| at + 1));
+    (segments, run)
 }
 
 fn corrupt(options: &WalOptions, segment: u64, offset: usize, what: &str) -> WalError {

@@ -140,6 +140,56 @@ fn purged_files_go_and_what_they_told_stays_known() {
 }
 
 #[test]
+fn a_deletion_that_a_loss_of_power_took_back_in_part_stopped_the_member() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let copy = tempfile::tempdir().expect("temp dir");
+    let entries: Vec<Entry> = (0..60).map(|index| entry(1, index, 100)).collect();
+    {
+        let wal = Wal::open(options(dir.path())).expect("open");
+        append(&wal, entries.clone());
+        for name in segments(dir.path()) {
+            std::fs::copy(dir.path().join(&name), copy.path().join(&name)).expect("copy");
+        }
+        wal.purge(id(1, 40)).expect("accepted");
+    }
+    let kept = segments(dir.path());
+    let before = segments(copy.path());
+    let gone: Vec<&String> = before.iter().filter(|name| !kept.contains(name)).collect();
+    assert!(gone.len() > 3, "{gone:?}");
+    for name in [gone[0], gone[1], gone[gone.len() - 2]] {
+        std::fs::copy(copy.path().join(name), dir.path().join(name)).expect("copy");
+    }
+    let wal = Wal::open(options(dir.path())).expect("reopen");
+    assert_eq!(wal.bounds(), (Some(id(1, 40)), Some(id(1, 59))));
+    assert_eq!(all(&wal), entries[41..]);
+    assert_eq!(segments(dir.path()), kept, "deleted again");
+}
+
+#[test]
+fn a_file_missing_among_those_in_use_stops_the_member() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    {
+        let wal = Wal::open(options(dir.path())).expect("open");
+        append(&wal, (0..60).map(|index| entry(1, index, 100)).collect());
+        wal.purge(id(1, 10)).expect("accepted");
+    }
+    let names = segments(dir.path());
+    for missing in 1..names.len() - 1 {
+        let path = dir.path().join(&names[missing]);
+        let data = std::fs::read(&path).expect("read");
+        std::fs::remove_file(&path).expect("remove");
+        let refused = Wal::open(options(dir.path())).map(drop);
+        assert!(
+            matches!(refused, Err(WalError::Corrupt { .. })),
+            "{missing}: {refused:?}"
+        );
+        std::fs::write(&path, data).expect("write");
+    }
+    let wal = Wal::open(options(dir.path())).expect("reopen");
+    assert_eq!(all(&wal).len(), 49);
+}
+
+#[test]
 fn a_folder_has_one_writer() {
     let dir = tempfile::tempdir().expect("temp dir");
     let wal = Wal::open(options(dir.path())).expect("open");

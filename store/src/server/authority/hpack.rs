@@ -52,8 +52,8 @@ fn find(block: &[u8]) -> Option<Found> {
         let from = rest.at;
         let value = rest.text()?;
         if is_authority {
-            // What cannot be decoded is the library's to refuse.
-            let value = value.decode()?;
+            // What cannot be decoded is the library's to refuse, and nothing of no length is an authority.
+            let value = value.decode().filter(|value| !value.is_empty())?;
             if Authority::try_from(value.as_slice()).is_ok() {
                 return Some(Found::InOrder);
             }

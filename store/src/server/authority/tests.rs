@@ -109,6 +109,13 @@ fn blocks_that_are_cut_or_damaged_are_left_alone() {
     }
 }
 
+#[test]
+fn an_empty_authority_is_left_for_the_library_to_refuse() {
+    for block in [&b"\x41\x00"[..], b"\x41\x80", b"\x01\x00"] {
+        assert_eq!(sanitize(block), Found::Nothing);
+    }
+}
+
 #[tokio::test]
 async fn etcdctl_with_a_scheme_in_its_endpoint_is_let_in() {
     let Found::Replaced(block) = sanitize(FROM_ETCDCTL) else {
