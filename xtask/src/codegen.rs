@@ -30,10 +30,8 @@ pub(crate) struct Args {
 
 /// Writes the table, or with `--check` compares it.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .context("xtask lies in the repository")?;
-    let table = generate(root)?;
+    let root = crate::root();
+    let table = generate(&root)?;
     let path = root.join(TABLE);
     if args.check {
         if std::fs::read_to_string(&path)? != table {
@@ -113,10 +111,7 @@ mod tests {
     /// Named by the table's header: generated files are never edited.
     #[test]
     fn the_committed_table_is_fresh() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .expect("xtask lies in the repository");
-        let present = sources(root)
+        let present = sources(&crate::root())
             .is_ok_and(|sources| sources.openapi.exists() && sources.protobuf.exists());
         if present {
             run(&Args { check: true }).expect("the table is fresh");

@@ -55,7 +55,7 @@ fn check() -> Result<Vec<String>> {
             "--format={p}|{l}",
         ])
         .args(["--target=x86_64-unknown-linux-gnu"])
-        .current_dir(crate::tidy::root())
+        .current_dir(crate::root())
         .output()
         .context("cargo tree")?;
     if !out.status.success() {

@@ -7,6 +7,8 @@ mod edges;
 mod proto;
 mod tidy;
 
+use std::path::{Path, PathBuf};
+
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
@@ -26,6 +28,13 @@ enum Task {
     Deps(deps::Args),
     /// Check sizes, headers, crate edges, versions and links.
     Tidy(tidy::Args),
+}
+
+/// The folder of the workspace: what cargo says at run time, since clones that share a target folder may share this binary.
+fn root() -> PathBuf {
+    let own = std::env::var_os("CARGO_MANIFEST_DIR");
+    let own = own.map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    own.parent().map(Path::to_owned).unwrap_or_default()
 }
 
 fn main() -> anyhow::Result<()> {

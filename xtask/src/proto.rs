@@ -22,9 +22,7 @@ pub(crate) struct Args {
 
 /// Generates everything, or checks it.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let proto = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../proto")
-        .canonicalize()?;
+    let proto = crate::root().join("proto");
     let committed = proto.join("src/generated");
     let scratch = std::env::temp_dir().join(format!("corten-proto-{}", std::process::id()));
     fs::create_dir_all(&scratch)?;

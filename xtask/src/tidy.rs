@@ -2,7 +2,7 @@
 //! Runs as `cargo run -p xtask -- tidy` and as an ordinary test. It reads the tree, and writes nothing.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -18,7 +18,7 @@ const INLINE_TEST_LINES_MAX: usize = 200;
 pub(crate) struct Args {}
 
 pub(crate) fn run(_args: &Args) -> Result<()> {
-    let root = root();
+    let root = crate::root();
     let faults = check(&root)?;
     if faults.is_empty() {
         return Ok(());
@@ -28,14 +28,6 @@ pub(crate) fn run(_args: &Args) -> Result<()> {
         faults.len(),
         faults.join("\n")
     )
-}
-
-/// The folder of the workspace.
-pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .map(Path::to_owned)
-        .unwrap_or_default()
 }
 
 fn check(root: &Path) -> Result<Vec<String>> {
@@ -165,7 +157,7 @@ mod tests {
 
     #[test]
     fn the_tree_is_tidy() {
-        let faults = check(&root()).expect("readable tree");
+        let faults = check(&crate::root()).expect("readable tree");
         assert!(faults.is_empty(), "\n{}", faults.join("\n"));
     }
 
