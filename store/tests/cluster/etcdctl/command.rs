@@ -72,8 +72,11 @@ impl Etcdctl {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(self.binary);
+        // What runs in the background of a script has Ctrl-C ignored, and its children inherit that.
+        let mut command = Command::new("env");
         command
+            .arg("--default-signal=INT")
+            .arg(self.binary)
             .env("ETCDCTL_API", "3")
             .env("ETCDCTL_ENDPOINTS", &self.endpoints)
             // The default of 5 s is for machines that do nothing else.
