@@ -9,6 +9,7 @@ pub mod clock;
 pub mod command;
 pub mod config;
 pub mod pki;
+pub mod process;
 pub mod shutdown;
 pub mod tasks;
 pub mod telemetry;
