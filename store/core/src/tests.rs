@@ -8,4 +8,5 @@ mod hub;
 mod leases;
 mod model;
 mod pages;
+mod record;
 mod rules;

@@ -23,6 +23,7 @@ mod metrics;
 mod pauses;
 mod peer;
 mod quota;
+mod record;
 mod recover;
 mod replication;
 mod restore;

@@ -80,7 +80,8 @@ impl Hub {
                     subscriber: id,
                     watch: *watch,
                 };
-                self.watchers.get(&id).is_some_and(|watcher| watcher.synced)
+                let found = self.watchers.get(&id);
+                found.is_some_and(|watcher| watcher.has_all_until(self.revision))
             })
     }
 
@@ -108,7 +109,8 @@ impl Hub {
             let Some(watcher) = self.watchers.get_mut(&id) else {
                 continue;
             };
-            if watcher.request.progress_notify && watcher.synced && watcher.is_idle() {
+            let is_due = watcher.request.progress_notify && watcher.is_idle();
+            if is_due && watcher.has_all_until(self.revision) {
                 out.push(Output::Progress {
                     watch: Some(*watch),
                     revision: self.revision,

@@ -74,6 +74,12 @@ impl Watcher {
         }
     }
 
+    /// Whether progress to this revision is true of it. One that waits for a later revision is not told of an earlier
+    /// one: its client may know more than this member, and would go back (etcd 20221).
+    pub(super) fn has_all_until(&self, revision: Revision) -> bool {
+        self.synced && self.start <= revision.next()
+    }
+
     /// Buffers what the watcher wants of a revision: all of it, or nothing.
     pub(super) fn accept(&mut self, change: &RevisionEvents) -> Accepted {
         let wants = |event: &&Event| {

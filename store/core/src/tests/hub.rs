@@ -384,3 +384,67 @@ fn progress_waits_for_watchers_that_are_behind() {
     }
     world.catch_up(1, false);
 }
+
+/// The client knows of revisions that this member does not have yet.
+#[test]
+fn etcd_20221_a_watch_of_the_future_is_told_of_nothing_before() {
+    let mut hub = Hub::new(Revision::new(10), Revision::ZERO);
+    let stream = hub.subscribe();
+    let mut wanted = request(span(0), 14);
+    wanted.progress_notify = true;
+    hub.watch(stream, 0, wanted).unwrap();
+    hub.request_progress(stream);
+    for revision in 11..=13 {
+        assert_eq!(hub.idle_progress(stream), []);
+        assert_eq!(hub.poll(stream, usize::MAX), (Vec::new(), false));
+        let change =
+            RevisionEvents::new(Revision::new(revision), vec![event("a", revision, false)]);
+        let woken = hub.publish(&[change]);
+        assert_eq!(woken.is_empty(), revision < 13, "{revision}");
+    }
+    let progress = |watch| Output::Progress {
+        watch,
+        revision: Revision::new(13),
+    };
+    assert_eq!(hub.poll(stream, usize::MAX).0, [progress(None)]);
+    assert_eq!(hub.idle_progress(stream), [progress(Some(0))]);
+    let first = event("a", 14, false);
+    hub.publish(&[RevisionEvents::new(Revision::new(14), vec![first.clone()])]);
+    let (outputs, _) = hub.poll(stream, usize::MAX);
+    let [Output::Events { events, .. }] = &outputs[..] else {
+        panic!("{outputs:?}")
+    };
+    assert_eq!(events, &[first]);
+}
+
+#[test]
+fn etcd_17529_a_slow_watcher_that_the_compaction_overtakes_is_told() {
+    let mut world = World::new();
+    world.watch(0, 0);
+    for _ in 0..2000 {
+        world.publish(&[(0, false)]);
+    }
+    world.hub.compact(Revision::new(1_900));
+    // What it had buffered is whole; after that comes the word, and no later event.
+    let mut next = 2;
+    let compacted = loop {
+        let (outputs, _) = world.hub.poll(world.stream, usize::MAX);
+        assert!(!outputs.is_empty(), "neither events nor a word");
+        for output in &outputs {
+            if let Output::Events { events, .. } = output {
+                for event in events {
+                    assert_eq!(event.kv.as_ref().unwrap().mod_revision, next);
+                    next += 1;
+                }
+            }
+        }
+        let last = outputs.last().cloned();
+        if let Some(Output::Compacted { compacted, .. }) = last {
+            break compacted;
+        }
+        world.hub.catch_up(&mut BTreeSet::new());
+    };
+    assert_eq!(compacted, Revision::new(1_900));
+    assert!(next < 100, "{next}");
+    assert_eq!(world.hub.watchers(), 0);
+}
