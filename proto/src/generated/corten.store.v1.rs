@@ -281,16 +281,22 @@ pub struct ReadIndexResponse {
     #[prost(message, optional, tag = "1")]
     pub log_id: ::core::option::Option<LogId>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+/// All leases that wait to be renewed at the moment: at least one, and at most 1,024.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseKeepAliveRequest {
     #[prost(int64, tag = "1")]
     pub id: i64,
+    /// Members of the first version do not know these, and answer for the first lease alone.
+    #[prost(int64, repeated, tag = "2")]
+    pub more: ::prost::alloc::vec::Vec<i64>,
 }
 /// ttl 0: there is no such lease.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseKeepAliveResponse {
     #[prost(int64, tag = "1")]
     pub ttl: i64,
+    #[prost(int64, repeated, tag = "2")]
+    pub more_ttls: ::prost::alloc::vec::Vec<i64>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseRemainingRequest {

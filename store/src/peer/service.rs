@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::connect::{CLUSTER_KEY, MESSAGE_BYTES_MAX, TARGET_KEY};
 use super::transfer;
 use crate::raft::codec;
-use crate::raft::member::Member;
+use crate::raft::member::{Member, TOGETHER_MAX};
 use crate::raft::types::{Callback, Command, LogId, MemberId, TypeConfig};
 
 /// Forwarded commands of one follower that may be in flight here; more wait in its stream.
@@ -237,11 +237,16 @@ impl Peer for PeerService {
         request: Request<pb::LeaseKeepAliveRequest>,
     ) -> Result<Response<pb::LeaseKeepAliveResponse>, Status> {
         let member = self.check(&request)?;
-        let ttl = member
-            .keep_alive_here(LeaseId(request.into_inner().id))
-            .await?;
+        let pb::LeaseKeepAliveRequest { id, more } = request.into_inner();
+        if more.len() >= TOGETHER_MAX {
+            return Err(Status::invalid_argument("too many leases in one call"));
+        }
+        let ids: Vec<LeaseId> = std::iter::once(id).chain(more).map(LeaseId).collect();
+        let renewed = member.renew_here(&ids).await?;
+        let mut ttls = ids.iter().map(|id| renewed.get(id).copied().unwrap_or(0));
         Ok(Response::new(pb::LeaseKeepAliveResponse {
-            ttl: ttl.unwrap_or(0),
+            ttl: ttls.next().unwrap_or(0),
+            more_ttls: ttls.collect(),
         }))
     }
 

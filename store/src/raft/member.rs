@@ -10,6 +10,7 @@ mod level;
 mod membership;
 mod publish;
 mod quota;
+mod renewals;
 mod status;
 
 use std::path::{Path, PathBuf};
@@ -30,6 +31,7 @@ use super::applied::AppliedIndex;
 use super::forward::{Answer, Attempt, Forwarder, Session};
 use super::identity::Identity;
 use super::read::{ReadError, ReadGate, ReadIndex};
+use super::rounds::Rounds;
 use super::state_machine::StateMachine;
 use super::types::{Callback, Command, LogId, MemberId, Node, TypeConfig};
 use crate::metrics::Metrics;
@@ -43,6 +45,7 @@ pub(crate) use level::raise_level;
 pub(crate) use membership::promote_learners;
 pub(crate) use publish::publish_self;
 pub(crate) use quota::run_quota;
+pub(crate) use renewals::TOGETHER_MAX;
 pub(crate) use status::count_leaders;
 
 /// openraft with our types.
@@ -77,6 +80,7 @@ pub(crate) struct Member {
     /// Membership changes go one at a time: openraft refuses a second one, and callers would only retry.
     changes: tokio::sync::Mutex<()>,
     counting: leases::Counting,
+    renewals: Rounds<renewals::Waiting>,
 }
 
 /// Where a proposal goes.
@@ -87,21 +91,22 @@ enum Route {
 }
 
 impl Member {
-    pub(crate) fn new(parts: Parts) -> Self {
+    pub(crate) fn new(parts: Parts) -> Arc<Self> {
         let source = ReadSource {
             raft: parts.raft.clone(),
             peers: Arc::clone(&parts.peers),
             me: parts.identity.member,
         };
         let gate = ReadGate::start(source, parts.applied.clone(), REQUEST_TIMEOUT);
-        Self {
+        Arc::new_cyclic(|this| Self {
             forwarder: Forwarder::new(Arc::clone(&parts.peers)),
             gate,
             proposals: Semaphore::new(PROPOSALS_MAX),
             changes: tokio::sync::Mutex::new(()),
             counting: leases::Counting::default(),
+            renewals: renewals::start(this.clone()),
             parts,
-        }
+        })
     }
 
     pub(crate) fn id(&self) -> MemberId {

@@ -6,16 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use corten_base::tasks::{TaskKind, spawn};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::applied::AppliedIndex;
-
-/// Readers waiting to be taken into a round.
-const QUEUE: usize = 16 * 1024;
-/// Rounds under way at once: while one waits for the quorum the next can start, so that a reader waits for at most one
-/// round trip and a bit; more would only send more messages.
-const ROUNDS: usize = 2;
+use super::rounds::{NotTaken, Rounds};
 
 /// Why a read cannot be linearizable now.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -43,70 +37,54 @@ pub(crate) trait ReadIndex: Send + Sync + 'static {
 /// Gate for readers; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct ReadGate {
-    queue: mpsc::Sender<oneshot::Sender<Result<(), ReadError>>>,
+    rounds: Rounds<Reader>,
 }
+
+type Reader = oneshot::Sender<Result<(), ReadError>>;
 
 impl ReadGate {
     /// Starts the gate. `applied` is the index this member has applied.
     pub(crate) fn start(source: impl ReadIndex, applied: AppliedIndex, timeout: Duration) -> Self {
-        let (queue, readers) = mpsc::channel(QUEUE);
-        spawn(
-            "read-gate",
-            TaskKind::Critical,
-            run(Arc::new(source), applied, readers, timeout),
-        );
-        Self { queue }
+        let source = Arc::new(source);
+        let round = move |readers: Vec<Reader>, place| {
+            let (source, applied) = (Arc::clone(&source), applied.clone());
+            async move {
+                let result = tokio::time::timeout(timeout, async {
+                    let index = source.read_index().await?;
+                    // The next round need not wait for this member to catch up.
+                    drop(place);
+                    let reached = applied.reached(index).await;
+                    reached.map_err(|_| ReadError::Stopped)
+                });
+                let result = result.await.unwrap_or(Err(ReadError::Timeout));
+                for reader in readers {
+                    // A reader that gave up does not mind.
+                    let _ = reader.send(result.clone());
+                }
+            }
+        };
+        Self {
+            rounds: Rounds::start("read-gate", usize::MAX, round),
+        }
     }
 
     /// Returns when a read of local state is linearizable.
     pub(crate) async fn pass(&self) -> Result<(), ReadError> {
         let (answer, answered) = oneshot::channel();
-        self.queue.try_send(answer).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => ReadError::Busy,
-            mpsc::error::TrySendError::Closed(_) => ReadError::Stopped,
+        self.rounds.enter(answer).map_err(|error| match error {
+            NotTaken::Full => ReadError::Busy,
+            NotTaken::Stopped => ReadError::Stopped,
         })?;
         answered.await.unwrap_or(Err(ReadError::Stopped))
-    }
-}
-
-async fn run(
-    source: Arc<impl ReadIndex>,
-    applied: AppliedIndex,
-    mut readers: mpsc::Receiver<oneshot::Sender<Result<(), ReadError>>>,
-    timeout: Duration,
-) {
-    let slots = Arc::new(Semaphore::new(ROUNDS));
-    while let Some(first) = readers.recv().await {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-            return;
-        };
-        let mut batch = vec![first];
-        while let Ok(reader) = readers.try_recv() {
-            batch.push(reader);
-        }
-        let (source, applied) = (Arc::clone(&source), applied.clone());
-        spawn("read-round", TaskKind::Background, async move {
-            let result = tokio::time::timeout(timeout, async {
-                let index = source.read_index().await?;
-                drop(slot);
-                applied
-                    .reached(index)
-                    .await
-                    .map_err(|_| ReadError::Stopped)?;
-                Ok(())
-            });
-            let result = result.await.unwrap_or(Err(ReadError::Timeout));
-            for reader in batch {
-                // A reader that gave up does not mind.
-                let _ = reader.send(result.clone());
-            }
-        });
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
+
+    use corten_base::tasks::{TaskKind, spawn};
+    use tokio::sync::Semaphore;
 
     use super::*;
 

@@ -210,7 +210,7 @@ pub(crate) async fn agree(
     let raft = Raft::new(identity.member, config, network, log, handles.machine)
         .await
         .map_err(|error| StoreError::Consensus(error.to_string()))?;
-    let member = Member::new(Parts {
+    Ok(Member::new(Parts {
         identity,
         raft,
         peers,
@@ -220,8 +220,7 @@ pub(crate) async fn agree(
         quota_bytes: settings.config.quota_backend_bytes,
         disk_reserve: settings.config.disk_reserve_bytes,
         metrics: metrics.clone(),
-    });
-    Ok(Arc::new(member))
+    }))
 }
 
 fn raft_config(settings: &Settings) -> openraft::Config {

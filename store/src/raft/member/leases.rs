@@ -12,7 +12,6 @@ use corten_base::shutdown::Shutdown;
 use corten_proto::corten::store::v1 as pb;
 use corten_proto::etcd::etcdserverpb::{LeaseCheckpoint, LeaseCheckpointRequest};
 use corten_store_core::LeaseId;
-use corten_store_core::lessor::KeepAlive;
 use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver;
 use pb::raft_request::Command;
@@ -24,39 +23,16 @@ use crate::replica::{LeaseTtl, ProposeError};
 
 /// How late an expired lease may be noticed; etcd looks as often.
 const TICK: Duration = Duration::from_millis(500);
-/// A keep-alive that finds a checkpoint has it forgotten and tries again; a second time only if another one is made at
-/// that very moment.
-const KEEP_ALIVE_ATTEMPTS: usize = 3;
-
 /// What a member knows of its own counting.
 #[derive(Default)]
 pub(super) struct Counting {
     /// The term in which this member counts leases; 0 when it does not.
     term: AtomicU64,
     /// Held while checkpoints are on their way into the log: what makes the log forget one must come after it.
-    checkpoints: tokio::sync::Mutex<()>,
+    pub(super) checkpoints: tokio::sync::Mutex<()>,
 }
 
 impl Member {
-    /// Renews at the leader; `None`: no such lease.
-    pub(crate) async fn lease_keep_alive(&self, id: LeaseId) -> Result<Option<i64>, ProposeError> {
-        let (leader, node) = self.leader().ok_or(ProposeError::NoLeader)?;
-        if leader == self.id() {
-            return self.keep_alive_here(id).await;
-        }
-        let mut client = self.parts.peers.client(leader, &node, Lane::Control);
-        let answer = timeout(
-            REQUEST_TIMEOUT,
-            client.lease_keep_alive(pb::LeaseKeepAliveRequest { id: id.0 }),
-        )
-        .await;
-        match answer {
-            Ok(Ok(answer)) => Ok(Some(answer.into_inner().ttl).filter(|ttl| *ttl > 0)),
-            Ok(Err(_)) => Err(ProposeError::LeaderChanged),
-            Err(_) => Err(ProposeError::Timeout),
-        }
-    }
-
     /// Asks the leader what a lease has left.
     pub(crate) async fn lease_ttl(&self, id: LeaseId) -> Result<Option<LeaseTtl>, ProposeError> {
         let (leader, node) = self.leader().ok_or(ProposeError::NoLeader)?;
@@ -83,23 +59,12 @@ impl Member {
         }
     }
 
-    pub(crate) async fn keep_alive_here(&self, id: LeaseId) -> Result<Option<i64>, ProposeError> {
-        for _ in 0..KEEP_ALIVE_ATTEMPTS {
-            let term = self.ensure_lessor().await?;
-            match self.engine().keep_alive(id) {
-                KeepAlive::Unknown => return Ok(None),
-                KeepAlive::Renewed(ttl) => return Ok(Some(ttl)),
-                KeepAlive::Checkpointed => {
-                    let _turn = self.counting.checkpoints.lock().await;
-                    self.checkpoint(&[(id, 0)], term).await?;
-                }
-            }
-        }
-        Err(ProposeError::LeaderChanged)
-    }
-
     /// Puts checkpoints into the log and waits until they are applied.
-    async fn checkpoint(&self, left: &[(LeaseId, i64)], term: u64) -> Result<(), ProposeError> {
+    pub(super) async fn checkpoint(
+        &self,
+        left: &[(LeaseId, i64)],
+        term: u64,
+    ) -> Result<(), ProposeError> {
         let checkpoints = left.iter().map(|(id, left)| LeaseCheckpoint {
             id: id.0,
             remaining_ttl: *left,
@@ -123,7 +88,7 @@ impl Member {
     }
 
     /// Leading, not deposed without knowing it, and counting leases. Gives the term.
-    async fn ensure_lessor(&self) -> Result<u64, ProposeError> {
+    pub(super) async fn ensure_lessor(&self) -> Result<u64, ProposeError> {
         let linearizer = self
             .parts
             .raft
