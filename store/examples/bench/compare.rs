@@ -139,7 +139,7 @@ async fn start(args: &Args, dir: &Path, members: usize, tls: Option<&Pki>) -> Re
             Kind::Ours => &args.ours,
             Kind::Theirs => &args.theirs,
         };
-        let cluster = Cluster::start(kind, program, dir, members, tls)?;
+        let cluster = Cluster::start(kind, program, dir, members, tls, &[])?;
         // As many connections as the largest load has, a multiple of the members.
         let channels = load::connect(&cluster.endpoints, client.as_ref(), 99)?;
         load::warm_up(&channels[0]).await?;

@@ -10,7 +10,9 @@ mod load;
 mod report;
 mod requests;
 mod servers;
+mod volume;
 mod watch;
+mod watchers;
 
 use clap::Parser;
 
@@ -26,6 +28,10 @@ enum What {
     Load(load::Args),
     /// Start clusters of both kinds and let them take turns; prints a table.
     Compare(compare::Args),
+    /// Load many GiB, and print latencies over time.
+    Volume(volume::Args),
+    /// Very many watchers in this process, without a network.
+    Watchers(watchers::Args),
 }
 
 #[tokio::main]
@@ -34,5 +40,7 @@ async fn main() -> anyhow::Result<()> {
     match Args::parse().what {
         What::Load(args) => load::run(&args).await,
         What::Compare(args) => compare::run(&args).await,
+        What::Volume(args) => volume::run(&args).await,
+        What::Watchers(args) => watchers::run(&args),
     }
 }

@@ -103,13 +103,14 @@ impl Pki {
 }
 
 impl Cluster {
-    /// Starts `size` members of a kind with folders below `dir`.
+    /// Starts `size` members of a kind with folders below `dir`, and with flags that both kinds know.
     pub(crate) fn start(
         kind: Kind,
         program: &Path,
         dir: &Path,
         size: usize,
         tls: Option<&Pki>,
+        more: &[String],
     ) -> Result<Self> {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let url = || free_port().map(|port| format!("{scheme}://127.0.0.1:{port}"));
@@ -132,7 +133,8 @@ impl Cluster {
                 .arg(format!("--advertise-client-urls={client}"))
                 .arg(format!("--listen-peer-urls={peer}"))
                 .arg(format!("--initial-advertise-peer-urls={peer}"))
-                .args(tls.map(Pki::flags).unwrap_or_default());
+                .args(tls.map(Pki::flags).unwrap_or_default())
+                .args(more);
             if kind == Kind::Theirs {
                 command.args(["--logger=zap", "--log-level=error"]);
             }
