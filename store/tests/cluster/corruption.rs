@@ -49,7 +49,9 @@ async fn a_member_with_changed_data_is_found_and_serves_no_more() {
 
     let refused = wait_for("the refusal", async || {
         // Until it has heard of the alarm it takes what others will have as well.
-        try_put(cluster.member(victim).kv(), "other", b"x").await.err()
+        try_put(cluster.member(victim).kv(), "other", b"x")
+            .await
+            .err()
     })
     .await;
     assert_eq!(refused.code(), tonic::Code::DataLoss, "{refused}");
