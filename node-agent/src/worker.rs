@@ -3,6 +3,8 @@
 
 mod adopt;
 mod effects;
+mod exit;
+mod inputs;
 mod layout;
 pub mod pause;
 mod publish;

@@ -1,128 +1,22 @@
 //! The walk over the input with the schema at hand: one serde visitor for every source. Scalars with a text of their own are
 //! in `scalar`. Invariant: the walk goes on after unknown and duplicate fields, and stops at the first wrong type.
 
-use std::cell::RefCell;
+mod any;
+mod path;
+
 use std::fmt;
 
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+pub(super) use any::AnyVisitor;
+pub(super) use path::Context;
+use path::{Path, Step};
+
 use super::{DEPTH_MAX, scalar};
 use crate::meta::GroupVersionKind;
-use crate::quote::quote;
 use crate::schema::{self, Field, Shape, Type};
-
-/// Unknown and duplicate fields beyond these are not told.
-const FAULTS_MAX: usize = 100;
-
-/// What the walk found besides the value. Serde's errors cannot carry it without losing the words.
-#[derive(Default)]
-pub(super) struct Context {
-    found: RefCell<Found>,
-}
-
-#[derive(Default)]
-struct Found {
-    failure: Option<String>,
-    faults: Vec<String>,
-}
-
-impl Context {
-    pub(super) fn finish(self) -> (Option<String>, Vec<String>) {
-        let found = self.found.into_inner();
-        (found.failure, found.faults)
-    }
-
-    fn fail<E: Error>(&self, message: String) -> E {
-        self.found.borrow_mut().failure.get_or_insert(message);
-        E::custom("refused")
-    }
-
-    fn fault(&self, what: &str, path: &Path<'_>, key: &str) {
-        let faults = &mut self.found.borrow_mut().faults;
-        if faults.len() < FAULTS_MAX {
-            let mut text = String::new();
-            path.write_steps(&mut text);
-            if !text.is_empty() {
-                text.push('.');
-            }
-            text.push_str(key);
-            let fault = format!("{what} field {}", quote(&text));
-            if !faults.contains(&fault) {
-                faults.push(fault);
-            }
-        }
-    }
-}
-
-/// Where the walk is: a chain of steps on the stack, turned into text only when something is wrong.
-#[derive(Clone, Copy)]
-struct Path<'a> {
-    parent: Option<&'a Path<'a>>,
-    step: Step<'a>,
-    depth: usize,
-}
-
-#[derive(Clone, Copy)]
-enum Step<'a> {
-    Root,
-    Field(&'static Type, &'static Field),
-    Index(usize),
-    Key(&'a str),
-}
-
-impl<'a> Path<'a> {
-    const ROOT: Path<'static> = Path {
-        parent: None,
-        step: Step::Root,
-        depth: 0,
-    };
-
-    fn step(&'a self, step: Step<'a>) -> Path<'a> {
-        Path {
-            parent: Some(self),
-            step,
-            depth: self.depth + 1,
-        }
-    }
-
-    /// As people write it: `spec.containers[0].name`.
-    fn write_steps(&self, out: &mut String) {
-        if let Some(parent) = self.parent {
-            parent.write_steps(out);
-        }
-        let name = match self.step {
-            Step::Root => return,
-            Step::Index(index) => {
-                out.push_str(&format!("[{index}]"));
-                return;
-            }
-            Step::Field(_, field) => field.name,
-            Step::Key(key) => key,
-        };
-        if !out.is_empty() {
-            out.push('.');
-        }
-        out.push_str(name);
-    }
-
-    /// As Go's decoder tells it: the innermost struct, then the fields from the root, without indexes and keys.
-    fn go_field(&self) -> String {
-        let (mut names, mut owner, mut at) = (Vec::new(), None, Some(self));
-        while let Some(path) = at {
-            if let Step::Field(ty, field) = path.step {
-                names.push(field.name);
-                names.extend(field.inlined.iter().rev().map(|(_, name)| *name));
-                owner.get_or_insert(ty.go_name());
-            }
-            at = path.parent;
-        }
-        names.push(owner.unwrap_or_default());
-        names.reverse();
-        names.join(".")
-    }
-}
 
 /// The walk over a whole object; kinds without a schema are taken as they are.
 pub(super) fn root<'a>(gvk: &GroupVersionKind, context: &'a Context) -> Root<'a> {
@@ -442,76 +336,5 @@ impl Visitor<'_> for FieldName {
 
     fn visit_str<E: Error>(self, name: &str) -> Result<Self::Value, E> {
         Ok(self.0.field(name).ok_or_else(|| name.to_owned()))
-    }
-}
-
-/// Keeps what comes, of any type.
-pub(super) struct AnyVisitor;
-
-impl<'de> DeserializeSeed<'de> for AnyVisitor {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for AnyVisitor {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_none<E: Error>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::from(value))
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::from(value))
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        Ok(Value::from(value))
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::from(value))
-    }
-
-    fn visit_string<E: Error>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut out = Vec::new();
-        while let Some(item) = items.next_element_seed(AnyVisitor)? {
-            out.push(item);
-        }
-        Ok(Value::Array(out))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let mut out = Map::new();
-        while let Some(key) = map.next_key::<String>()? {
-            out.insert(key, map.next_value_seed(AnyVisitor)?);
-        }
-        Ok(Value::Object(out))
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use corten_base::tasks::{self, TaskKind};
 
 use super::layout::{RunRecord, attempts};
-use super::{Shared, effects, start};
+use super::{Shared, effects, exit};
 use crate::pod::PodMachine;
 use crate::pod::container::{ContainerMachine, Ended, State};
 use crate::pod::machine::Part;
@@ -110,7 +110,7 @@ async fn adopt_container(
     if let Some(attempt) = history.next() {
         let run = shared.container(container.name(), *attempt);
         if let Some(exit) = run.dir.exit() {
-            let exit = start::exit_of(shared, &container.spec, *attempt, &run, exit);
+            let exit = exit::exit_of(shared, &container.spec, *attempt, &run, exit);
             let mut past = ContainerMachine::new(container.kind, container.spec.clone());
             past.exited(run.id, exit, now);
             container.last = past.ended().cloned();
@@ -139,11 +139,11 @@ async fn take_run(
                 // Its addresses are gone: it must start again in a new sandbox.
                 let _ = shared.context.runtime.signal(&run, 9).await;
             }
-            let follow = start::follow(shared.clone(), container.spec.clone(), attempt);
+            let follow = exit::follow(shared.clone(), container.spec.clone(), attempt);
             tasks::spawn("container-follow", TaskKind::Background, follow);
         }
         StartOutcome::Ended(record) => {
-            let exit = start::exit_of(shared, &container.spec, attempt, &run, record);
+            let exit = exit::exit_of(shared, &container.spec, attempt, &run, record);
             let ago = now.wall.duration_since(exit.finished_at);
             let at = now.mono.saturating_sub(ago.try_into().unwrap_or_default());
             container.exited(run.id, exit, now);

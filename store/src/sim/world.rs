@@ -2,6 +2,9 @@
 //!
 //! Invariant: within a step everything happens in a fixed order, decided by the seed alone.
 
+mod ending;
+mod traffic;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,16 +12,15 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::client::{self, Ask, Inbox, News, Operation, Told};
+use super::client::{Inbox, Operation, Told};
 use super::disk::SimDisk;
 use super::faults::Act;
-use super::host::{Host, Served};
+use super::host::Host;
 use super::invariants::Verdict;
 use super::invariants::agreement::Hashes;
 use super::invariants::leaders::Leaders;
 use super::invariants::revisions::History;
 use super::invariants::watches::Progress;
-use super::invariants::{acknowledged, linearizable, once, refused};
 use super::membership::{Operator, url};
 use super::net::{HostId, Net};
 use crate::config::{ClusterState, Config};
@@ -28,10 +30,6 @@ use crate::raft::identity::{self, Identity};
 const TICK: Duration = Duration::from_millis(2);
 /// Few, so that clients meet.
 const KEYS: [&str; 4] = ["a", "b", "c", "d"];
-/// A client that has no answer after this goes on without.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// All must be well so long after everything was made good.
-const RECOVERY: Duration = Duration::from_secs(40);
 /// How often members' rows are compared.
 const COMPARE_EVERY: Duration = Duration::from_millis(250);
 
@@ -361,237 +359,5 @@ impl World {
                 self.violation(why);
             }
         }
-    }
-
-    fn start_operations(&mut self) {
-        for number in 0..self.clients.len() {
-            if self.clients[number].waiting.is_some() || self.now < self.clients[number].next {
-                continue;
-            }
-            let at = self.pick();
-            let ask = self.choose(number);
-            let operation = self.operations.len();
-            let inbox = Inbox::clone(&self.inbox);
-            let asked = ask.clone();
-            let started =
-                self.hosts[at].enter(move |served| client::ask(served, operation, asked, inbox));
-            self.clients[number].next = self.now + Duration::from_millis(30);
-            if started.is_none() {
-                continue;
-            }
-            self.note(format!("client {number} asks {at} #{operation}: {ask:?}"));
-            self.operations.push(Operation {
-                client: number,
-                ask,
-                begin: self.now,
-                told: None,
-            });
-            self.clients[number].waiting = Some(operation);
-        }
-    }
-
-    fn choose(&mut self, client: usize) -> Ask {
-        let slot = self.rng.random_range(0..KEYS.len());
-        let key = KEYS[slot].to_owned();
-        let mut value = format!("{}.{client}", self.operations.len());
-        if self.rng.random_bool(0.05) {
-            value.push_str(&"x".repeat(self.rng.random_range(0..6000)));
-        }
-        match self.rng.random_range(0..100) {
-            0..=44 => Ask::Put { key, value },
-            45..=79 => Ask::Get { key },
-            80..=91 => Ask::Swap {
-                key,
-                seen: self.clients[client].seen[slot],
-                value,
-            },
-            92..=96 => Ask::Delete { key },
-            _ => {
-                let active = self.active().into_iter();
-                let safe = active.map(|id| self.watchers[id].progress.next());
-                Ask::Compact {
-                    revision: safe.min().unwrap_or(2) - 1,
-                }
-            }
-        }
-    }
-
-    fn give_up(&mut self) {
-        for client in &mut self.clients {
-            if let Some(operation) = client.waiting
-                && self.now > self.operations[operation].begin + PATIENCE
-            {
-                client.waiting = None;
-            }
-        }
-    }
-
-    fn start_watchers(&mut self) {
-        for id in 0..self.watchers.len() {
-            let watcher = &mut self.watchers[id];
-            if watcher.running || self.now < watcher.retry {
-                continue;
-            }
-            let (life, from) = (watcher.life, watcher.progress.next());
-            let inbox = Inbox::clone(&self.inbox);
-            let started =
-                self.hosts[id].enter(move |served| client::watch(served, id, life, from, inbox));
-            watcher.running = started.is_some();
-        }
-    }
-
-    /// Takes what came out of a host.
-    fn hear(&mut self) {
-        let news = std::mem::take(&mut *self.inbox.lock());
-        for news in news {
-            match news {
-                News::Members { number, members } => self.listed(number, members),
-                News::Answer { operation, told } => self.answered(operation, told),
-                News::Shown {
-                    watcher,
-                    life,
-                    changes,
-                } if life == self.watchers[watcher].life => self.shown(watcher, &changes),
-                News::WatchEnded { watcher, life, why } if life == self.watchers[watcher].life => {
-                    self.note(format!("watcher {watcher} ended: {why}"));
-                    if why.starts_with("canceled") {
-                        self.violation(format!("watcher {watcher}: {why}"));
-                    }
-                    let watcher = &mut self.watchers[watcher];
-                    watcher.running = false;
-                    watcher.life += 1;
-                    watcher.retry = self.now + Duration::from_millis(50);
-                }
-                News::Shown { .. } | News::WatchEnded { .. } => {}
-            }
-        }
-    }
-
-    fn answered(&mut self, number: usize, told: Told) {
-        let client = self.operations[number].client;
-        if self.clients[client].waiting != Some(number) {
-            return;
-        }
-        self.note(format!("#{number} is told {told:?}"));
-        self.clients[client].waiting = None;
-        let (Ask::Put { key, .. } | Ask::Get { key } | Ask::Swap { key, .. }) =
-            &self.operations[number].ask
-        else {
-            self.operations[number].told = Some((self.now, told));
-            return;
-        };
-        let slot = KEYS.iter().position(|known| known == key);
-        let seen = match &told {
-            Told::Put { revision } => Some(*revision),
-            Told::Got { found, .. } => Some(found.as_ref().map_or(0, |(revision, _)| *revision)),
-            Told::Swapped {
-                revision,
-                done: true,
-            } => Some(*revision),
-            _ => None,
-        };
-        if let (Some(slot), Some(seen)) = (slot, seen) {
-            self.clients[client].seen[slot] = seen;
-        }
-        self.operations[number].told = Some((self.now, told));
-    }
-
-    fn shown(&mut self, watcher: usize, changes: &[client::Change]) {
-        for change in changes {
-            self.note(format!("watcher {watcher} sees {change:?}"));
-            let shown = self.watchers[watcher].progress.show(change);
-            let learnt = self.history.learn(change, &format!("watcher {watcher}"));
-            if let Err(why) = shown.and(learnt) {
-                self.violation(why);
-            }
-        }
-    }
-
-    /// Everything works now: so everything must come to be well.
-    fn recover(&mut self) {
-        let limit = self.now + RECOVERY;
-        // Clients go on a little, so that there is something to agree on; then every member must tell all of it.
-        let quiet = self.now + Duration::from_secs(3);
-        while self.violation.is_none() {
-            self.step();
-            self.asking = self.now < quiet;
-            let busy = self.clients.iter().any(|client| client.waiting.is_some());
-            if !self.asking && !busy && self.is_level() {
-                return;
-            }
-            if self.now > limit {
-                let state = self.describe();
-                self.violation(format!("no recovery in {RECOVERY:?}: {state}"));
-            }
-        }
-    }
-
-    /// All members have applied the same, and their watchers have seen it.
-    fn is_level(&self) -> bool {
-        let active = self.active();
-        let states = active.iter().map(|id| {
-            self.hosts[*id].enter(|served| {
-                let revision = served.member.engine().store().revision().get();
-                let leads = served.member.leader().is_some();
-                leads.then_some((served.member.applied().get(), revision))
-            })
-        });
-        let states: Vec<_> = states.map(Option::flatten).collect();
-        let Some(Some((_, revision))) = states.first() else {
-            return false;
-        };
-        let same = states.windows(2).all(|pair| pair[0] == pair[1]);
-        let seen = |watcher: &Watcher| watcher.progress.next() == revision + 1;
-        same && active.iter().all(|id| seen(&self.watchers[*id]))
-    }
-
-    fn describe(&self) -> String {
-        let hosts = self
-            .hosts
-            .iter()
-            .zip(&self.watchers)
-            .map(|(host, watcher)| {
-                let state = host.enter(|served| {
-                    let store = served.member.engine().store();
-                    let status = served.member.status();
-                    format!("{status:?} at {}", store.revision())
-                });
-                format!("{}: {state:?}, seen up to {:?}", host.id, watcher.progress)
-            });
-        hosts.collect::<Vec<_>>().join("; ")
-    }
-
-    fn judge(&mut self) -> Verdict {
-        self.compare();
-        // Every member tells its history anew to whoever comes now.
-        let compacted = self.hosts.iter().map(|host| {
-            let compacted = |served: &Served| served.member.engine().store().compacted().get();
-            host.enter(compacted).unwrap_or_default()
-        });
-        let active = self.active();
-        let from = compacted.max().unwrap_or_default() + 1;
-        let last = self.history.last();
-        for id in &active {
-            let watcher = &mut self.watchers[*id];
-            watcher.progress = Progress::from(from.max(2));
-            watcher.running = false;
-            watcher.life += 1;
-            watcher.retry = Duration::ZERO;
-        }
-        let limit = self.now + Duration::from_secs(10);
-        let behind = |world: &Self, id: &HostId| world.watchers[*id].progress.next() <= last;
-        while active.iter().any(|id| behind(self, id)) {
-            self.step();
-            if let Some(why) = &self.violation {
-                return Err(why.clone());
-            }
-            if self.now > limit {
-                return Err(format!("history is not told: {}", self.describe()));
-            }
-        }
-        linearizable::judge(&self.operations, &self.history)?;
-        acknowledged::judge(&self.operations, &self.history)?;
-        refused::judge(&self.operations, &self.history)?;
-        once::judge(&self.history)
     }
 }
