@@ -190,6 +190,38 @@ fn run(cluster: &Cluster) -> Result<()> {
         out.trim() == "alive",
         "exec into an adopted container: {out:?}"
     );
+    bridge_comes_back(cluster)?;
     cluster.kubectl(&["delete", "pod", "ticker", "--timeout=30s"])?;
+    Ok(())
+}
+
+/// Somebody removes the bridge while the agent is away: the containers run on, and must be reached again.
+fn bridge_comes_back(cluster: &Cluster) -> Result<()> {
+    step("an agent that finds no bridge puts running pods on the new one");
+    let before = containers(cluster)?;
+    cluster.lab().kill_host("h2", Some(Role::NodeAgent))?;
+    let mut remove = cluster.lab().on_host("h2", "ip")?;
+    let removed = remove.args(["link", "delete", "br-h2"]).status()?;
+    ensure!(removed.success(), "the bridge is named br-h2");
+    cluster.lab().start_host("h2", None)?;
+    let ip = cluster.get("pod", "ticker")?["status"]["podIP"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    until("the pod is reached", Duration::from_secs(30), || {
+        let nc = cluster.lab().on_host("h1", "timeout");
+        let mut nc = nc.map_err(|error| error.to_string())?;
+        let out = nc.args(["2", "busybox", "nc", &ip, "9000"]).output();
+        let out = out.map_err(|error| error.to_string())?;
+        if out.stdout.is_empty() {
+            return Err(String::from_utf8_lossy(&out.stderr).into_owned());
+        }
+        Ok(())
+    })?;
+    let after = containers(cluster)?;
+    ensure!(
+        after == before,
+        "nothing was restarted: {before:#?} {after:#?}"
+    );
     Ok(())
 }

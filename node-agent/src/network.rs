@@ -112,9 +112,13 @@ impl BridgeNetwork {
         Ok(())
     }
 
-    /// Host ports of sandboxes that an earlier process made, before the first is asked for.
+    /// Sandboxes that an earlier process made: their places on the bridge, which may be a new one, and their host ports,
+    /// before the first is asked for.
     async fn restore(&self, pool: &Pool) -> Result<(), NetworkError> {
         for lease in pool.leases() {
+            links::attach(&links::veth_name(&lease.sandbox), &self.config.bridge)
+                .await
+                .map_err(failed)?;
             self.set_host_ports(&lease.sandbox, lease.host_ports)
                 .await?;
         }

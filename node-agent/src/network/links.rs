@@ -117,11 +117,10 @@ pub(super) async fn wire(wiring: &Wiring<'_>) -> Result<(), CommandError> {
     let netns = wiring.netns.display();
     let outside = format!(
         "link add name {veth} mtu {mtu} type veth peer name {peer} mtu {mtu}\n\
-         link set dev {peer} netns {netns} name eth0\n\
-         link set dev {veth} master {bridge} up\n\
-         link set dev {veth} type bridge_slave hairpin on\n"
+         link set dev {peer} netns {netns} name eth0\n"
     );
     run("ip", &["-batch", "-"], &outside).await?;
+    attach(veth, bridge).await?;
     let within = format!(
         "link set dev lo up\n\
          address add {ip}/{prefix} dev eth0\n\
@@ -131,6 +130,18 @@ pub(super) async fn wire(wiring: &Wiring<'_>) -> Result<(), CommandError> {
     inside(wiring.netns, &["-batch", "-"], &within)
         .await
         .map(drop)
+}
+
+/// Puts a sandbox's interface on the bridge, which it has left if the bridge was removed and made again.
+pub(super) async fn attach(veth: &str, bridge: &str) -> Result<(), CommandError> {
+    if !exists(veth).await {
+        return Ok(()); // the sandbox is found broken, and made anew
+    }
+    let script = format!(
+        "link set dev {veth} master {bridge} up\n\
+         link set dev {veth} type bridge_slave hairpin on\n"
+    );
+    run("ip", &["-batch", "-"], &script).await.map(drop)
 }
 
 /// Removes a link; absent is fine.
