@@ -101,6 +101,10 @@ pub struct Config {
     /// Seconds between two comparisons of all members' keys, for which each reads all of its own; 0: none.
     #[arg(long, default_value_t = 3600)]
     pub corruption_check_interval: u64,
+    /// What a member does that finds its own files damaged, or whose keys differ from the others': repair itself from the
+    /// others while they are a quorum (at most once an hour, the damaged files are set aside), or wait for an operator.
+    #[arg(long, value_enum, default_value_t = Repair::Auto)]
+    pub repair: Repair,
     /// Limit of the store's size in bytes; beyond it only reads, deletes and compaction work. 0: none.
     #[arg(long, default_value_t = 0)]
     pub quota_backend_bytes: u64,
@@ -142,6 +146,17 @@ pub enum CompactionMode {
     Periodic,
     /// Revisions.
     Revision,
+}
+
+/// What becomes of a damaged member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Repair {
+    /// It repairs itself from the others.
+    #[default]
+    Auto,
+    /// It serves nobody until an operator replaces it.
+    Off,
 }
 
 /// Whether the cluster exists already.

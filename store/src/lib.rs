@@ -15,6 +15,7 @@ mod offload;
 mod peer;
 mod raft;
 mod recover;
+mod repair;
 pub mod replica;
 mod restore;
 mod rocks;
@@ -23,8 +24,9 @@ pub mod services;
 #[cfg(test)]
 mod sim;
 
-pub use config::Config;
+pub use config::{Config, Repair};
 pub use corten_store_core::Refounding;
 pub use recover::{RecoverError, Recovered, Recovery, Refusal, recover};
+pub use repair::Refusal as RepairRefusal;
 pub use restore::{RestoreError, Restored, check_empty, restore};
 pub use server::{Store, StoreError};

@@ -1,7 +1,7 @@
 //! What is measured while a member works: durations and counts that nobody else keeps. Under etcd's names, since the
 //! dashboards of operators ask for them.
 //!
-//! Not what can be read off at scrape time; that is in `server::metrics`. Invariant: the only label is another member.
+//! Not what can be read off at scrape time; that is in `server::metrics`. Invariant: the only labels are another member, and what was damaged.
 
 use corten_base::admin::AdminServer;
 use prometheus_client::metrics::counter::Counter;
@@ -21,10 +21,17 @@ pub(crate) struct Metrics {
     pub(crate) proposals_failed: Counter,
     /// Leaders that this member has seen come.
     pub(crate) leader_changes: Counter,
+    /// Repairs of this member's own damaged files.
+    repairs: Family<Kind, Counter>,
+    /// Times that it was damaged and could not be repaired.
+    pub(crate) repairs_refused: Counter,
 }
 
 /// `To` and the id of the member asked.
 type Peer = Vec<(&'static str, String)>;
+
+/// `kind`: what was damaged.
+type Kind = Vec<(&'static str, &'static str)>;
 
 /// From 1 ms to 8 s, as etcd has it for disks.
 fn disk() -> Histogram {
@@ -44,6 +51,8 @@ impl Default for Metrics {
             peer_round_trip: Family::new_with_constructor(network),
             proposals_failed: Counter::default(),
             leader_changes: Counter::default(),
+            repairs: Family::default(),
+            repairs_refused: Counter::default(),
         }
     }
 }
@@ -53,6 +62,11 @@ impl Metrics {
     pub(crate) fn round_trips_to(&self, member: &impl ToString) -> Histogram {
         let peer = vec![("To", member.to_string())];
         self.peer_round_trip.get_or_create(&peer).clone()
+    }
+
+    /// Counts a repair.
+    pub(crate) fn repaired(&self, kind: &'static str) {
+        self.repairs.get_or_create(&vec![("kind", kind)]).inc();
     }
 
     pub(crate) fn register(&self, admin: &AdminServer) {
@@ -81,6 +95,16 @@ impl Metrics {
                 "etcd_server_leader_changes_seen",
                 "Leaders seen",
                 self.leader_changes.clone(),
+            );
+            registry.register(
+                "corten_store_repairs",
+                "Repairs of this member's own damaged files from the other members",
+                self.repairs.clone(),
+            );
+            registry.register(
+                "corten_store_repairs_refused",
+                "Times that this member was damaged and could not be repaired",
+                self.repairs_refused.clone(),
             );
         });
     }

@@ -4,7 +4,7 @@
 //! changed but set aside, and the new cluster has another id, so that members of the old one that come back are refused.
 
 mod ask;
-mod replay;
+pub(crate) mod replay;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -375,7 +375,7 @@ fn make(
         survivor.rocks.checkpoint(&copy)?;
         copy.keep();
         let rocks = Arc::new(Rocks::open(state, RocksOptions::default())?);
-        let done = replay::replay(&survivor.wal, &rocks);
+        let done = replay::replay(&survivor.wal, &rocks, u64::MAX);
         if done.is_err() {
             rocks.close();
         }

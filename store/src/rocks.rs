@@ -22,6 +22,7 @@ use parking_lot::RwLock;
 
 use crate::raft::snapshot::{SnapshotDir, sync_dir};
 use crate::raft::tables::Tables;
+use crate::repair::mark::{self, Damaged};
 use live::{Live, View};
 pub(crate) use options::RocksOptions;
 
@@ -50,11 +51,19 @@ fn io_failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> BackendError 
     move |error| BackendError::new(what, error)
 }
 
+/// A `CURRENT` that says nothing is damage like any other.
+fn current_failed(error: io::Error) -> BackendError {
+    match error.kind() {
+        io::ErrorKind::InvalidData => BackendError::new("read CURRENT", Damaged(error.to_string())),
+        _ => BackendError::new("read CURRENT", error),
+    }
+}
+
 impl Rocks {
     /// Opens or creates the state under `dir`, and clears away folders that are not it.
     pub(crate) fn open(dir: &Path, options: RocksOptions) -> Result<Self> {
         std::fs::create_dir_all(dir).map_err(io_failed("create the state folder"))?;
-        let number = match current(dir).map_err(io_failed("read CURRENT"))? {
+        let number = match current(dir).map_err(current_failed)? {
             Some(number) => number,
             None => {
                 set_current(dir, 1).map_err(io_failed("write CURRENT"))?;
@@ -68,6 +77,50 @@ impl Rocks {
             options,
             live: RwLock::new(Some(Arc::new(live))),
         })
+    }
+
+    /// What a mark says on the tables of a folder that is not open. They may open and answer all the same.
+    pub(crate) fn marked(dir: &Path) -> Option<String> {
+        let number = current(dir).ok().flatten();
+        let inner = number.and_then(|number| mark::get(&state_path(dir, number)));
+        inner.or_else(|| mark::get(dir))
+    }
+
+    /// Makes a snapshot the state of a folder that `open` then opens.
+    pub(crate) fn make_of(dir: &Path, snapshot: &SnapshotDir) -> io::Result<()> {
+        std::fs::create_dir_all(dir)?;
+        std::fs::rename(snapshot.path(), state_path(dir, 1))?;
+        snapshot.keep();
+        set_current(dir, 1)?;
+        sync_dir(dir)
+    }
+
+    /// The state of a folder that is not open, as a snapshot to install.
+    pub(crate) fn snapshot_of(dir: &Path) -> io::Result<SnapshotDir> {
+        let number = current(dir)?.unwrap_or(1);
+        Ok(SnapshotDir::new(state_path(dir, number)))
+    }
+
+    fn put(&self, snapshot: &SnapshotDir, aside: Option<PathBuf>) -> Result<()> {
+        let number = self.live()?.number + 1;
+        let path = state_path(&self.dir, number);
+        let what = "install a snapshot";
+        match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(BackendError::new(what, error));
+            }
+            _ => {}
+        }
+        std::fs::rename(snapshot.path(), &path).map_err(io_failed(what))?;
+        snapshot.keep();
+        sync_dir(&self.dir).map_err(io_failed(what))?;
+        // Opened before it becomes the state: a snapshot that does not open leaves the old state in place.
+        let live = Live::open(&path, number, &self.options)?;
+        set_current(&self.dir, number).map_err(io_failed(what))?;
+        if let Some(old) = self.live.write().replace(Arc::new(live)) {
+            old.retire(aside);
+        }
+        Ok(())
     }
 
     fn live(&self) -> Result<Arc<Live>> {
@@ -94,25 +147,15 @@ impl Tables for Rocks {
     }
 
     fn install(&self, snapshot: &SnapshotDir) -> Result<()> {
-        let number = self.live()?.number + 1;
-        let path = state_path(&self.dir, number);
-        let what = "install a snapshot";
-        match std::fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(BackendError::new(what, error));
-            }
-            _ => {}
-        }
-        std::fs::rename(snapshot.path(), &path).map_err(io_failed(what))?;
-        snapshot.keep();
-        sync_dir(&self.dir).map_err(io_failed(what))?;
-        // Opened before it becomes the state: a snapshot that does not open leaves the old state in place.
-        let live = Live::open(&path, number, &self.options)?;
-        set_current(&self.dir, number).map_err(io_failed(what))?;
-        if let Some(old) = self.live.write().replace(Arc::new(live)) {
-            old.retire();
-        }
-        Ok(())
+        self.put(snapshot, None)
+    }
+
+    fn replace(&self, snapshot: &SnapshotDir, aside: PathBuf) -> Result<()> {
+        self.put(snapshot, Some(aside))
+    }
+
+    fn damage(&self) -> Option<String> {
+        self.live().ok()?.damage()
     }
 }
 

@@ -53,6 +53,14 @@ pub enum StoreError {
     /// The state cannot be opened.
     #[error(transparent)]
     State(#[from] corten_store_core::backend::BackendError),
+    /// The member's own files are damaged, and are not repaired.
+    #[error("{what}; not repaired: {refusal}")]
+    Damaged {
+        /// What was found.
+        what: String,
+        /// Why nothing is done about it.
+        refusal: crate::repair::Refusal,
+    },
     /// A file or thread could not be had.
     #[error("cannot start: {0}")]
     Io(#[from] std::io::Error),

@@ -382,6 +382,41 @@ pub struct ChangeMemberResponse {
     #[prost(uint64, tag = "2")]
     pub added: u64,
 }
+/// A member has found its own files damaged, and asks the leader what to do.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RepairRequest {
+    #[prost(uint64, tag = "1")]
+    pub member: u64,
+    /// What is damaged, in words: for the leader's log.
+    #[prost(string, tag = "2")]
+    pub what: ::prost::alloc::string::String,
+    /// Its log or its vote cannot be trusted: it must not come back as itself. The leader puts a new member in its place.
+    #[prost(bool, tag = "3")]
+    pub log_lost: bool,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RepairResponse {
+    /// The id to go on with: the same, or that of the new member.
+    #[prost(uint64, tag = "1")]
+    pub member: u64,
+}
+/// Asks the leader for its state, at a position that holds everything acknowledged before the call.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FetchSnapshotRequest {
+    #[prost(uint64, tag = "1")]
+    pub member: u64,
+}
+/// Asks the leader to compare a member's keys with those of the others now, and to disarm its alarm when they agree.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CompareMemberRequest {
+    #[prost(uint64, tag = "1")]
+    pub member: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CompareMemberResponse {
+    #[prost(bool, tag = "1")]
+    pub agrees: bool,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum ForwardFailure {
@@ -810,6 +845,76 @@ pub mod peer_client {
                 .insert(GrpcMethod::new("corten.store.v1.Peer", "KvHash"));
             self.inner.unary(req, path, codec).await
         }
+        /// Members of older versions do not know these three: whoever asks is told so, and is not repaired.
+        pub async fn repair(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RepairRequest>,
+        ) -> std::result::Result<tonic::Response<super::RepairResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/corten.store.v1.Peer/Repair",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("corten.store.v1.Peer", "Repair"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn fetch_snapshot(
+            &mut self,
+            request: impl tonic::IntoRequest<super::FetchSnapshotRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::SnapshotRequest>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/corten.store.v1.Peer/FetchSnapshot",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("corten.store.v1.Peer", "FetchSnapshot"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        pub async fn compare_member(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CompareMemberRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CompareMemberResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/corten.store.v1.Peer/CompareMember",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("corten.store.v1.Peer", "CompareMember"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -907,6 +1012,31 @@ pub mod peer_server {
             &self,
             request: tonic::Request<super::KvHashRequest>,
         ) -> std::result::Result<tonic::Response<super::KvHashResponse>, tonic::Status>;
+        /// Members of older versions do not know these three: whoever asks is told so, and is not repaired.
+        async fn repair(
+            &self,
+            request: tonic::Request<super::RepairRequest>,
+        ) -> std::result::Result<tonic::Response<super::RepairResponse>, tonic::Status>;
+        /// Server streaming response type for the FetchSnapshot method.
+        type FetchSnapshotStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::SnapshotRequest, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        async fn fetch_snapshot(
+            &self,
+            request: tonic::Request<super::FetchSnapshotRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::FetchSnapshotStream>,
+            tonic::Status,
+        >;
+        async fn compare_member(
+            &self,
+            request: tonic::Request<super::CompareMemberRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CompareMemberResponse>,
+            tonic::Status,
+        >;
     }
     /// Every call carries the metadata corten-cluster-id and corten-to; a member of another cluster, or another member at a
     /// reused address, is refused before the message is looked at.
@@ -1546,6 +1676,140 @@ pub mod peer_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = KvHashSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/corten.store.v1.Peer/Repair" => {
+                    #[allow(non_camel_case_types)]
+                    struct RepairSvc<T: Peer>(pub Arc<T>);
+                    impl<T: Peer> tonic::server::UnaryService<super::RepairRequest>
+                    for RepairSvc<T> {
+                        type Response = super::RepairResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RepairRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Peer>::repair(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RepairSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/corten.store.v1.Peer/FetchSnapshot" => {
+                    #[allow(non_camel_case_types)]
+                    struct FetchSnapshotSvc<T: Peer>(pub Arc<T>);
+                    impl<
+                        T: Peer,
+                    > tonic::server::ServerStreamingService<super::FetchSnapshotRequest>
+                    for FetchSnapshotSvc<T> {
+                        type Response = super::SnapshotRequest;
+                        type ResponseStream = T::FetchSnapshotStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::FetchSnapshotRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Peer>::fetch_snapshot(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = FetchSnapshotSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/corten.store.v1.Peer/CompareMember" => {
+                    #[allow(non_camel_case_types)]
+                    struct CompareMemberSvc<T: Peer>(pub Arc<T>);
+                    impl<
+                        T: Peer,
+                    > tonic::server::UnaryService<super::CompareMemberRequest>
+                    for CompareMemberSvc<T> {
+                        type Response = super::CompareMemberResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CompareMemberRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Peer>::compare_member(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CompareMemberSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -85,6 +85,7 @@ fn stopped(error: impl std::fmt::Display) -> Status {
 impl Peer for PeerService {
     type AppendStream = ResponseStream<pb::AppendResponse>;
     type ForwardStream = ResponseStream<pb::ForwardResponse>;
+    type FetchSnapshotStream = ResponseStream<pb::SnapshotRequest>;
 
     async fn append(
         &self,
@@ -286,6 +287,41 @@ impl Peer for PeerService {
             .change
             .ok_or_else(|| Status::invalid_argument("no change"))?;
         Ok(Response::new(member.change_member_here(change).await?))
+    }
+
+    async fn repair(
+        &self,
+        request: Request<pb::RepairRequest>,
+    ) -> Result<Response<pb::RepairResponse>, Status> {
+        let member = self.check(&request)?;
+        let id = member.repair_here(request.into_inner()).await?;
+        Ok(Response::new(pb::RepairResponse { member: id.0 }))
+    }
+
+    async fn fetch_snapshot(
+        &self,
+        request: Request<pb::FetchSnapshotRequest>,
+    ) -> Result<Response<Self::FetchSnapshotStream>, Status> {
+        let member = self.check(&request)?;
+        let id = MemberId(request.into_inner().member);
+        let (vote, snapshot) = member.snapshot_for(id).await?;
+        let (parts, stream) = mpsc::channel(transfer::CHUNKS_AHEAD);
+        spawn("snapshot-fetched", TaskKind::Connection, async move {
+            if let Err(error) = transfer::send_parts(vote, snapshot, parts).await {
+                tracing::warn!(member = %id, %error, "the state for a repair was not sent to its end");
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream).map(Ok))))
+    }
+
+    async fn compare_member(
+        &self,
+        request: Request<pb::CompareMemberRequest>,
+    ) -> Result<Response<pb::CompareMemberResponse>, Status> {
+        let member = self.check(&request)?;
+        let id = MemberId(request.into_inner().member);
+        let agrees = member.compare_member_here(id).await?;
+        Ok(Response::new(pb::CompareMemberResponse { agrees }))
     }
 
     async fn kv_hash(

@@ -24,7 +24,7 @@ use crate::raft::types::{SnapshotMeta, TypeConfig, Vote};
 /// Small enough to keep heartbeats of the same process from waiting, large enough to keep a disk busy.
 const CHUNK_BYTES: usize = 512 << 10;
 /// Chunks read ahead of the network.
-const CHUNKS_AHEAD: usize = 8;
+pub(crate) const CHUNKS_AHEAD: usize = 8;
 
 /// Sends `snapshot`; returns the receiver's vote once it has installed it, or refused it for a higher vote.
 pub(crate) async fn send(
@@ -52,7 +52,8 @@ pub(crate) async fn send(
         .map_err(|error| Status::internal(error.to_string()))
 }
 
-async fn send_parts(
+/// Sends `snapshot` to whoever takes the parts.
+pub(crate) async fn send_parts(
     vote: Vote,
     snapshot: openraft::alias::SnapshotOf<TypeConfig, SnapshotDir>,
     parts: mpsc::Sender<pb::SnapshotRequest>,

@@ -3,7 +3,7 @@
 //! Not the membership itself, which is in the log. Invariant: a data folder belongs to one member of one cluster; a
 //! member that finds another identity there does not start.
 
-mod inquiry;
+pub(crate) mod inquiry;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -73,6 +73,13 @@ pub(crate) fn added_member_id(cluster: u64, peer_urls: &[String], salt: u64) -> 
     MemberId(hash(
         [&b"added"[..], &cluster, &salt].into_iter().chain(urls),
     ))
+}
+
+/// Id of the member that takes the place of one that lost its log: the same however often it is asked for, and never one
+/// that was added by hand.
+pub(crate) fn replacement_id(cluster: u64, lost: MemberId) -> MemberId {
+    let parts = [cluster.to_be_bytes(), lost.0.to_be_bytes()];
+    MemberId(hash([&b"replacement"[..], &parts[0], &parts[1]]))
 }
 
 fn cluster_id(token: &str, members: &BTreeMap<MemberId, Node>) -> u64 {

@@ -137,6 +137,24 @@ impl Machine {
         Ok(Some((meta, dir)))
     }
 
+    /// Replaces damaged tables, or wrong ones, by others that `make` brings to the same position.
+    pub(crate) fn replace(
+        &mut self,
+        aside: PathBuf,
+        make: impl FnOnce(LogId) -> io::Result<SnapshotDir>,
+    ) -> io::Result<()> {
+        let at = self
+            .position()
+            .ok_or_else(|| io::Error::other("nothing was applied yet"))?;
+        let dir = make(at)?;
+        self.tables.replace(&dir, aside).map_err(backend)?;
+        self.writer.reload().map_err(backend)?;
+        // `make` has checked it: what applies next would not follow.
+        assert_eq!(self.position(), Some(at), "the new tables stand elsewhere");
+        self.membership = read_membership(&self.writer)?;
+        self.engine.reset().map_err(backend)
+    }
+
     /// Replaces the state by a received snapshot.
     pub(crate) fn install(&mut self, meta: &SnapshotMeta, dir: &SnapshotDir) -> io::Result<()> {
         self.tables.install(dir).map_err(backend)?;

@@ -8,9 +8,11 @@ mod corruption;
 mod leases;
 mod level;
 mod membership;
+mod mend;
 mod publish;
 mod quota;
 mod renewals;
+mod repair;
 mod status;
 
 use std::path::{Path, PathBuf};
@@ -23,6 +25,7 @@ use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, Fatal, LinearizableReadError, RaftError};
 use openraft::raft::ClientWriteResult;
+use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -32,7 +35,7 @@ use super::forward::{Answer, Attempt, Forwarder, Session};
 use super::identity::Identity;
 use super::read::{ReadError, ReadGate, ReadIndex};
 use super::rounds::Rounds;
-use super::state_machine::StateMachine;
+use super::state_machine::{Jobs, StateMachine};
 use super::types::{Callback, Command, LogId, MemberId, Node, TypeConfig};
 use crate::metrics::Metrics;
 use crate::peer::connect::{Lane, Peers};
@@ -43,6 +46,7 @@ pub(crate) use corruption::run_comparisons;
 pub(crate) use leases::run_lessor;
 pub(crate) use level::raise_level;
 pub(crate) use membership::promote_learners;
+pub(crate) use mend::{Mender, run_repairs};
 pub(crate) use publish::publish_self;
 pub(crate) use quota::run_quota;
 pub(crate) use renewals::TOGETHER_MAX;
@@ -65,6 +69,7 @@ pub(crate) struct Parts {
     pub(crate) peers: Arc<Peers>,
     pub(crate) applied: AppliedIndex,
     pub(crate) engine: Engine,
+    pub(crate) jobs: Jobs,
     pub(crate) incoming: PathBuf,
     pub(crate) quota_bytes: u64,
     pub(crate) disk_reserve: u64,
@@ -81,6 +86,10 @@ pub(crate) struct Member {
     changes: tokio::sync::Mutex<()>,
     counting: leases::Counting,
     renewals: Rounds<renewals::Waiting>,
+    /// As leader: whom this member helps to repair itself, since when.
+    helped: Mutex<Option<(MemberId, Instant)>>,
+    /// Why this member is damaged and not repaired.
+    unrepaired: Mutex<Option<String>>,
 }
 
 /// Where a proposal goes.
@@ -105,6 +114,8 @@ impl Member {
             changes: tokio::sync::Mutex::new(()),
             counting: leases::Counting::default(),
             renewals: renewals::start(this.clone()),
+            helped: Mutex::new(None),
+            unrepaired: Mutex::new(None),
             parts,
         })
     }

@@ -22,7 +22,7 @@ use crate::offload::offload;
 const APPLY_MAX: usize = 1024;
 /// Likewise in bytes of commands.
 const APPLY_BYTES_MAX: usize = 4 << 20;
-/// openraft gives one command at a time; one more place lets the thread go on without a pause.
+/// openraft gives one command at a time, and a repair is one more: neither waits for a place.
 const JOBS: usize = 2;
 
 /// What the apply thread is to do.
@@ -73,9 +73,15 @@ impl ApplyThread {
     }
 }
 
-/// Handle on the apply thread.
+/// Handle on the apply thread, as openraft has it.
 pub(crate) struct StateMachine {
-    jobs: mpsc::SyncSender<Job>,
+    jobs: Jobs,
+}
+
+/// What else may be done on the apply thread, between two things that openraft asks for.
+#[derive(Clone)]
+pub(crate) struct Jobs {
+    queue: mpsc::SyncSender<Job>,
     tables: Arc<dyn Tables>,
 }
 
@@ -88,10 +94,27 @@ impl StateMachine {
             queue,
             jobs: jobs.clone(),
         };
-        (Self { jobs, tables }, applier)
+        let jobs = Jobs {
+            queue: jobs,
+            tables,
+        };
+        (Self { jobs }, applier)
     }
 
-    async fn run<T: Send + 'static>(
+    /// Another handle.
+    pub(crate) fn jobs(&self) -> Jobs {
+        self.jobs.clone()
+    }
+}
+
+impl Jobs {
+    /// The tables themselves.
+    pub(crate) fn tables(&self) -> &Arc<dyn Tables> {
+        &self.tables
+    }
+
+    /// Runs one thing on the thread. Only one may be asked for besides openraft's, so that the queue has room.
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Machine) -> T + Send + 'static,
     ) -> io::Result<T> {
@@ -101,7 +124,7 @@ impl StateMachine {
             // The caller waits below, unless openraft itself was stopped.
             let _ = answer.send(work(machine));
         }));
-        self.jobs.send(job).map_err(|_| gone())?;
+        self.queue.send(job).map_err(|_| gone())?;
         answered.await.map_err(|_| gone())
     }
 }
@@ -111,7 +134,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     type SnapshotBuilder = Flusher;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
-        let meta = self.run(|machine| machine.meta()).await?;
+        let meta = self.jobs.run(|machine| machine.meta()).await?;
         Ok((meta.last_log_id, meta.last_membership))
     }
 
@@ -130,17 +153,17 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             if batch.len() == APPLY_MAX || bytes >= APPLY_BYTES_MAX {
                 bytes = 0;
                 let full = std::mem::take(&mut batch);
-                self.run(move |machine| machine.apply(full)).await??;
+                self.jobs.run(move |machine| machine.apply(full)).await??;
             }
         }
-        self.run(move |machine| machine.apply(batch)).await?
+        self.jobs.run(move |machine| machine.apply(batch)).await?
     }
 
     async fn get_snapshot_builder(&mut self) -> Flusher {
-        let meta = self.run(|machine| machine.meta()).await;
+        let meta = self.jobs.run(|machine| machine.meta()).await;
         Flusher {
             meta,
-            tables: Arc::clone(&self.tables),
+            tables: Arc::clone(&self.jobs.tables),
         }
     }
 
@@ -150,12 +173,13 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         snapshot: SnapshotDir,
     ) -> io::Result<()> {
         let meta = meta.clone();
-        self.run(move |machine| machine.install(&meta, &snapshot))
+        self.jobs
+            .run(move |machine| machine.install(&meta, &snapshot))
             .await?
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<OwnSnapshot>> {
-        let made = self.run(Machine::checkpoint).await??;
+        let made = self.jobs.run(Machine::checkpoint).await??;
         Ok(made.map(|(meta, snapshot)| Snapshot { meta, snapshot }))
     }
 }

@@ -78,6 +78,14 @@ pub enum WalError {
         /// What it said.
         source: io::Error,
     },
+    /// A file of another version, whole as it is.
+    #[error("log file {file} is of format {format}, which this version does not know")]
+    Format {
+        /// The file.
+        file: PathBuf,
+        /// What it says.
+        format: u32,
+    },
     /// A file that was complete once does not read back: the disk lost data.
     #[error("log file {file} is damaged at byte {offset}: {what}")]
     Corrupt {
@@ -225,10 +233,19 @@ impl Wal {
     pub(crate) fn purge(&self, upto: LogId) -> io::Result<()> {
         let mut state = self.shared.state.lock();
         state.check()?;
+        if state.puts_off(upto) {
+            return Ok(());
+        }
         state.purge(upto, &self.shared.options);
         drop(state);
         self.shared.work.notify_one();
         Ok(())
+    }
+
+    /// Keeps the entries that there are for somebody who needs them, until what is given here is dropped. One at a time.
+    pub(crate) fn hold(self: &Arc<Self>) -> Held {
+        self.shared.state.lock().hold();
+        Held(Arc::clone(self))
     }
 
     /// The entries of `range` that exist, in order, up to about `max_bytes` of commands but at least one.
@@ -266,6 +283,20 @@ impl Wal {
 impl Drop for Wal {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// Entries are kept, whatever is purged meanwhile, as long as this lives.
+pub(crate) struct Held(Arc<Wal>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let put_off = self.0.shared.state.lock().let_go();
+        if let Some(upto) = put_off
+            && let Err(error) = self.0.purge(upto)
+        {
+            tracing::debug!(%error, "a purge that was put off");
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The survivor's log, brought into its state: what was acknowledged may be in the log alone.
+//! A log brought into a state: what was acknowledged may be in the log alone.
 //!
 //! Invariant: entries are applied in order and without a gap, exactly as the member itself would have.
 
@@ -31,7 +31,7 @@ pub(super) fn membership(wal: &Wal, writer: &Writer) -> Result<StoredMembership,
             codec::stored_membership(&message).map_err(unreadable)?
         }
     };
-    each(wal, writer.applied(), |entry| {
+    each(wal, writer.applied(), u64::MAX, |entry| {
         if let EntryPayload::Membership(value) = entry.payload {
             found = StoredMembership::new(Some(entry.log_id), value);
         }
@@ -40,12 +40,12 @@ pub(super) fn membership(wal: &Wal, writer: &Writer) -> Result<StoredMembership,
     Ok(found)
 }
 
-/// Applies everything that the log has beyond the state. Gives the number of entries.
-pub(super) fn replay(wal: &Wal, rocks: &Arc<Rocks>) -> Result<u64, RecoverError> {
+/// Applies everything that the log has beyond the state, up to an index. Gives the number of entries.
+pub(crate) fn replay(wal: &Wal, rocks: &Arc<Rocks>, upto: u64) -> Result<u64, RecoverError> {
     let (_store, mut writer) = Store::open(Arc::clone(rocks) as Arc<dyn Backend>)?;
     let applied = writer.applied();
     let mut count = 0;
-    each(wal, applied, |entry| {
+    each(wal, applied, upto, |entry| {
         let at = Position {
             term: entry.log_id.leader_id.term,
             index: entry.log_id.index,
@@ -74,19 +74,21 @@ pub(super) fn replay(wal: &Wal, rocks: &Arc<Rocks>) -> Result<u64, RecoverError>
 fn each(
     wal: &Wal,
     applied: Option<Position>,
+    upto: u64,
     mut take: impl FnMut(Entry) -> Result<(), RecoverError>,
 ) -> Result<(), RecoverError> {
     let (purged, last) = wal.bounds();
     let mut next = applied.map_or(0, |at| at.index + 1);
-    let Some(last) = last.filter(|last| last.index >= next) else {
+    let last = last.map(|last| last.index.min(upto));
+    let Some(last) = last.filter(|last| *last >= next) else {
         return Ok(());
     };
     if purged.is_some_and(|purged| purged.index >= next) {
         return Err(RecoverError::Gap(applied.map(|at| at.index)));
     }
-    while next <= last.index {
+    while next <= last {
         let entries = wal
-            .read(next..last.index + 1, READ_BYTES)
+            .read(next..last + 1, READ_BYTES)
             .map_err(RecoverError::Entry)?;
         if entries.is_empty() {
             return Err(RecoverError::Gap(Some(next)));

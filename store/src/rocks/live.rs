@@ -4,8 +4,8 @@
 //! its folder when the last view of it is gone.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use corten_store_core::backend::{BackendError, Batch, Cursor, Keyspace, Read, Result, Size};
@@ -13,8 +13,8 @@ use rocksdb::{
     ColumnFamily, DB, DBRawIterator, FlushOptions, ReadOptions, Snapshot, WriteBatch, WriteOptions,
 };
 
-use super::failed;
 use super::options::{RocksOptions, key_part};
+use crate::repair::mark::{self, Damaged};
 
 /// An open database.
 pub(super) struct Live {
@@ -22,22 +22,56 @@ pub(super) struct Live {
     pub(super) number: u64,
     path: PathBuf,
     retired: AtomicBool,
+    /// Where the folder goes once it is retired; nowhere: it is deleted.
+    aside: OnceLock<PathBuf>,
+    /// What the engine found wrong with its files.
+    damage: OnceLock<String>,
 }
 
 impl Live {
     pub(super) fn open(path: &Path, number: u64, options: &RocksOptions) -> Result<Self> {
-        let db = DB::open_cf_descriptors(&options.database(), path, options.families())
-            .map_err(failed(format!("open {}", path.display())))?;
+        let opened = DB::open_cf_descriptors(&options.database(), path, options.families());
+        let db = opened.map_err(|error| {
+            let what = format!("open {}", path.display());
+            match mark::is_damage(&error) {
+                true => BackendError::new(what, Damaged(error.to_string())),
+                false => BackendError::new(what, error),
+            }
+        })?;
         Ok(Self {
             db,
             number,
             path: path.to_owned(),
             retired: AtomicBool::new(false),
+            aside: OnceLock::new(),
+            damage: OnceLock::new(),
         })
     }
 
-    /// The folder goes when the last holder goes.
-    pub(super) fn retire(&self) {
+    /// What was found damaged, if anything was.
+    pub(super) fn damage(&self) -> Option<String> {
+        self.damage.get().cloned()
+    }
+
+    /// An error of the engine; damage is remembered, and marked for the next start.
+    fn failed<'a>(&'a self, what: &'a str) -> impl FnOnce(rocksdb::Error) -> BackendError + 'a {
+        move |error| {
+            if mark::is_damage(&error) && self.damage.set(format!("{what}: {error}")).is_ok() {
+                tracing::error!(%error, path = %self.path.display(), "the tables are damaged");
+                if let Err(error) = mark::set(&self.path, error.as_ref()) {
+                    tracing::error!(%error, "cannot mark the damaged tables");
+                }
+            }
+            BackendError::new(what, error)
+        }
+    }
+
+    /// The folder goes when the last holder goes: to `aside`, or away.
+    pub(super) fn retire(&self, aside: Option<PathBuf>) {
+        if let Some(aside) = aside {
+            // Retired once.
+            let _ = self.aside.set(aside);
+        }
         self.retired.store(true, Ordering::Relaxed);
     }
 
@@ -51,7 +85,7 @@ impl Live {
         let value = self
             .db
             .get_cf(self.family(space), key)
-            .map_err(failed("read a row"))?;
+            .map_err(self.failed("read a row"))?;
         Ok(value.map(Bytes::from))
     }
 
@@ -68,7 +102,7 @@ impl Live {
         options.disable_wal(true);
         self.db
             .write_opt(rows, &options)
-            .map_err(failed("write a batch"))
+            .map_err(self.failed("write a batch"))
     }
 
     pub(super) fn flush(&self) -> Result<()> {
@@ -78,7 +112,7 @@ impl Live {
             .collect();
         self.db
             .flush_cfs_opt(&families, &FlushOptions::default())
-            .map_err(failed("flush"))
+            .map_err(self.failed("flush"))
     }
 
     /// Rewrites the tables without what is gone.
@@ -118,8 +152,12 @@ impl Drop for Live {
         }
         // Still open here, and that is fine: the engine writes nothing to a database that nobody holds.
         self.db.cancel_all_background_work(true);
-        if let Err(error) = std::fs::remove_dir_all(&self.path) {
-            tracing::warn!(%error, path = %self.path.display(), "cannot delete a replaced state folder");
+        let gone = match self.aside.get() {
+            Some(aside) => std::fs::rename(&self.path, aside),
+            None => std::fs::remove_dir_all(&self.path),
+        };
+        if let Err(error) = gone {
+            tracing::warn!(%error, path = %self.path.display(), "cannot clear away a replaced state folder");
         }
     }
 }
@@ -179,7 +217,7 @@ impl View {
             .db
             .raw_iterator_cf_opt(self.live.family(space), options);
         rows.seek(from);
-        rows.status().map_err(failed("scan"))?;
+        rows.status().map_err(self.live.failed("scan"))?;
         Ok(Some(rows))
     }
 
@@ -203,7 +241,7 @@ impl View {
         let family = self.live.family(space);
         let mut rows = self.live.db.raw_iterator_cf_opt(family, options);
         rows.seek(from);
-        rows.status().map_err(failed("look up a row"))?;
+        rows.status().map_err(self.live.failed("look up a row"))?;
         let copied = rows
             .item()
             .map(|(key, value)| (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
@@ -228,7 +266,10 @@ impl View {
             std::mem::transmute::<DBRawIterator<'_>, DBRawIterator<'static>>(rows)
         });
         Ok(OwnedRows {
-            rows: Rows(rows),
+            rows: Rows {
+                rows,
+                live: Arc::clone(&self.live),
+            },
             _view: self,
         })
     }
@@ -250,7 +291,7 @@ impl Read for View {
             .live
             .db
             .get_cf_opt(self.live.family(space), key, &self.read_options())
-            .map_err(failed("read a row"))?;
+            .map_err(self.live.failed("read a row"))?;
         Ok(value.map(Bytes::from))
     }
 
@@ -260,7 +301,10 @@ impl Read for View {
         from: &[u8],
         to: Option<&[u8]>,
     ) -> Result<Box<dyn Cursor + '_>> {
-        Ok(Box::new(Rows(self.iterator(space, from, to)?)))
+        Ok(Box::new(Rows {
+            rows: self.iterator(space, from, to)?,
+            live: Arc::clone(&self.live),
+        }))
     }
 
     fn first(
@@ -273,8 +317,13 @@ impl Read for View {
     }
 }
 
-/// A cursor over a view that lives elsewhere. `None` is an empty range.
-struct Rows<'a>(Option<DBRawIterator<'a>>);
+/// A cursor over a view that lives elsewhere.
+struct Rows<'a> {
+    /// `None` is an empty range.
+    rows: Option<DBRawIterator<'a>>,
+    /// Hears of damage. After the rows: dropped last.
+    live: Arc<Live>,
+}
 
 /// A cursor with its view.
 pub(super) struct OwnedRows {
@@ -285,11 +334,11 @@ pub(super) struct OwnedRows {
 
 impl Cursor for Rows<'_> {
     fn key(&self) -> Option<&[u8]> {
-        self.0.as_ref().and_then(|rows| rows.key())
+        self.rows.as_ref().and_then(|rows| rows.key())
     }
 
     fn value(&self) -> &[u8] {
-        self.0
+        self.rows
             .as_ref()
             .and_then(|rows| rows.value())
             .unwrap_or_default()
@@ -310,15 +359,14 @@ impl Cursor for Rows<'_> {
 
 impl Rows<'_> {
     fn step(&mut self, step: impl FnOnce(&mut DBRawIterator<'_>)) -> Result<()> {
-        let Some(rows) = &mut self.0 else {
+        let Some(rows) = &mut self.rows else {
             return Ok(());
         };
         // Moving an iterator that is at its end is undefined in RocksDB.
         if rows.valid() {
             step(rows);
         }
-        rows.status()
-            .map_err(|error| BackendError::new("scan", error))
+        rows.status().map_err(self.live.failed("scan"))
     }
 }
 

@@ -3,6 +3,8 @@
 //! The order matters and is all here: peer port, identity, log, state, consensus, bootstrap. Invariant: nothing is
 //! answered to another member before the vote and the log are loaded, but that this one is starting.
 
+mod open;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,14 +29,13 @@ use crate::raft::applied::AppliedIndex;
 use crate::raft::identity::{self, Identity};
 use crate::raft::log_store::LogStore;
 use crate::raft::machine::Machine;
-use crate::raft::member::{self, Member, Parts, Raft};
+use crate::raft::member::{self, Member, Mender, Parts, Raft};
 use crate::raft::network::NetworkFactory;
 use crate::raft::snapshot;
-use crate::raft::state_machine::{Applier, ApplyThread, StateMachine};
+use crate::raft::state_machine::{Applier, ApplyThread, Jobs, StateMachine};
 use crate::raft::tables::Tables;
-use crate::raft::wal::{Wal, WalOptions};
+use crate::raft::wal::Wal;
 use crate::replica::Engine;
-use crate::rocks::{Rocks, RocksOptions};
 
 /// How often the size of the log is looked at.
 const LOG_CHECK: Duration = Duration::from_secs(1);
@@ -79,7 +80,7 @@ pub(super) async fn start(
             return Err(error);
         }
     };
-    spawn_background(settings, &member, Arc::clone(&wal), background);
+    spawn_background(settings, &member, Arc::clone(&wal), metrics, background);
     Ok(Started {
         member,
         apply,
@@ -96,11 +97,15 @@ async fn begin(
     metrics: &Metrics,
     opened: &Opened,
 ) -> Result<Begun, StoreError> {
+    let known = identity::load(&settings.config.data_dir)?.is_some();
     let identity = Box::pin(identity::establish(settings)).await?;
-    let begun = Box::pin(open(settings, identity, metrics)).await?;
+    let (identity, wal) = Box::pin(open::log(settings, identity, known, metrics)).await?;
+    let begun = Box::pin(open(settings, identity, wal, metrics)).await?;
     // Nobody else sets it.
     let _ = opened.set(Arc::clone(&begun.0));
-    if settings.config.initial_cluster_state == ClusterState::New {
+    // A member that came later, or came back under a new id, founds nothing.
+    let founds = identity == identity::founding(settings);
+    if settings.config.initial_cluster_state == ClusterState::New && founds {
         found(settings, &begun.0).await?;
     }
     Ok(begun)
@@ -109,18 +114,11 @@ async fn begin(
 async fn open(
     settings: &Settings,
     identity: Identity,
+    wal: Arc<Wal>,
     metrics: &Metrics,
 ) -> Result<Begun, StoreError> {
-    let dir = &settings.config.data_dir;
-    let mut wal_options = WalOptions::new(dir.join("wal"));
-    wal_options.sync_seconds = metrics.wal_fsync.clone();
-    let wal = Arc::new(Wal::open(wal_options)?);
-    let options = RocksOptions {
-        cache_bytes: settings.config.block_cache_bytes,
-        memtable_bytes: settings.config.memtable_bytes,
-    };
-    let rocks = Arc::new(Rocks::open(&dir.join("state"), options)?);
-    let state = State::open(settings, rocks, metrics)?;
+    let state = open::state(settings, identity, &wal, metrics);
+    let state = Box::pin(state).await?;
     let (handles, applier) = state.split();
     let apply = applier.start()?;
     let client_tls = match &settings.peer_tls {
@@ -144,6 +142,7 @@ pub(crate) struct Handles {
     machine: StateMachine,
     engine: Engine,
     applied: AppliedIndex,
+    jobs: Jobs,
     incoming: PathBuf,
 }
 
@@ -177,12 +176,18 @@ impl State {
         )?;
         let (machine, applier) = StateMachine::new(machine, tables);
         let handles = Handles {
+            jobs: machine.jobs(),
             machine,
             engine,
             applied,
             incoming,
         };
         Ok(Self { handles, applier })
+    }
+
+    /// The last entry in it.
+    fn applied(&self) -> Option<u64> {
+        self.handles.applied.get()
     }
 
     /// What is used, and what is to be run.
@@ -216,6 +221,7 @@ pub(crate) async fn agree(
         peers,
         applied: handles.applied,
         engine: handles.engine,
+        jobs: handles.jobs,
         incoming: handles.incoming,
         quota_bytes: settings.config.quota_backend_bytes,
         disk_reserve: settings.config.disk_reserve_bytes,
@@ -270,6 +276,7 @@ pub(crate) fn spawn_background(
     settings: &Settings,
     member: &Arc<Member>,
     wal: Arc<Wal>,
+    metrics: &Metrics,
     stop: &Shutdown,
 ) {
     spawn(
@@ -319,6 +326,12 @@ pub(crate) fn spawn_background(
     );
     let raising = member::raise_level(Arc::clone(member), stop.clone());
     spawn("raise-level", TaskKind::Critical, raising);
+    let mender = Mender::new(settings.clone(), Arc::clone(&wal), metrics.clone());
+    spawn(
+        "repair",
+        TaskKind::Background,
+        member::run_repairs(Arc::clone(member), mender, stop.clone()),
+    );
     let limit = settings.config.snapshot_log_bytes;
     spawn(
         "log-size",

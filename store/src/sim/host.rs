@@ -267,7 +267,7 @@ async fn live(life: Life) -> Result<(), StoreError> {
     if life.settings.config.initial_cluster_state == crate::config::ClusterState::New {
         start::found(&life.settings, &member).await?;
     }
-    start::spawn_background(&life.settings, &member, life.wal, &stop);
+    start::spawn_background(&life.settings, &member, life.wal, &life.metrics, &stop);
     recover(&member).await;
     let replica = Arc::new(RaftReplica::new(Arc::clone(&member)));
     let routes = services::routes(replica, services::Options::default());

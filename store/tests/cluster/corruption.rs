@@ -5,7 +5,7 @@ use corten_proto::etcd::etcdserverpb as etcd;
 use super::harness::{Cluster, alarms, get, put, try_put, wait_for};
 
 /// Changes one byte of a value in the state of a member that is down.
-fn damage(state: &std::path::Path) {
+pub(crate) fn damage(state: &std::path::Path) {
     let number = std::fs::read_to_string(state.join("CURRENT")).expect("CURRENT");
     let path = state.join(format!("db-{}", number.trim()));
     let options = rocksdb::Options::default();
@@ -28,6 +28,7 @@ async fn a_member_with_changed_data_is_found_and_serves_no_more() {
     let mut cluster = Cluster::configure(3);
     for config in &mut cluster.configs {
         config.corruption_check_interval = 1;
+        config.repair = corten_store::Repair::Off;
     }
     cluster.start_all().await;
     let leader = cluster.leader().await;

@@ -25,6 +25,7 @@ mod peer;
 mod quota;
 mod record;
 mod recover;
+mod repair;
 mod replication;
 mod restore;
 mod single;

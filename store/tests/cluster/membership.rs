@@ -4,7 +4,11 @@ use corten_proto::etcd::etcdserverpb as etcd;
 use corten_store::Config;
 use etcd::cluster_client::ClusterClient;
 
+use rustix::process::Signal;
+use tokio::time::timeout;
+
 use super::harness::{Cluster, Running, free_port, get, keys, put, wait_for};
+use super::process::Processes;
 
 fn client(member: &Running) -> ClusterClient<tonic::transport::Channel> {
     ClusterClient::new(member.channel.clone())
@@ -155,4 +159,41 @@ async fn a_member_that_lost_its_log_ended_the_leader() {
     let keys = keys(cluster.member(victim), "k").await;
     assert_eq!(keys.len(), 20, "it got everything back");
     cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_went_away_left_a_change_of_members_half_done() {
+    let mut processes = Processes::start(3);
+    let leader = processes.leader().await;
+    let (stays, goes) = ((leader + 1) % 3, (leader + 2) % 3);
+    let id = processes.member_id(goes).await;
+    let channel = processes.channel(leader);
+    let listed = async || {
+        let mut client = ClusterClient::new(channel.clone());
+        let list = etcd::MemberListRequest { linearizable: true };
+        Some(client.member_list(list).await.ok()?.into_inner().members)
+    };
+    // Telling its name is a change too, and would finish another one.
+    wait_for("all names", async || {
+        let members = listed().await?;
+        let named = members.iter().filter(|member| !member.name.is_empty());
+        let urls = members
+            .iter()
+            .filter(|member| !member.client_ur_ls.is_empty());
+        (named.count() == 3 && urls.count() == 3).then_some(())
+    })
+    .await;
+    // The new set of voters cannot agree while one of the two sleeps.
+    processes.signal(stays, Signal::STOP);
+    let mut client = ClusterClient::new(processes.channel(goes));
+    let call = client.member_remove(etcd::MemberRemoveRequest { id });
+    let answer = timeout(std::time::Duration::from_millis(300), call).await;
+    assert!(answer.is_err(), "{answer:?}");
+    // It has asked the leader, for its client.
+    processes.kill(goes);
+    processes.signal(stays, Signal::CONT);
+    wait_for("the change to be done", async || {
+        (listed().await?.len() == 2).then_some(())
+    })
+    .await;
 }

@@ -138,6 +138,21 @@ impl Processes {
         self.root.path().join(format!("m{i}.log"))
     }
 
+    /// What a member has logged, over all its starts.
+    pub(crate) fn said(&self, i: usize) -> String {
+        std::fs::read_to_string(self.log(i)).unwrap_or_default()
+    }
+
+    pub(crate) fn data_dir(&self, i: usize) -> PathBuf {
+        self.root.path().join(format!("m{i}"))
+    }
+
+    /// Starts a member with more arguments than the others have.
+    pub(crate) fn spawn_with(&mut self, i: usize, more: &[&str]) {
+        let cluster = self.founding();
+        self.launch(i, &format!("m{i}"), &cluster, more);
+    }
+
     /// Loses a member's data while it is down.
     pub(crate) fn wipe(&self, i: usize) {
         std::fs::remove_dir_all(self.root.path().join(format!("m{i}"))).expect("wiped");

@@ -18,7 +18,7 @@ use crate::config::Settings;
 use crate::peer::connect;
 use crate::peer::dial::{Dial, HostNetwork};
 use crate::raft::codec;
-use crate::raft::types::MemberId;
+use crate::raft::types::{MemberId, Node};
 
 /// A joining member asks this long for the cluster before it gives up.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
@@ -28,6 +28,9 @@ const FOUNDING_ASK: Duration = Duration::from_secs(10);
 /// How long a founding member asks again where nothing answers and nothing refuses: a host that is off looks like that,
 /// and so does one that is overloaded for a moment.
 const SILENCE: Duration = Duration::from_secs(3);
+
+/// How long one member may take to name the leader.
+const LEADER_ASK: Duration = Duration::from_secs(2);
 
 /// What one member says.
 enum Answer {
@@ -41,7 +44,7 @@ enum Answer {
 
 /// Asks the other founding members whether this one has worked before: then its folder was lost, and it must not forget
 /// what it voted for.
-pub(super) async fn refuse_if_known(
+pub(crate) async fn refuse_if_known(
     settings: &Settings,
     own: Identity,
 ) -> Result<(), IdentityError> {
@@ -71,6 +74,23 @@ pub(super) async fn refuse_if_known(
         }
         sleep(backoff.next_delay()).await;
     }
+}
+
+/// The leader of this member's cluster, as the others name it, and where it is.
+pub(crate) async fn leader(settings: &Settings, own: Identity) -> Option<(MemberId, Node)> {
+    let answers = ask_all(settings, LEADER_ASK).await;
+    let here = working(&answers).filter(|answer| answer.cluster_id == own.cluster);
+    // Who leads knows best; a follower may name one that was.
+    let mut named: Vec<_> = here.filter(|answer| answer.leader != 0).collect();
+    named.sort_by_key(|answer| !answer.leads);
+    let node = |answer: &&pb::MembersResponse| {
+        let found = nodes(answer).iter().find(|node| node.id == answer.leader)?;
+        Some(codec::node(found))
+    };
+    named
+        .iter()
+        .filter_map(node)
+        .find(|(id, _)| *id != own.member)
 }
 
 /// Finds this member in the membership of a running cluster, by its peer URLs.
@@ -108,7 +128,7 @@ fn working(answers: &[Answer]) -> impl Iterator<Item = &pb::MembersResponse> {
 }
 
 async fn ask_all(settings: &Settings, patience: Duration) -> Vec<Answer> {
-    let dialer: Arc<dyn Dial> = Arc::new(HostNetwork::new(peer_tls(settings)));
+    let dialer = dialer(settings);
     let others = settings
         .cluster
         .iter()
@@ -138,6 +158,11 @@ async fn ask_all(settings: &Settings, patience: Duration) -> Vec<Answer> {
         }
     });
     futures::future::join_all(asked).await
+}
+
+/// The way to other members, before there is consensus.
+pub(crate) fn dialer(settings: &Settings) -> Arc<dyn Dial> {
+    Arc::new(HostNetwork::new(peer_tls(settings)))
 }
 
 /// Nothing listens at the other end.

@@ -19,6 +19,7 @@ use super::{Member, REQUEST_TIMEOUT};
 use crate::offload::offload;
 use crate::peer::connect::Lane;
 use crate::raft::types::MemberId;
+use crate::replica::ProposeError;
 
 /// A member reads all of its keys for an answer; beyond this it is left out of the round.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10 * 60);
@@ -49,50 +50,31 @@ pub(crate) async fn run_comparisons(member: Arc<Member>, every: Duration, shutdo
     }
 }
 
-async fn compare(member: &Arc<Member>) {
-    let Some(index) = member.applied().get() else {
+async fn compare(member: &Member) {
+    member.disarm_departed().await;
+    let Some((revision, hashes)) = member.hashes().await else {
         return;
     };
-    // After the index: so whoever has applied the index has the revision.
-    let revision = member.engine().store().revision().get();
-    let Ok(own) = member.kv_hash_here(revision, index).await else {
-        return;
-    };
-    let mut hashes = BTreeMap::from([(member.id(), own.hash)]);
-    let membership = member.membership();
-    for (id, node) in membership.nodes() {
-        if *id == member.id() {
-            continue;
-        }
-        let mut client = member.parts.peers.client(*id, node, Lane::Control);
-        let request = pb::KvHashRequest { revision, index };
-        match timeout(ANSWER_TIMEOUT, client.kv_hash(request)).await {
-            Ok(Ok(answer)) => {
-                let answer = answer.into_inner();
-                if answer.compacted == own.compacted.get() {
-                    hashes.insert(*id, answer.hash);
-                }
-            }
-            Ok(Err(status)) => tracing::debug!(member = %id, %status, "no hash to compare"),
-            Err(_) => tracing::debug!(member = %id, "no hash in time"),
-        }
-    }
     for suspect in suspects(&hashes) {
         raise(member, suspect, revision).await;
     }
 }
 
-/// Members that differ from a majority of those that answered. Without one nobody can say who is right.
-fn suspects(hashes: &BTreeMap<MemberId, u32>) -> Vec<MemberId> {
+/// The hash that more than half of those have that answered.
+fn majority(hashes: &BTreeMap<MemberId, u32>) -> Option<u32> {
     let mut votes: BTreeMap<u32, usize> = BTreeMap::new();
     for hash in hashes.values() {
         *votes.entry(*hash).or_default() += 1;
     }
-    let right = votes
-        .iter()
-        .find(|(_, count)| **count * 2 > hashes.len())
-        .map(|(hash, _)| *hash);
-    match right {
+    votes
+        .into_iter()
+        .find(|(_, count)| count * 2 > hashes.len())
+        .map(|(hash, _)| hash)
+}
+
+/// Members that differ from a majority of those that answered. Without one nobody can say who is right.
+fn suspects(hashes: &BTreeMap<MemberId, u32>) -> Vec<MemberId> {
+    match majority(hashes) {
         Some(right) => hashes
             .iter()
             .filter(|(_, hash)| **hash != right)
@@ -109,17 +91,9 @@ fn suspects(hashes: &BTreeMap<MemberId, u32>) -> Vec<MemberId> {
 }
 
 /// Makes it known to all members; the one concerned stops serving.
-async fn raise(member: &Arc<Member>, suspect: MemberId, revision: i64) {
+async fn raise(member: &Member, suspect: MemberId, revision: i64) {
     tracing::error!(member = %suspect, revision, "this member's keys differ from the others': raising the CORRUPT alarm");
-    let request = pb::RaftRequest {
-        command: Some(Command::Alarm(AlarmRequest {
-            action: AlarmAction::Activate as i32,
-            member_id: suspect.0,
-            alarm: AlarmType::Corrupt as i32,
-        })),
-        ..Default::default()
-    };
-    if let Err(error) = member.propose(&request).await {
+    if let Err(error) = member.set_corrupt(suspect, true).await {
         tracing::warn!(%error, "cannot raise the alarm now; the next comparison does");
         return;
     }
@@ -134,6 +108,86 @@ async fn raise(member: &Arc<Member>, suspect: MemberId, revision: i64) {
 }
 
 impl Member {
+    /// As leader: the hashes of all members that answer, at one revision.
+    async fn hashes(&self) -> Option<(i64, BTreeMap<MemberId, u32>)> {
+        let index = self.applied().get()?;
+        // After the index: so whoever has applied the index has the revision.
+        let revision = self.engine().store().revision().get();
+        let own = self.kv_hash_here(revision, index).await.ok()?;
+        let mut hashes = BTreeMap::from([(self.id(), own.hash)]);
+        let membership = self.membership();
+        for (id, node) in membership.nodes() {
+            if *id == self.id() {
+                continue;
+            }
+            let mut client = self.parts.peers.client(*id, node, Lane::Control);
+            let request = pb::KvHashRequest { revision, index };
+            match timeout(ANSWER_TIMEOUT, client.kv_hash(request)).await {
+                Ok(Ok(answer)) => {
+                    let answer = answer.into_inner();
+                    if answer.compacted == own.compacted.get() {
+                        hashes.insert(*id, answer.hash);
+                    }
+                }
+                Ok(Err(status)) => tracing::debug!(member = %id, %status, "no hash to compare"),
+                Err(_) => tracing::debug!(member = %id, "no hash in time"),
+            }
+        }
+        Some((revision, hashes))
+    }
+
+    /// As leader: compares one member with the others now. An alarm of one that agrees goes.
+    pub(crate) async fn compare_member_here(&self, id: MemberId) -> Result<bool, tonic::Status> {
+        let later = |why: &str| tonic::Status::unavailable(why.to_owned());
+        let confirmed = self.confirm_leadership().await;
+        confirmed.map_err(|error| later(&error.to_string()))?;
+        let hashes = self.hashes().await;
+        let (revision, hashes) = hashes.ok_or_else(|| later("the leader has no hash"))?;
+        let right = majority(&hashes).ok_or_else(|| later("no majority agrees on the keys"))?;
+        let hash = hashes
+            .get(&id)
+            .ok_or_else(|| later("the member did not answer in time, or compacts"))?;
+        let agrees = *hash == right;
+        if agrees && self.engine().store().is_corrupt(id.0) {
+            tracing::warn!(member = %id, revision, "this member's keys agree with the others': disarming the CORRUPT alarm");
+            self.set_corrupt(id, false).await?;
+            self.repaired(id);
+        }
+        Ok(agrees)
+    }
+
+    /// Switches the CORRUPT alarm of a member.
+    pub(super) async fn set_corrupt(&self, id: MemberId, on: bool) -> Result<(), ProposeError> {
+        let action = match on {
+            true => AlarmAction::Activate,
+            false => AlarmAction::Deactivate,
+        };
+        let request = pb::RaftRequest {
+            command: Some(Command::Alarm(AlarmRequest {
+                action: action as i32,
+                member_id: id.0,
+                alarm: AlarmType::Corrupt as i32,
+            })),
+            ..Default::default()
+        };
+        self.propose(&request).await.map(drop)
+    }
+
+    /// Disarms what is on for members that are none any more: nobody else would.
+    pub(super) async fn disarm_departed(&self) {
+        let membership = self.membership();
+        for alarm in self.engine().store().alarms().unwrap_or_default() {
+            let id = MemberId(alarm.member_id);
+            if alarm.alarm() != AlarmType::Corrupt || membership.get_node(&id).is_some() {
+                continue;
+            }
+            tracing::info!(member = %id, "the CORRUPT alarm was of a member that is gone");
+            if let Err(error) = self.set_corrupt(id, false).await {
+                tracing::debug!(%error, "cannot disarm it now");
+            }
+        }
+    }
+
     /// Hash of this member's keys at a revision, once it has applied the log up to `index`.
     pub(crate) async fn kv_hash_here(
         &self,

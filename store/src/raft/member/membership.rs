@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use corten_base::shutdown::Shutdown;
+use corten_base::tasks::{TaskKind, spawn};
 use corten_proto::corten::store::v1 as pb;
 use corten_proto::etcd::etcdserverpb;
 use openraft::async_runtime::WatchReceiver;
@@ -28,7 +29,7 @@ const PROMOTE_LAG_MAX: u64 = 1_000;
 /// How often the leader looks for learners that have caught up.
 const PROMOTE_EVERY: Duration = Duration::from_millis(500);
 /// As in etcd: more learners than this only burden the leader.
-const LEARNERS_MAX: usize = 1;
+pub(super) const LEARNERS_MAX: usize = 1;
 
 impl Member {
     /// The membership in effect.
@@ -278,14 +279,19 @@ impl Member {
             .map_err(|_| ProposeError::Stopped)
     }
 
-    async fn write_membership(
+    pub(super) async fn write_membership(
         &self,
         change: ChangeMembers<MemberId, Node>,
     ) -> Result<(), ProposeError> {
-        let written = self.parts.raft.change_membership(change, false);
-        match timeout(REQUEST_TIMEOUT, Box::pin(written)).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(change_error(&error)),
+        // Two entries, of which the first alone leaves two sets of voters: a caller that goes away must not end it there.
+        let raft = self.parts.raft.clone();
+        let changing = spawn("change-members", TaskKind::Background, async move {
+            Box::pin(raft.change_membership(change, false)).await
+        });
+        match timeout(REQUEST_TIMEOUT, changing).await {
+            Ok(Ok(Ok(_))) => Ok(()),
+            Ok(Ok(Err(error))) => Err(change_error(&error)),
+            Ok(Err(_)) => Err(ProposeError::Stopped),
             Err(_) => Err(ProposeError::Timeout),
         }
     }
@@ -304,7 +310,7 @@ impl Member {
     }
 
     /// Whether a member answered a heartbeat lately.
-    fn is_alive(&self, id: MemberId) -> bool {
+    pub(super) fn is_alive(&self, id: MemberId) -> bool {
         let metrics = self.parts.raft.metrics();
         let metrics = metrics.borrow_watched();
         let heard = metrics

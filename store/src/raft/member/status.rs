@@ -23,6 +23,7 @@ impl Member {
         if let Err(fatal) = &metrics.running_state {
             errors.push(format!("corten: consensus stopped: {fatal}"));
         }
+        errors.extend(self.unrepaired.lock().clone());
         Status {
             leader: metrics.current_leader.map_or(0, |id| id.0),
             term: metrics.current_term,

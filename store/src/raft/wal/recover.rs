@@ -112,8 +112,14 @@ fn read_segment(
         }
         _ => return Err(bad(0, "a head record")),
     };
-    if head.format != FORMAT || head.segment != segment {
-        return Err(bad(0, "a head of this format and number"));
+    if head.format != FORMAT {
+        return Err(WalError::Format {
+            file: segment_path(&options.dir, segment),
+            format: head.format,
+        });
+    }
+    if head.segment != segment {
+        return Err(bad(0, "a head of this number"));
     }
     state.note_segment(segment);
     if oldest {

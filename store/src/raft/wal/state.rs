@@ -99,6 +99,9 @@ pub(super) struct State {
     closed: bool,
     failed: Option<String>,
     segment_bytes: u64,
+    /// Somebody needs the entries: purges wait.
+    held: bool,
+    put_off: Option<LogId>,
 }
 
 /// Checksum chain at the start of a segment.
@@ -131,6 +134,8 @@ impl State {
             closed: false,
             failed: None,
             segment_bytes: options.segment_bytes,
+            held: false,
+            put_off: None,
         }
     }
 
@@ -247,6 +252,26 @@ impl State {
             self.seal();
             self.ops.push(Op::Delete(dead));
         }
+    }
+
+    /// From now on purges wait.
+    pub(super) fn hold(&mut self) {
+        self.held = true;
+    }
+
+    /// Purges wait no more. Gives the one that did.
+    pub(super) fn let_go(&mut self) -> Option<LogId> {
+        self.held = false;
+        self.put_off.take()
+    }
+
+    /// Whether a purge is to wait. One beyond the last entry never is: what is appended next would not follow.
+    pub(super) fn puts_off(&mut self, upto: LogId) -> bool {
+        let wait = self.held && upto.index < self.next_index();
+        if wait {
+            self.put_off = Some(upto);
+        }
+        wait
     }
 
     /// Drops entries from memory whose index is at most `upto`.

@@ -502,3 +502,44 @@ fn content_that_looks_like_headers_made_a_start_take_minutes() {
     // It cannot be told from a log that had gone on, and is told so before long.
     assert!(record::is_damaged(&Bytes::from(data), 0));
 }
+
+#[test]
+fn a_file_of_a_later_format_was_called_damaged() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let head = corten_proto::corten::store::v1::SegmentHead {
+        format: state::FORMAT + 1,
+        segment: 1,
+        ..Default::default()
+    };
+    let (mut data, mut chain) = (bytes::BytesMut::new(), state::first_chain(1));
+    let len = head.encoded_len();
+    record::put(&mut data, &mut chain, record::Kind::Head, len, |out| {
+        head.encode(out).expect("room");
+    });
+    std::fs::write(segment_path(dir.path(), 1), &data).expect("written");
+    let error = Wal::open(options(dir.path())).err().expect("refused");
+    assert!(
+        matches!(error, WalError::Format { format, .. } if format == state::FORMAT + 1),
+        "{error}"
+    );
+}
+
+#[test]
+fn entries_that_somebody_holds_outlive_a_purge() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let wal = Arc::new(Wal::open(options(dir.path())).expect("open"));
+    append(&wal, (0..10).map(|index| entry(1, index, 10)).collect());
+    let held = wal.hold();
+    wal.purge(id(1, 4)).expect("put off");
+    wal.purge(id(1, 6)).expect("put off");
+    assert_eq!(all(&wal).len(), 10);
+    append(&wal, vec![entry(1, 10, 10)]);
+    drop(held);
+    assert_eq!(wal.bounds(), (Some(id(1, 6)), Some(id(1, 10))));
+    let held = wal.hold();
+    // What a received snapshot covers beyond the log's end cannot wait: the next entry must follow on it.
+    wal.purge(id(2, 20)).expect("purged");
+    append(&wal, vec![entry(2, 21, 10)]);
+    drop(held);
+    assert_eq!(wal.bounds(), (Some(id(2, 20)), Some(id(2, 21))));
+}

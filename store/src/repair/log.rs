@@ -1,0 +1,57 @@
+//! A member whose log is damaged or gone, at its start: it comes back as a new member.
+//!
+//! The vote that it gave and the entries that it said it has may be gone. Invariant: from the moment that this is known it
+//! never takes part under its old id; the leader has put the new one in its place before anything is set aside.
+
+use std::path::Path;
+
+use super::{Refusal, ask, ledger, mark};
+use crate::config::Settings;
+use crate::disk::{Disk as _, HostDisk};
+use crate::metrics::Metrics;
+use crate::raft::identity::{self, Identity};
+
+/// Folder of the log.
+pub(crate) const WAL: &str = "wal";
+
+/// Gives the member a new identity and an empty folder.
+pub(crate) async fn repair(
+    settings: &Settings,
+    old: Identity,
+    what: &str,
+    metrics: &Metrics,
+) -> Result<Identity, Refusal> {
+    let dir = &settings.config.data_dir;
+    tracing::error!(what, member = %old.member, "this member's log is damaged: it may have lost its vote, and what it acknowledged");
+    ask::possible(settings)?;
+    let wal = dir.join(WAL);
+    std::fs::create_dir_all(&wal).map_err(Refusal::disk(&wal))?;
+    // Nobody else may find the folder half moved.
+    let lock = HostDisk
+        .lock(&wal.join("LOCK"))
+        .map_err(Refusal::disk(&wal))?;
+    mark::set(&wal, what).map_err(Refusal::disk(&wal))?;
+    let help = ask::for_help(settings, old, what, true).await?;
+    let new = Identity {
+        member: help.member,
+        ..old
+    };
+    identity::save(dir, new, &settings.config.name).map_err(Refusal::disk(dir))?;
+    // The mark goes last: until then a start comes here again.
+    ledger::set_aside(dir, super::tables::STATE, ledger::TABLES)?;
+    ledger::set_aside(dir, WAL, ledger::LOG)?;
+    drop(lock);
+    ledger::note(dir).map_err(Refusal::disk(dir))?;
+    metrics.repaired("log");
+    tracing::warn!(old = %old.member, new = %new.member, "this member starts anew, without a vote until it has caught up");
+    Ok(new)
+}
+
+/// Whether there is a log at all.
+pub(crate) fn is_there(data_dir: &Path) -> bool {
+    let files = std::fs::read_dir(data_dir.join(WAL));
+    files.is_ok_and(|files| {
+        let names = files.filter_map(|file| file.ok()?.file_name().into_string().ok());
+        names.into_iter().any(|name| name.ends_with(".wal"))
+    })
+}
