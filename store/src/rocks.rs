@@ -54,14 +54,15 @@ impl Rocks {
     /// Opens or creates the state under `dir`, and clears away folders that are not it.
     pub(crate) fn open(dir: &Path, options: RocksOptions) -> Result<Self> {
         std::fs::create_dir_all(dir).map_err(io_failed("create the state folder"))?;
-        let number = match current(dir).map_err(io_failed("read CURRENT"))? {
+        let named = |what: &str, path: &Path| io_failed(format!("{what} {}", path.display()));
+        let number = match current(dir).map_err(named("read", &dir.join(CURRENT)))? {
             Some(number) => number,
             None => {
-                set_current(dir, 1).map_err(io_failed("write CURRENT"))?;
+                set_current(dir, 1).map_err(named("write", &dir.join(CURRENT)))?;
                 1
             }
         };
-        delete_others(dir, number).map_err(io_failed("clear old state folders"))?;
+        delete_others(dir, number).map_err(named("clear old state folders in", dir))?;
         let live = Live::open(&state_path(dir, number), number, &options)?;
         Ok(Self {
             dir: dir.to_owned(),

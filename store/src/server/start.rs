@@ -114,6 +114,7 @@ async fn open(
     let dir = &settings.config.data_dir;
     let mut wal_options = WalOptions::new(dir.join("wal"));
     wal_options.sync_seconds = metrics.wal_fsync.clone();
+    wal_options.under_way = metrics.wal_under_way.clone();
     let wal = Arc::new(Wal::open(wal_options)?);
     let options = RocksOptions {
         cache_bytes: settings.config.block_cache_bytes,
@@ -318,6 +319,8 @@ pub(crate) fn spawn_background(
             stop.clone(),
         ),
     );
+    let disk = member::watch_disk(Arc::clone(member), settings.election, stop.clone());
+    spawn("watch-disk", TaskKind::Critical, disk);
     let raising = member::raise_level(Arc::clone(member), stop.clone());
     spawn("raise-level", TaskKind::Critical, raising);
     let limit = settings.config.snapshot_log_bytes;

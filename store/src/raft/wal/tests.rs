@@ -174,8 +174,8 @@ fn a_file_missing_among_those_in_use_stops_the_member() {
         wal.purge(id(1, 10)).expect("accepted");
     }
     let names = segments(dir.path());
-    for missing in 1..names.len() - 1 {
-        let path = dir.path().join(&names[missing]);
+    for missing in &names[1..names.len() - 1] {
+        let path = dir.path().join(missing);
         let data = std::fs::read(&path).expect("read");
         std::fs::remove_file(&path).expect("remove");
         let refused = Wal::open(options(dir.path())).map(drop);
