@@ -26,7 +26,7 @@ const CLIENTS: usize = 9;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// An operation that was answered.
-struct Operation {
+pub(crate) struct Operation {
     begin: Instant,
     end: Instant,
     /// Of the store, at which it took place.
@@ -35,14 +35,15 @@ struct Operation {
     read: Option<(&'static str, Option<i64>)>,
 }
 
-struct Clients {
+/// Who puts and reads through all members.
+pub(crate) struct Clients {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
     tasks: Vec<JoinHandle<Vec<Operation>>>,
 }
 
 impl Clients {
-    fn start(processes: &Processes) -> Clients {
+    pub(crate) fn start(processes: &Processes) -> Clients {
         let (stop, answered) = (Arc::default(), Arc::default());
         let tasks = (0..CLIENTS).map(|number| {
             let members = 0..processes.client_ports.len();
@@ -59,7 +60,7 @@ impl Clients {
     }
 
     /// Waits for so many more answers.
-    async fn answers(&self, count: usize) {
+    pub(crate) async fn answers(&self, count: usize) {
         let until = self.answered.load(Ordering::Relaxed) + count;
         wait_for("answers", async || {
             (self.answered.load(Ordering::Relaxed) >= until).then_some(())
@@ -67,7 +68,7 @@ impl Clients {
         .await;
     }
 
-    async fn finish(self) -> Vec<Operation> {
+    pub(crate) async fn finish(self) -> Vec<Operation> {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = Vec::new();
         for task in self.tasks {
@@ -130,7 +131,8 @@ async fn get(
     Some((answer.header?.revision, Some((key, written))))
 }
 
-fn judge(mut operations: Vec<Operation>, history: &History) {
+/// Fails if there is no order in which all of it makes sense.
+pub(crate) fn judge(mut operations: Vec<Operation>, history: &History) {
     let mut ended: Vec<(Instant, i64)> =
         operations.iter().map(|op| (op.end, op.revision)).collect();
     ended.sort_unstable();

@@ -134,6 +134,11 @@ impl Processes {
         format!("http://127.0.0.1:{}", self.peer_ports[i])
     }
 
+    /// What a member has said in all its lives.
+    pub(crate) fn said(&self, i: usize) -> String {
+        std::fs::read_to_string(self.log(i)).unwrap_or_default()
+    }
+
     fn log(&self, i: usize) -> PathBuf {
         self.root.path().join(format!("m{i}.log"))
     }
