@@ -8,11 +8,15 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
+use crate::raft::wal::UnderWay;
+
 /// Handles; clones share the figures.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
     /// Seconds of each sync of the log.
     pub(crate) wal_fsync: Histogram,
+    /// The write or sync of the log that is waited for now; shown by `server::metrics`.
+    pub(crate) wal_under_way: UnderWay,
     /// Seconds of each write of applied entries to the state.
     pub(crate) backend_commit: Histogram,
     /// Seconds until a member answered a heartbeat.
@@ -47,6 +51,7 @@ impl Default for Metrics {
     fn default() -> Self {
         Self {
             wal_fsync: disk(),
+            wal_under_way: UnderWay::default(),
             backend_commit: disk(),
             peer_round_trip: Family::new_with_constructor(network),
             proposals_failed: Counter::default(),

@@ -52,10 +52,11 @@ fn io_failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> BackendError 
 }
 
 /// A `CURRENT` that says nothing is damage like any other.
-fn current_failed(error: io::Error) -> BackendError {
+fn current_failed(dir: &Path, error: io::Error) -> BackendError {
+    let what = format!("read {}", dir.join(CURRENT).display());
     match error.kind() {
-        io::ErrorKind::InvalidData => BackendError::new("read CURRENT", Damaged(error.to_string())),
-        _ => BackendError::new("read CURRENT", error),
+        io::ErrorKind::InvalidData => BackendError::new(what, Damaged(error.to_string())),
+        _ => BackendError::new(what, error),
     }
 }
 
@@ -63,14 +64,15 @@ impl Rocks {
     /// Opens or creates the state under `dir`, and clears away folders that are not it.
     pub(crate) fn open(dir: &Path, options: RocksOptions) -> Result<Self> {
         std::fs::create_dir_all(dir).map_err(io_failed("create the state folder"))?;
-        let number = match current(dir).map_err(current_failed)? {
+        let named = |what: &str, path: &Path| io_failed(format!("{what} {}", path.display()));
+        let number = match current(dir).map_err(|error| current_failed(dir, error))? {
             Some(number) => number,
             None => {
-                set_current(dir, 1).map_err(io_failed("write CURRENT"))?;
+                set_current(dir, 1).map_err(named("write", &dir.join(CURRENT)))?;
                 1
             }
         };
-        delete_others(dir, number).map_err(io_failed("clear old state folders"))?;
+        delete_others(dir, number).map_err(named("clear old state folders in", dir))?;
         let live = Live::open(&state_path(dir, number), number, &options)?;
         Ok(Self {
             dir: dir.to_owned(),

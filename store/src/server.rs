@@ -168,6 +168,7 @@ impl Store {
         };
         metrics::register(&admin, &started.member);
         ready_when_led(&admin, &started.member);
+        ready_when_the_disk_answers(&admin, &started.member, settings.election);
         recover(&started.member).await;
         let clients_stop = Shutdown::new();
         let replica = Arc::new(RaftReplica::new(Arc::clone(&started.member)));
@@ -207,6 +208,20 @@ fn ready_when_led(admin: &AdminServer, member: &Arc<Member>) {
             Some(_) => Err("no leader".to_owned()),
             None => Err("stopped".to_owned()),
         });
+}
+
+fn ready_when_the_disk_answers(admin: &AdminServer, member: &Arc<Member>, election: Duration) {
+    let member = Arc::downgrade(member);
+    admin.readiness().check("disk", move || {
+        let lasts = member
+            .upgrade()
+            .and_then(|member| member.disk_hangs(election));
+        lasts.map_or(Ok(()), |lasts| {
+            Err(format!(
+                "the disk with the log does not answer for {lasts:.1?}"
+            ))
+        })
+    });
 }
 
 /// Waits until this member's state is at least what it was before the restart, so that no reader sees time run

@@ -51,24 +51,31 @@ impl Keyspace {
 
 /// A failing engine. There is no recovery inside the core: the shell stops the member.
 #[derive(Debug, thiserror::Error)]
-#[error("storage backend: {what}")]
+#[error("storage backend: {what}{}", said(.cause))]
 pub struct BackendError {
     /// What was tried.
     pub what: String,
-    /// What the engine said.
-    #[source]
-    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    /// What the engine said. Printed and not linked as the source: it names the file, and most who tell of this error pass it
+    /// on as text, through consensus or to a client.
+    pub cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+fn said(cause: &Option<Box<dyn std::error::Error + Send + Sync>>) -> String {
+    cause
+        .as_ref()
+        .map(|cause| format!(": {cause}"))
+        .unwrap_or_default()
 }
 
 impl BackendError {
     /// An error of the engine while doing `what`.
     pub fn new(
         what: impl Into<String>,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+        cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
         Self {
             what: what.into(),
-            source: Some(source.into()),
+            cause: Some(cause.into()),
         }
     }
 
@@ -76,7 +83,7 @@ impl BackendError {
     pub fn corrupt(what: impl Into<String>) -> Self {
         Self {
             what: what.into(),
-            source: None,
+            cause: None,
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::ops::{Bound, RangeBounds};
+use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream};
@@ -14,6 +14,7 @@ use openraft::{LogState, OptionalSend, RaftLogReader};
 
 use super::types::{Entry, LogId, TypeConfig, Vote};
 use super::wal::Wal;
+use crate::offload::offload;
 
 /// Commands in one replication message, so that heartbeats and small writes are not stuck behind a huge one.
 const READ_BYTES_MAX: usize = 1 << 20;
@@ -28,6 +29,16 @@ impl LogStore {
     pub(crate) fn new(wal: Arc<Wal>) -> Self {
         Self { wal }
     }
+}
+
+/// Entries that are not in memory any more are read where nothing else waits: a slow disk must not hold up heartbeats.
+async fn read(wal: &Arc<Wal>, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<Entry>> {
+    if let Some(entries) = wal.read_cached(range.clone(), max_bytes) {
+        return Ok(entries);
+    }
+    let wal = Arc::clone(wal);
+    let read = offload(move || wal.read(range, max_bytes)).await;
+    read.map_err(io::Error::other)?
 }
 
 /// A range as first index and end, exclusive.
@@ -51,7 +62,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         range: RB,
     ) -> io::Result<Vec<Entry>> {
         let (start, end) = bounds(&range);
-        self.wal.read(start..end, usize::MAX)
+        read(&self.wal, start..end, usize::MAX).await
     }
 
     /// In chunks, so that applying a long tail does not hold all of it in memory.
@@ -68,7 +79,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
             let wal = Arc::clone(&wal);
             async move {
                 let at = at.filter(|at| *at < end)?;
-                match wal.read(at..end, READ_BYTES_MAX) {
+                match read(&wal, at..end, READ_BYTES_MAX).await {
                     Ok(entries) if entries.is_empty() => None,
                     Ok(entries) => {
                         let next = at + entries.len() as u64;
@@ -82,7 +93,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
-        self.wal.read(start..end, READ_BYTES_MAX)
+        read(&self.wal, start..end, READ_BYTES_MAX).await
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
@@ -145,5 +156,98 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn purge(&mut self, log_id: LogId) -> io::Result<()> {
         self.wal.purge(log_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use corten_base::tasks::{TaskKind, spawn};
+    use openraft::EntryPayload;
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::disk::{Disk, DiskFile, HostDisk};
+    use crate::raft::types::Command;
+    use crate::raft::wal::WalOptions;
+
+    /// Says when a file is opened, and opens it when told to.
+    #[derive(Debug)]
+    struct Gated {
+        asked: SyncSender<()>,
+        open: Mutex<Receiver<()>>,
+    }
+
+    impl Disk for Gated {
+        fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+            HostDisk.create_dir_all(dir)
+        }
+        fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
+            HostDisk.lock(path)
+        }
+        fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+            HostDisk.list(dir)
+        }
+        fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+            HostDisk.create(path)
+        }
+        fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+            self.asked.send(()).expect("the test waits");
+            self.open.lock().recv().expect("the test opens");
+            HostDisk.open(path)
+        }
+        fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+            HostDisk.read(path)
+        }
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            HostDisk.remove(path)
+        }
+        fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+            HostDisk.sync_dir(dir)
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_slow_read_of_old_entries_held_up_everything_else() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let (asked, is_asked) = sync_channel(1);
+        let (open, opens) = sync_channel(1);
+        let wal = Wal::open(WalOptions {
+            disk: Arc::new(Gated {
+                asked,
+                open: Mutex::new(opens),
+            }),
+            cache_bytes: 0,
+            ..WalOptions::new(dir.path())
+        });
+        let wal = Arc::new(wal.expect("open"));
+        let entry = Entry {
+            log_id: LogId::new_term_index(1, 0),
+            payload: EntryPayload::Normal(Command(Bytes::from_static(b"old"))),
+        };
+        let (done, durable) = tokio::sync::oneshot::channel();
+        let done = Box::new(move |result| drop(done.send(result)));
+        wal.append([entry.clone()], done).expect("accepted");
+        durable.await.expect("answered").expect("durable");
+
+        let mut log = LogStore::new(Arc::clone(&wal));
+        let reading = spawn("reading", TaskKind::Background, async move {
+            log.limited_get_log_entries(0, 1).await
+        });
+        is_asked.recv().expect("the file is opened");
+        // The runtime has one thread: it is either at the disk or here.
+        let (beat, beats) = sync_channel(1);
+        let _beating = spawn("beating", TaskKind::Background, async move {
+            beat.send(()).expect("the test waits");
+        });
+        let beats = beats.recv_timeout(Duration::from_secs(5));
+        open.send(()).expect("the reader waits");
+        let read = reading.await.expect("no panic").expect("read");
+        assert_eq!(read, vec![entry]);
+        beats.expect("others go on meanwhile");
     }
 }

@@ -5,6 +5,7 @@
 
 mod compactor;
 mod corruption;
+mod disk;
 mod leases;
 mod level;
 mod membership;
@@ -43,6 +44,7 @@ use crate::replica::{Engine, ProposeError};
 
 pub(crate) use compactor::run_compactor;
 pub(crate) use corruption::run_comparisons;
+pub(crate) use disk::watch_disk;
 pub(crate) use leases::run_lessor;
 pub(crate) use level::raise_level;
 pub(crate) use membership::promote_learners;

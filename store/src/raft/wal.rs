@@ -20,6 +20,7 @@ mod recover;
 mod state;
 #[cfg(test)]
 mod tests;
+mod under_way;
 
 use std::io;
 use std::ops::Range;
@@ -38,6 +39,7 @@ use crate::disk::{Disk, DiskFile, HostDisk};
 use crate::metrics::Metrics;
 pub(crate) use flusher::Flusher;
 use state::{Fetched, Location, State};
+pub(crate) use under_way::UnderWay;
 
 /// Called with the result of the write that it was handed in with, on the flusher thread: must not block.
 pub(crate) type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
@@ -53,6 +55,8 @@ pub(crate) struct WalOptions {
     pub(crate) cache_bytes: usize,
     /// Gets the seconds of each sync.
     pub(crate) sync_seconds: Histogram,
+    /// Is told while the disk is waited for.
+    pub(crate) under_way: UnderWay,
 }
 
 impl WalOptions {
@@ -63,6 +67,7 @@ impl WalOptions {
             segment_bytes: 64 << 20,
             cache_bytes: 16 << 20,
             sync_seconds: Metrics::default().wal_fsync,
+            under_way: UnderWay::default(),
         }
     }
 }
@@ -248,7 +253,18 @@ impl Wal {
         Held(Arc::clone(self))
     }
 
-    /// The entries of `range` that exist, in order, up to about `max_bytes` of commands but at least one.
+    /// What `read` gives, if no file is needed for it.
+    pub(crate) fn read_cached(&self, range: Range<u64>, max_bytes: usize) -> Option<Vec<Entry>> {
+        let fetched = self.shared.state.lock().fetch(range, max_bytes);
+        let cached = |item| match item {
+            Fetched::Cached(entry) => Some(entry),
+            Fetched::OnDisk(_) => None,
+        };
+        fetched.into_iter().map(cached).collect()
+    }
+
+    /// The entries of `range` that exist, in order, up to about `max_bytes` of commands but at least one. Blocks while the
+    /// disk is read.
     pub(crate) fn read(&self, range: Range<u64>, max_bytes: usize) -> io::Result<Vec<Entry>> {
         let fetched = self.shared.state.lock().fetch(range, max_bytes);
         let mut entries = Vec::with_capacity(fetched.len());
@@ -308,25 +324,32 @@ struct ColdReader<'a> {
 
 impl ColdReader<'_> {
     fn read(&mut self, location: &Location) -> io::Result<Entry> {
+        let path = segment_path(&self.options.dir, location.segment);
+        let payload = self
+            .payload(&path, location)
+            .map_err(|error| in_file(&path, &error))?;
+        let payload = payload.ok_or_else(|| {
+            let at = location.offset;
+            let error = format!("the entry at byte {at} does not match its checksum");
+            in_file(&path, &io::Error::new(io::ErrorKind::InvalidData, error))
+        })?;
+        decode_entry(payload).map_err(|error| in_file(&path, &error))
+    }
+
+    /// The bytes of an entry; `None` when they are not what was written.
+    fn payload(&mut self, path: &Path, location: &Location) -> io::Result<Option<Bytes>> {
         if self
             .open
             .as_ref()
             .is_none_or(|(segment, _)| *segment != location.segment)
         {
-            let path = segment_path(&self.options.dir, location.segment);
-            let file = self.options.disk.open(&path)?;
+            let file = self.options.disk.open(path)?;
             self.open = Some((location.segment, file));
         }
         let (_, file) = self.open.as_ref().expect("opened above");
         let mut data = vec![0; location.len as usize];
         file.read_exact_at(&mut data, location.offset)?;
-        let payload = record::parse_lone(&Bytes::from(data), location.chain).ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("log entry at {location:?}"),
-            )
-        })?;
-        decode_entry(payload)
+        Ok(record::parse_lone(&Bytes::from(data), location.chain))
     }
 }
 
@@ -334,6 +357,11 @@ fn decode_entry(payload: Bytes) -> io::Result<Entry> {
     let message = corten_proto::corten::store::v1::LogEntry::decode(payload)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     codec::entry(message).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// An error that says where.
+fn in_file(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 fn segment_path(dir: &Path, segment: u64) -> PathBuf {

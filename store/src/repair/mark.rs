@@ -50,7 +50,7 @@ pub(crate) fn is_damage(error: &rocksdb::Error) -> bool {
 /// What is damaged, if that is why the tables failed. Rows that this version cannot read are no damage of the disk: another
 /// version may have written them.
 pub(crate) fn of(error: &BackendError) -> Option<String> {
-    let source = error.source.as_ref()?;
+    let source = error.cause.as_ref()?;
     let rocks = source.downcast_ref::<rocksdb::Error>();
     let damaged = source.is::<Damaged>() || rocks.is_some_and(is_damage);
     damaged.then(|| format!("{}: {source}", error.what))

@@ -38,7 +38,9 @@ impl RocksOptions {
         options.set_db_write_buffer_size(self.memtable_bytes);
         options.set_keep_log_file_num(2);
         options.set_stats_dump_period_sec(0);
-        options.set_log_level(rocksdb::LogLevel::Warn);
+        // It writes warnings while it holds the lock that every question about sizes takes: on a disk that hangs, metrics and
+        // status would hang with it.
+        options.set_log_level(rocksdb::LogLevel::Error);
         options
     }
 

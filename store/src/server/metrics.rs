@@ -83,6 +83,11 @@ impl Collector for MemberCollector {
                 i64::try_from(member.engine().watches().count()).unwrap_or(i64::MAX),
             ),
             (
+                "corten_store_log_waits_seconds",
+                "How long the disk has not returned from the write or sync of the log that is under way",
+                number(member.log_waits().as_secs()),
+            ),
+            (
                 "corten_store_cluster_level",
                 "Level of log entries and rows that all members have agreed on",
                 i64::from(member.engine().store().level()),

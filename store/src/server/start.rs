@@ -324,6 +324,8 @@ pub(crate) fn spawn_background(
             stop.clone(),
         ),
     );
+    let disk = member::watch_disk(Arc::clone(member), settings.election, stop.clone());
+    spawn("watch-disk", TaskKind::Critical, disk);
     let raising = member::raise_level(Arc::clone(member), stop.clone());
     spawn("raise-level", TaskKind::Critical, raising);
     let mender = Mender::new(settings.clone(), Arc::clone(&wal), metrics.clone());

@@ -3,12 +3,15 @@
 //! Invariant: a header's revision is the one its answer was made at, never a later one.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use corten_base::clock::{Clock as _, SystemClock};
 use corten_proto::corten::store::v1::{RaftReply, RaftRequest, raft_reply, raft_request::Command};
 use corten_proto::etcd::etcdserverpb::{
     AlarmRequest, AlarmType, PutRequest, ResponseHeader, TxnRequest, alarm_request::AlarmAction,
 };
 use corten_store_core::{Error, Revision, Store, level};
+use parking_lot::Mutex;
 use prost::Message as _;
 use tonic::{Code, Status};
 
@@ -198,8 +201,25 @@ fn over_quota(error: OverQuota) -> Status {
     Status::resource_exhausted(error.to_string())
 }
 
+/// Between two lines about tables that cannot be read: every read of a client may meet them.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// Tells an operator what only the client would hear otherwise.
+fn tell(error: &Error) {
+    static TOLD: Mutex<Option<Instant>> = Mutex::new(None);
+    let now = SystemClock.now();
+    let mut told = TOLD.lock();
+    if told.is_none_or(|at| now.saturating_duration_since(at) >= TELL_EVERY) {
+        *told = Some(now);
+        tracing::error!(%error, "cannot answer a client");
+    }
+}
+
 /// The status of a refusal by the core.
 pub(super) fn refused(error: Error) -> Status {
+    if matches!(error, Error::Backend(_)) {
+        tell(&error);
+    }
     Status::new(Code::from_i32(error.code()), error.to_string())
 }
 

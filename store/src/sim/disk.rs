@@ -346,6 +346,8 @@ impl DiskFile for SimFile {
         state.step()?;
         if std::mem::take(&mut state.faults.sync_fails) {
             state.log.push("sync failed".to_owned());
+            // As Linux has it: what was to be written counts as clean, is still read, and is gone with the power.
+            state.file(self.1)?.pending.clear();
             return Err(io::Error::other("the disk reports an error"));
         }
         let file = state.file(self.1)?;
@@ -389,5 +391,61 @@ impl DiskFile for SimFile {
         put(&mut file.data, from, &zeros, |_| true);
         file.pending.push(Pending::Write(from, zeros));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use bytes::Bytes;
+    use openraft::EntryPayload;
+
+    use super::*;
+    use crate::raft::types::{Command, Entry, LogId};
+    use crate::raft::wal::{Wal, WalOptions};
+
+    fn open(disk: &SimDisk) -> Wal {
+        let options = WalOptions {
+            disk: Arc::new(disk.clone()),
+            segment_bytes: 64 << 10,
+            ..WalOptions::new("/wal")
+        };
+        Wal::open(options).expect("open")
+    }
+
+    /// Appends an entry of several sectors; gives whether it became durable.
+    fn append(wal: &Wal, index: u64) -> bool {
+        let (done, durable) = mpsc::channel();
+        let entry = Entry {
+            log_id: LogId::new_term_index(1, index),
+            payload: EntryPayload::Normal(Command(Bytes::from(vec![7; 3000]))),
+        };
+        let done = Box::new(move |result: io::Result<()>| {
+            done.send(result.is_ok()).expect("the test waits");
+        });
+        wal.append([entry], done).expect("accepted");
+        durable.recv().expect("answered")
+    }
+
+    #[test]
+    fn a_restart_after_a_failed_sync_took_what_the_disk_had_lost_for_written() {
+        for seed in 0..20 {
+            let disk = SimDisk::new(seed);
+            let wal = open(&disk);
+            assert!(append(&wal, 0));
+            disk.fault(|faults| faults.sync_fails = true);
+            assert!(!append(&wal, 1));
+            drop(wal);
+            disk.restart(true);
+            // The process alone has ended: what it wrote last is still read. So a leader may count it as stored here.
+            let wal = open(&disk);
+            assert_eq!(wal.bounds().1, Some(LogId::new_term_index(1, 1)));
+            assert!(append(&wal, 2));
+            drop(wal);
+            disk.restart(false);
+            let last = open(&disk).bounds().1;
+            assert_eq!(last, Some(LogId::new_term_index(1, 2)), "seed {seed}");
+        }
     }
 }

@@ -19,21 +19,21 @@ const WRITERS: usize = 8;
 /// The promise is 1.5 s on a machine of its own; tests share theirs with compilers.
 const RESUME_MAX: Duration = Duration::from_secs(5);
 
-struct Acknowledged {
-    key: String,
-    revision: i64,
-    at: Instant,
+pub(crate) struct Acknowledged {
+    pub(crate) key: String,
+    pub(crate) revision: i64,
+    pub(crate) at: Instant,
 }
 
 /// Writers that go on through failures, each key written once, so that an unknown outcome spoils nothing.
-struct Load {
+pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     writers: Vec<JoinHandle<()>>,
     acknowledged: mpsc::Receiver<Acknowledged>,
 }
 
 impl Load {
-    fn start(processes: &Processes, tag: &str) -> Load {
+    pub(crate) fn start(processes: &Processes, tag: &str) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let (sender, acknowledged) = mpsc::channel(100_000);
         let writers = (0..WRITERS).map(|writer| {
@@ -71,7 +71,7 @@ impl Load {
         }
     }
 
-    async fn until(&mut self, count: usize) -> Vec<Acknowledged> {
+    pub(crate) async fn until(&mut self, count: usize) -> Vec<Acknowledged> {
         let mut got = Vec::new();
         while got.len() < count {
             let entry = timeout(super::harness::DEADLINE, self.acknowledged.recv()).await;
@@ -80,7 +80,7 @@ impl Load {
         got
     }
 
-    async fn finish(mut self) -> Vec<Acknowledged> {
+    pub(crate) async fn finish(mut self) -> Vec<Acknowledged> {
         self.stop.store(true, Ordering::Relaxed);
         for writer in self.writers {
             writer.await.expect("no panic");
@@ -95,7 +95,7 @@ impl Load {
 }
 
 /// Reads everything back through `member` and compares.
-async fn check(processes: &Processes, member: usize, acknowledged: &[Acknowledged]) {
+pub(crate) async fn check(processes: &Processes, member: usize, acknowledged: &[Acknowledged]) {
     let request = etcd::RangeRequest {
         key: vec![0].into(),
         range_end: vec![0].into(),
@@ -166,7 +166,7 @@ async fn a_killed_leader_costs_no_acknowledged_write_and_little_time() {
 }
 
 /// Every acknowledged write is in the history at its revision.
-fn check_history(history: History, acknowledged: &[Acknowledged]) {
+pub(crate) fn check_history(history: History, acknowledged: &[Acknowledged]) {
     for entry in acknowledged {
         assert_eq!(history.get(&entry.revision), Some(&entry.key));
     }

@@ -96,11 +96,16 @@ impl Running {
         KvClient::new(self.channel.clone())
     }
 
+    /// What the admin port answers.
+    pub(crate) async fn admin(&self, path: &str) -> Option<String> {
+        let answer = self.admin.handle(path, None)?.into_body();
+        let text = answer.collect().await.ok()?.to_bytes();
+        String::from_utf8(text.to_vec()).ok()
+    }
+
     /// A number that the member shows to its operators.
     pub(crate) async fn metric(&self, name: &str) -> Option<u64> {
-        let answer = self.admin.handle("/metrics", None)?.into_body();
-        let text = answer.collect().await.ok()?.to_bytes();
-        let text = String::from_utf8(text.to_vec()).ok()?;
+        let text = self.admin("/metrics").await?;
         let line = text
             .lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

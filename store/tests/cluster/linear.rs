@@ -35,6 +35,7 @@ pub(crate) struct Operation {
     read: Option<(&'static str, Option<i64>)>,
 }
 
+/// Who puts and reads through all members.
 pub(crate) struct Clients {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
@@ -130,6 +131,7 @@ async fn get(
     Some((answer.header?.revision, Some((key, written))))
 }
 
+/// Fails if there is no order in which all of it makes sense.
 pub(crate) fn judge(mut operations: Vec<Operation>, history: &History) {
     let mut ended: Vec<(Instant, i64)> =
         operations.iter().map(|op| (op.end, op.revision)).collect();

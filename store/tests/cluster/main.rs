@@ -4,6 +4,7 @@
 //! Not tests of the etcd API's fine points (those run on the memory replica). Invariant: every test owns its folders
 //! and ports, waits for conditions with a deadline, and never sleeps for luck.
 
+mod faulty_disk;
 mod harness;
 mod history;
 mod process;
@@ -12,6 +13,7 @@ mod backup;
 mod bucket;
 mod corruption;
 mod crash;
+mod disk_faults;
 mod disk_full;
 mod etcdctl;
 mod http;

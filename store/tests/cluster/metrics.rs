@@ -26,7 +26,7 @@ const NAMES: [&str; 18] = [
     "etcd_debugging_mvcc_watcher_total",
 ];
 
-async fn metrics(port: u16) -> Option<String> {
+pub(crate) async fn metrics(port: u16) -> Option<String> {
     let mut connection = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
     let request = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     connection.write_all(request).await.ok()?;

@@ -134,13 +134,13 @@ impl Processes {
         format!("http://127.0.0.1:{}", self.peer_ports[i])
     }
 
-    fn log(&self, i: usize) -> PathBuf {
-        self.root.path().join(format!("m{i}.log"))
-    }
-
-    /// What a member has logged, over all its starts.
+    /// What a member has said in all its lives.
     pub(crate) fn said(&self, i: usize) -> String {
         std::fs::read_to_string(self.log(i)).unwrap_or_default()
+    }
+
+    fn log(&self, i: usize) -> PathBuf {
+        self.root.path().join(format!("m{i}.log"))
     }
 
     pub(crate) fn data_dir(&self, i: usize) -> PathBuf {

@@ -4,14 +4,15 @@
 //! after the first error every later callback gets an error.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use corten_base::clock::{Clock as _, SystemClock};
 use prometheus_client::metrics::histogram::Histogram;
 
 use super::state::{Batch, Op};
-use super::{Done, Shared, segment_path};
+use super::{Done, Shared, in_file, segment_path};
 use crate::disk::{Disk, DiskFile};
 
 /// Writes the log's files; one thread's own.
@@ -24,7 +25,10 @@ pub(crate) struct Flusher {
 impl Flusher {
     pub(super) fn new(shared: Arc<Shared>, file: Box<dyn DiskFile>) -> Self {
         let options = &shared.options;
+        let segment = shared.state.lock().segment();
         let writer = Writer {
+            path: segment_path(&options.dir, segment),
+            slow: Slow::default(),
             dir: options.dir.clone(),
             disk: Arc::clone(&options.disk),
             segment_bytes: options.segment_bytes,
@@ -69,7 +73,10 @@ impl Flusher {
         if self.failed {
             return refuse(ops);
         }
-        match self.writer.write(ops) {
+        self.shared.options.under_way.begin();
+        let written = self.writer.write(ops);
+        self.shared.options.under_way.end();
+        match written {
             Ok(done) => {
                 let cache_bytes = self.shared.options.cache_bytes;
                 self.shared.state.lock().written(mark, cache_bytes);
@@ -98,8 +105,39 @@ fn refuse(ops: Vec<Op>) {
     }
 }
 
+/// A sync that takes longer is told in the log: so does etcd, from as many seconds on.
+const SLOW: Duration = Duration::from_secs(1);
+/// Between two such lines, so that a slow disk does not get the log to write as well.
+const SLOW_EVERY: Duration = Duration::from_secs(10);
+
+/// Tells of slow syncs, now and then.
+#[derive(Default)]
+struct Slow {
+    told: Option<Instant>,
+    untold: u32,
+}
+
+impl Slow {
+    fn notice(&mut self, took: Duration, now: Instant, path: &Path) {
+        if took < SLOW {
+            return;
+        }
+        let lately = |told| now.saturating_duration_since(told) < SLOW_EVERY;
+        if self.told.is_some_and(lately) {
+            self.untold += 1;
+            return;
+        }
+        let others = std::mem::take(&mut self.untold);
+        self.told = Some(now);
+        tracing::warn!(?took, others, path = %path.display(), "a sync of the log was slow");
+    }
+}
+
 struct Writer {
-    dir: std::path::PathBuf,
+    /// Of the file that is written to.
+    path: PathBuf,
+    slow: Slow,
+    dir: PathBuf,
     disk: Arc<dyn Disk>,
     segment_bytes: u64,
     sync_seconds: Histogram,
@@ -114,6 +152,13 @@ struct Failed {
 impl Writer {
     /// Writes a batch; the callbacks come back to be called once nothing is locked.
     fn write(&mut self, ops: Vec<Op>) -> Result<Vec<Done>, Failed> {
+        self.write_all(ops).map_err(|failed| Failed {
+            error: in_file(&self.path, &failed.error),
+            waiting: failed.waiting,
+        })
+    }
+
+    fn write_all(&mut self, ops: Vec<Op>) -> Result<Vec<Done>, Failed> {
         let mut waiting = Vec::new();
         let mut dead = Vec::new();
         let mut writes = Writes::default();
@@ -162,16 +207,19 @@ impl Writer {
         Ok(waiting)
     }
 
-    fn sync(&self) -> io::Result<()> {
+    fn sync(&mut self) -> io::Result<()> {
         let began = SystemClock.now();
         self.file.sync_data()?;
-        let took = SystemClock.now().saturating_duration_since(began);
+        let now = SystemClock.now();
+        let took = now.saturating_duration_since(began);
         self.sync_seconds.observe(took.as_secs_f64());
+        self.slow.notice(took, now, &self.path);
         Ok(())
     }
 
     fn rotate(&mut self, segment: u64) -> io::Result<()> {
         self.sync()?;
+        self.path = segment_path(&self.dir, segment);
         self.file = create_segment(self.disk.as_ref(), &self.dir, segment, self.segment_bytes)?;
         Ok(())
     }

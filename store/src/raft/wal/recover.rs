@@ -3,7 +3,8 @@
 //! Not responsible for repairing what a disk lost: that is an error. Invariant: only the end of the last file may be
 //! unreadable, and only as a write that did not finish leaves it; anything else that is unreadable stops the member.
 //! Names of deleted files may come back after a loss of power, each on its own: files before a gap count as deleted
-//! when the ones after it are whole without them.
+//! when the ones after it are whole without them. What was read of the last file is written again before it counts as durable:
+//! after a sync that failed it may be in memory alone, and no later sync would say so.
 
 use std::io;
 
@@ -14,7 +15,7 @@ use prost::Message;
 use super::flusher::create_segment;
 use super::record::{self, Kind, Parsed};
 use super::state::{FORMAT, Location, State, first_chain};
-use super::{WalError, WalOptions, decode_entry, segment_path};
+use super::{WalError, WalOptions, decode_entry, in_file, segment_path};
 use crate::disk::DiskFile;
 use crate::raft::codec;
 
@@ -40,13 +41,18 @@ pub(super) fn recover(options: &WalOptions) -> Result<(State, Box<dyn DiskFile>)
     for (position, &segment) in segments.clone().iter().enumerate() {
         let last = position + 1 == count;
         let path = segment_path(&options.dir, segment);
-        let data = Bytes::from(disk.read(&path).map_err(io_error)?);
+        let named = |error| io_error(in_file(&path, &error));
+        let data = Bytes::from(disk.read(&path).map_err(named)?);
         match read_segment(options, &mut state, segment, &data, position == 0)? {
-            Some(end) if end.ended || last => tail = Some((segment, end)),
+            Some(end) if end.ended || last => {
+                // The padding of the last record may be missing.
+                let records = data.slice(..end.offset.min(data.len()));
+                tail = Some((segment, records, end));
+            }
             Some(end) => return Err(corrupt(options, segment, end.offset, "more records")),
             // The crash came while the file was being begun; nothing in it was ever acknowledged.
             None if last => {
-                disk.remove(&path).map_err(io_error)?;
+                disk.remove(&path).map_err(named)?;
                 segments.pop();
             }
             None => return Err(corrupt(options, segment, 0, "a head record")),
@@ -66,25 +72,35 @@ pub(super) fn recover(options: &WalOptions) -> Result<(State, Box<dyn DiskFile>)
         disk.remove(&path).map_err(io_error)?;
     }
     state.all_written();
-    let file = match tail {
-        Some((segment, end)) if !end.ended => {
-            state.resume_segment(segment, end.offset as u64, end.chain);
-            reopen(options, segment, end.offset as u64).map_err(io_error)?
+    let next = match tail {
+        Some((segment, records, end)) => {
+            let file = reopen(options, segment, &records)
+                .map_err(|error| io_error(in_file(&segment_path(&options.dir, segment), &error)))?;
+            if !end.ended {
+                state.resume_segment(segment, end.offset as u64, end.chain);
+                return Ok((state, file));
+            }
+            segment + 1
         }
-        ended => {
-            let next = ended.map_or(1, |(segment, _)| segment + 1);
-            state.begin_segment(next);
-            create_segment(disk, &options.dir, next, options.segment_bytes).map_err(io_error)?
-        }
+        None => 1,
     };
+    state.begin_segment(next);
+    let file = create_segment(disk, &options.dir, next, options.segment_bytes)
+        .map_err(|error| io_error(in_file(&segment_path(&options.dir, next), &error)))?;
     Ok((state, file))
 }
 
-/// Wipes what follows the last good record, so that no leftover byte is ever read as a record again. The space that the file
-/// has stays its own: on a full disk it could not be had again.
-fn reopen(options: &WalOptions, segment: u64, end: u64) -> io::Result<Box<dyn DiskFile>> {
+/// Bytes in one write of what was read.
+const REWRITE: usize = 1 << 20;
+
+/// Writes the good records again, and wipes what follows them, so that no leftover byte is ever read as a record again. The
+/// space that the file has stays its own: on a full disk it could not be had again.
+fn reopen(options: &WalOptions, segment: u64, records: &[u8]) -> io::Result<Box<dyn DiskFile>> {
     let file = options.disk.open(&segment_path(&options.dir, segment))?;
-    let size = file.size()?;
+    for (number, part) in records.chunks(REWRITE).enumerate() {
+        file.write_all_at(part, (number * REWRITE) as u64)?;
+    }
+    let (end, size) = (records.len() as u64, file.size()?);
     file.wipe(end, size)?;
     if size < options.segment_bytes {
         file.reserve(options.segment_bytes)?;
@@ -143,6 +159,7 @@ fn read_segment(
         };
         if parsed.kind == Kind::End {
             tail.ended = true;
+            tail.offset = end;
             break;
         }
         replay(options, state, parsed, location).map_err(|what| bad(tail.offset, &what))?;

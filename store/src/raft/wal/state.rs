@@ -152,6 +152,11 @@ impl State {
         }
     }
 
+    /// The file that is written to.
+    pub(super) fn segment(&self) -> u64 {
+        self.segment
+    }
+
     pub(super) fn next_index(&self) -> u64 {
         self.first + self.slots.len() as u64
     }

@@ -28,6 +28,7 @@ pub(super) async fn log(
     let dir = settings.config.data_dir.join(repair::log::WAL);
     let mut options = WalOptions::new(&dir);
     options.sync_seconds = metrics.wal_fsync.clone();
+    options.under_way = metrics.wal_under_way.clone();
     let mut damage = repair::mark::get(&dir);
     if damage.is_none() && known {
         damage = lost_log(settings, identity).await?;
