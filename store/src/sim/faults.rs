@@ -255,7 +255,8 @@ impl World {
         };
         let after = host.read_log();
         host.disk.unflip(&flipped);
-        let what = format!("{:?} bit {} in host {id}", flipped.1, flipped.2);
+        let (path, at, bit) = &flipped;
+        let what = format!("{} byte {at} bit {bit} in host {id}", path.display());
         match after {
             Err(error) => self.note(format!("{what} is found: {error}")),
             Ok(after) if after == before => self.note(format!("{what} changes nothing")),

@@ -118,10 +118,14 @@ fn read_segment(
     data: &Bytes,
     oldest: bool,
 ) -> Result<Option<Tail>, WalError> {
+    let bad = |offset: usize, what: &str| corrupt(options, segment, offset, what);
     let Some(parsed) = record::parse(data, 0, first_chain(segment)) else {
+        // Votes may follow it: a file with a damaged head is not one that was being begun.
+        if record::is_damaged(data, 0) {
+            return Err(bad(0, "a head record that matches its checksum"));
+        }
         return Ok(None);
     };
-    let bad = |offset: usize, what: &str| corrupt(options, segment, offset, what);
     let head = match parsed.kind {
         Kind::Head => {
             pb::SegmentHead::decode(parsed.payload).map_err(|_| bad(0, "a head message"))?

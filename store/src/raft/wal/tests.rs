@@ -318,6 +318,35 @@ fn damage_within_the_last_file_stops_the_member_instead_of_losing_what_follows()
 }
 
 #[test]
+fn a_last_file_with_a_damaged_head_was_taken_for_one_being_begun() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    {
+        let wal = Wal::open(options(dir.path())).expect("open");
+        append(&wal, (0..8).map(|index| entry(1, index, 100)).collect());
+        // Votes until one of them is in a new file.
+        let files = segments(dir.path()).len();
+        let mut term = 2;
+        while segments(dir.path()).len() == files {
+            save_vote(&wal, term);
+            term += 1;
+        }
+        save_vote(&wal, term);
+    }
+    let last = dir.path().join(segments(dir.path()).pop().expect("a file"));
+    let good = std::fs::read(&last).expect("read");
+    for at in [0, 4, 8, 20] {
+        let mut data = good.clone();
+        data[at] ^= 4;
+        std::fs::write(&last, &data).expect("write");
+        let refused = Wal::open(options(dir.path())).map(drop);
+        assert!(
+            matches!(refused, Err(WalError::Corrupt { .. })),
+            "byte {at}: {refused:?}"
+        );
+    }
+}
+
+#[test]
 fn cutting_the_last_file_anywhere_gives_a_prefix() {
     let dir = tempfile::tempdir().expect("temp dir");
     let wal = Wal::open(options(dir.path())).expect("open");
