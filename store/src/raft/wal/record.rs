@@ -14,6 +14,9 @@ const SECTOR: usize = 512;
 /// Larger than any request the client API admits, by far; a bigger length is garbage, not a record.
 const PAYLOAD_LEN_MAX: usize = 256 << 20;
 
+/// No record but an entry is larger, by far.
+const SMALL_LEN_MAX: usize = 512;
+
 /// What a record's payload is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -127,7 +130,12 @@ pub(super) fn is_damaged(data: &Bytes, at: usize) -> bool {
     }
     let len = u32::from_le_bytes(header[0..4].try_into().expect("four bytes")) as usize;
     let end = at + HEADER_LEN + len;
-    if len > PAYLOAD_LEN_MAX || end > data.len() {
+    // What an unfinished write lacks is zero, and its sectors are whole: it leaves no length that the record cannot have.
+    let is_small = Kind::from_byte(header[HEADER_LEN - 1]).is_some_and(|kind| kind != Kind::Entry);
+    if len > PAYLOAD_LEN_MAX || is_small && len > SMALL_LEN_MAX {
+        return true;
+    }
+    if end > data.len() {
         return goes_on(data, at);
     }
     // Nothing but zeros from within the record to the end of the file: the write ended there.
