@@ -275,7 +275,14 @@ pub mod forwarded_result {
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ReadIndexRequest {}
+pub struct ReadIndexRequest {
+    /// Who asks, and whom it follows at that moment: with the leader it may be a quorum. Members of the version before send
+    /// neither, and know neither: then the leader asks the others.
+    #[prost(uint64, tag = "1")]
+    pub member: u64,
+    #[prost(message, optional, tag = "2")]
+    pub vote: ::core::option::Option<Vote>,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReadIndexResponse {
     #[prost(message, optional, tag = "1")]

@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::connect::{CLUSTER_KEY, MESSAGE_BYTES_MAX, TARGET_KEY};
 use super::transfer;
 use crate::raft::codec;
-use crate::raft::member::{Member, TOGETHER_MAX};
+use crate::raft::member::{Member, TOGETHER_MAX, Word};
 use crate::raft::types::{Callback, Command, LogId, MemberId, TypeConfig};
 
 /// Forwarded commands of one follower that may be in flight here; more wait in its stream.
@@ -226,7 +226,17 @@ impl Peer for PeerService {
         request: Request<pb::ReadIndexRequest>,
     ) -> Result<Response<pb::ReadIndexResponse>, Status> {
         let member = self.check(&request)?;
-        let index = member.confirm_leadership().await;
+        let question = request.into_inner();
+        let index = match &question.vote {
+            Some(vote) => {
+                let word = Word {
+                    member: MemberId(question.member),
+                    vote: codec::vote(vote),
+                };
+                member.confirm_leadership_with(&word).await
+            }
+            None => member.confirm_leadership().await,
+        };
         let log_id = index.map_err(|error| Status::unavailable(error.to_string()))?;
         Ok(Response::new(pb::ReadIndexResponse {
             log_id: Some(codec::log_id_to_pb(&log_id)),

@@ -4,6 +4,7 @@
 //! second time.
 
 mod compactor;
+mod confirm;
 mod corruption;
 mod disk;
 mod leases;
@@ -22,9 +23,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use corten_proto::corten::store::v1 as pb;
-use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{ClientWriteError, Fatal, LinearizableReadError, RaftError};
+use openraft::errors::{ClientWriteError, Fatal};
 use openraft::raft::ClientWriteResult;
 use parking_lot::Mutex;
 use prost::Message;
@@ -34,15 +34,16 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::applied::AppliedIndex;
 use super::forward::{Answer, Attempt, Forwarder, Session};
 use super::identity::Identity;
-use super::read::{ReadError, ReadGate, ReadIndex};
+use super::read::{ReadError, ReadGate};
 use super::rounds::Rounds;
 use super::state_machine::{Jobs, StateMachine};
-use super::types::{Callback, Command, LogId, MemberId, Node, TypeConfig};
+use super::types::{Callback, Command, MemberId, Node, TypeConfig};
 use crate::metrics::Metrics;
-use crate::peer::connect::{Lane, Peers};
+use crate::peer::connect::Peers;
 use crate::replica::{Engine, ProposeError};
 
 pub(crate) use compactor::run_compactor;
+pub(crate) use confirm::Word;
 pub(crate) use corruption::run_comparisons;
 pub(crate) use disk::watch_disk;
 pub(crate) use leases::run_lessor;
@@ -103,11 +104,8 @@ enum Route {
 
 impl Member {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
-        let source = ReadSource {
-            raft: parts.raft.clone(),
-            peers: Arc::clone(&parts.peers),
-            me: parts.identity.member,
-        };
+        let me = parts.identity.member;
+        let source = confirm::ReadSource::new(parts.raft.clone(), Arc::clone(&parts.peers), me);
         let gate = ReadGate::start(source, parts.applied.clone(), REQUEST_TIMEOUT);
         Arc::new_cyclic(|this| Self {
             forwarder: Forwarder::new(Arc::clone(&parts.peers)),
@@ -272,11 +270,6 @@ impl Member {
             ReadError::Stopped => ProposeError::Stopped,
         })
     }
-
-    /// As leader: confirms the leadership with a quorum and names the index that a read must see.
-    pub(crate) async fn confirm_leadership(&self) -> Result<LogId, ReadError> {
-        confirm(&self.parts.raft).await
-    }
 }
 
 /// The leader and how to reach it, when one is known.
@@ -299,55 +292,3 @@ async fn leader_may_change(raft: &Raft) {
         sleep(LEADER_POLL).await;
     }
 }
-
-async fn confirm(raft: &Raft) -> Result<LogId, ReadError> {
-    match raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
-        Ok(linearizer) => Ok(*linearizer.read_log_id().log_id()),
-        Err(RaftError::APIError(
-            LinearizableReadError::ForwardToLeader(_) | LinearizableReadError::QuorumNotEnough(_),
-        )) => Err(ReadError::NoLeader),
-        Err(RaftError::Fatal(_)) => Err(ReadError::Stopped),
-    }
-}
-
-/// Finds read indexes, here or at the leader.
-struct ReadSource {
-    raft: Raft,
-    peers: Arc<Peers>,
-    me: MemberId,
-}
-
-impl ReadSource {
-    async fn ask(&self) -> Result<u64, ReadError> {
-        let (leader, node) = leader_of(&self.raft).ok_or(ReadError::NoLeader)?;
-        if leader == self.me {
-            return confirm(&self.raft).await.map(|id| id.index);
-        }
-        let mut client = self.peers.client(leader, &node, Lane::Control);
-        let answer = client
-            .read_index(pb::ReadIndexRequest {})
-            .await
-            .map_err(|_| ReadError::NoLeader)?;
-        answer
-            .into_inner()
-            .log_id
-            .map(|id| id.index)
-            .ok_or(ReadError::NoLeader)
-    }
-}
-
-impl ReadIndex for ReadSource {
-    /// Asks until a leader answers; the gate sets the deadline. Asking twice harms nobody.
-    async fn read_index(&self) -> Result<u64, ReadError> {
-        loop {
-            match timeout(READ_ATTEMPT, self.ask()).await {
-                Ok(Err(ReadError::NoLeader)) => leader_may_change(&self.raft).await,
-                Ok(result) => return result,
-                Err(_) => {}
-            }
-        }
-    }
-}
-
-/// A leader that does not answer for this long is asked again, or its successor is.
-const READ_ATTEMPT: Duration = Duration::from_secs(1);

@@ -79,7 +79,10 @@ async fn ask(mut client: Client, cluster: u64) -> Answer {
         }
     }
     // Only a leader answers this, and only after a quorum has confirmed it.
-    let leads = client.read_index(pb::ReadIndexRequest {}).await.is_ok();
+    let leads = client
+        .read_index(pb::ReadIndexRequest::default())
+        .await
+        .is_ok();
     // Asking for a vote in advance changes nothing; one of the lowest rank is refused, with what the other has.
     let question = pb::VoteRequest {
         vote: Some(pb::Vote::default()),
