@@ -28,7 +28,9 @@ pub enum Refusal {
     #[error("--repair=off: replace this member, or start it with --repair=auto")]
     Off,
     /// There are no others.
-    #[error("there is no other member to repair it from: restore a backup")]
+    #[error(
+        "there is no other member to repair it from (--initial-cluster names none): if that is so, restore a backup; else name the others there"
+    )]
     Alone,
     /// It would go on for ever.
     #[error(

@@ -88,6 +88,16 @@ impl Rocks {
         inner.or_else(|| mark::get(dir))
     }
 
+    /// Marks the tables of a folder that is not open. The mark goes when they do, whoever replaces them.
+    pub(crate) fn mark(dir: &Path, what: &str) -> io::Result<()> {
+        let number = current(dir).ok().flatten();
+        let inner = number.map(|number| state_path(dir, number));
+        match inner.filter(|path| path.is_dir()) {
+            Some(path) => mark::set(&path, what),
+            None => mark::set(dir, what),
+        }
+    }
+
     /// Makes a snapshot the state of a folder that `open` then opens.
     pub(crate) fn make_of(dir: &Path, snapshot: &SnapshotDir) -> io::Result<()> {
         std::fs::create_dir_all(dir)?;

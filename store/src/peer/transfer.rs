@@ -6,12 +6,14 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use corten_base::tasks::{TaskKind, spawn};
 use corten_proto::corten::store::v1 as pb;
 use pb::snapshot_request::Part;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
@@ -23,6 +25,8 @@ use crate::raft::types::{SnapshotMeta, TypeConfig, Vote};
 
 /// Small enough to keep heartbeats of the same process from waiting, large enough to keep a disk busy.
 const CHUNK_BYTES: usize = 512 << 10;
+/// Between two parts; a disk that takes longer for half a megabyte is as good as gone.
+const PART: Duration = Duration::from_secs(60);
 /// Chunks read ahead of the network.
 pub(crate) const CHUNKS_AHEAD: usize = 8;
 
@@ -121,7 +125,7 @@ pub(crate) async fn receive(
     mut stream: Streaming<pb::SnapshotRequest>,
     parent: &Path,
 ) -> Result<Received, Status> {
-    let head = match stream.message().await?.and_then(|message| message.part) {
+    let head = match next(&mut stream).await?.and_then(|message| message.part) {
         Some(Part::Head(head)) => head,
         _ => return Err(Status::invalid_argument("a snapshot begins with its head")),
     };
@@ -135,7 +139,7 @@ pub(crate) async fn receive(
     let mut arrival = begun.map_err(ended)?.map_err(disk)?;
     // The connection's own window is what arrives ahead of the disk.
     while !arrival.complete {
-        let Some(message) = stream.message().await? else {
+        let Some(message) = next(&mut stream).await? else {
             return Err(disk(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
                 "the sender stopped before the end",
@@ -145,6 +149,18 @@ pub(crate) async fn receive(
         arrival = taken.map_err(ended)?.map_err(disk)?;
     }
     Ok(Received { vote, meta, dir })
+}
+
+/// The next part. A sender whose disk hangs answers the connection's own questions all the same.
+async fn next(
+    stream: &mut Streaming<pb::SnapshotRequest>,
+) -> Result<Option<pb::SnapshotRequest>, Status> {
+    match timeout(PART, stream.message()).await {
+        Ok(part) => part,
+        Err(_) => Err(Status::unavailable(format!(
+            "no part of the snapshot came in {PART:?}"
+        ))),
+    }
 }
 
 fn disk(error: io::Error) -> Status {

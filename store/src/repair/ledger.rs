@@ -18,12 +18,18 @@ const APART_SECONDS: i64 = 3600;
 /// Sets of damaged files beyond which none is added: each may be as large as the store.
 const SETS_MAX: usize = 3;
 
+/// There while a repair has something set aside and is not done.
+const UNDER_WAY: &str = "repairing";
+
 /// Whether a repair may begin, as far as this member itself can tell.
 pub(crate) fn allow(settings: &Settings) -> Result<(), Refusal> {
     if settings.config.repair == Repair::Off {
         return Err(Refusal::Off);
     }
     let dir = &settings.config.data_dir;
+    if under_way(dir).is_some() {
+        return Ok(());
+    }
     let sets = numbers(dir).map_err(Refusal::disk(dir))?;
     if sets.len() >= SETS_MAX {
         return Err(Refusal::TooMany(sets.len()));
@@ -36,12 +42,30 @@ pub(crate) fn allow(settings: &Settings) -> Result<(), Refusal> {
     }
 }
 
+/// From here on the repair of `kind` must come to its end: the bounds are not asked about it again.
+pub(crate) fn begin(dir: &Path, kind: &str) -> io::Result<()> {
+    let mut file = std::fs::File::create(dir.join(UNDER_WAY))?;
+    writeln!(file, "{kind}")?;
+    file.sync_all()?;
+    sync_dir(dir)
+}
+
+/// What a repair was begun of that ended half way.
+pub(crate) fn under_way(dir: &Path) -> Option<String> {
+    let kind = std::fs::read_to_string(dir.join(UNDER_WAY)).ok()?;
+    Some(kind.trim().to_owned())
+}
+
 /// Notes a repair that is done.
 pub(crate) fn note(dir: &Path) -> io::Result<()> {
     let mut options = std::fs::File::options();
     let mut file = options.create(true).append(true).open(dir.join(FILE))?;
     writeln!(file, "{}", Timestamp::now().as_second())?;
     file.sync_all()?;
+    match std::fs::remove_file(dir.join(UNDER_WAY)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     sync_dir(dir)
 }
 
@@ -122,6 +146,24 @@ mod tests {
             set_aside(dir.path(), "state", TABLES).expect("set aside");
             assert!(dir.path().join(format!("tables.corrupt-{number}")).exists());
         }
+        assert_eq!(allow(&settings), Err(Refusal::TooMany(3)));
+    }
+
+    #[test]
+    fn the_bounds_stopped_a_repair_half_way() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let config = Config {
+            data_dir: dir.path().to_owned(),
+            ..Config::default()
+        };
+        let settings = config.check().expect("usable");
+        begin(dir.path(), TABLES).expect("begun");
+        assert_eq!(under_way(dir.path()).as_deref(), Some(TABLES));
+        for number in 1..=3 {
+            std::fs::create_dir(dir.path().join(format!("tables.corrupt-{number}"))).expect("made");
+        }
+        allow(&settings).expect("what was begun goes on");
+        note(dir.path()).expect("noted");
         assert_eq!(allow(&settings), Err(Refusal::TooMany(3)));
     }
 

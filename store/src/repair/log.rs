@@ -3,6 +3,7 @@
 //! The vote that it gave and the entries that it said it has may be gone. Invariant: from the moment that this is known it
 //! never takes part under its old id; the leader has put the new one in its place before anything is set aside.
 
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use super::{Refusal, ask, ledger, mark};
@@ -10,9 +11,12 @@ use crate::config::Settings;
 use crate::disk::{Disk as _, HostDisk};
 use crate::metrics::Metrics;
 use crate::raft::identity::{self, Identity};
+use crate::raft::snapshot::sync_dir;
 
 /// Folder of the log.
 pub(crate) const WAL: &str = "wal";
+/// Names the member that a log was made for. Beside the log, so that it is there when the log is gone.
+const MADE: &str = "log-made";
 
 /// Gives the member a new identity and an empty folder.
 pub(crate) async fn repair(
@@ -37,6 +41,7 @@ pub(crate) async fn repair(
         ..old
     };
     identity::save(dir, new, &settings.config.name).map_err(Refusal::disk(dir))?;
+    ledger::begin(dir, ledger::LOG).map_err(Refusal::disk(dir))?;
     // The mark goes last: until then a start comes here again.
     ledger::set_aside(dir, super::tables::STATE, ledger::TABLES)?;
     ledger::set_aside(dir, WAL, ledger::LOG)?;
@@ -45,6 +50,29 @@ pub(crate) async fn repair(
     metrics.repaired("log");
     tracing::warn!(old = %old.member, new = %new.member, "this member starts anew, without a vote until it has caught up");
     Ok(new)
+}
+
+/// Notes that the member has a log from now on.
+pub(crate) fn note_made(data_dir: &Path, identity: Identity) -> io::Result<()> {
+    let path = data_dir.join(MADE);
+    let text = format!("{}\n", identity.member);
+    if std::fs::read_to_string(&path).is_ok_and(|noted| noted == text) {
+        return Ok(());
+    }
+    let new = data_dir.join("log-made.new");
+    let mut file = std::fs::File::create(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(new, path)?;
+    sync_dir(data_dir)
+}
+
+/// Whether the member has had a log. A note that cannot be read says that somebody has.
+pub(crate) fn was_made(data_dir: &Path, identity: Identity) -> bool {
+    match std::fs::read_to_string(data_dir.join(MADE)) {
+        Ok(noted) => noted.trim() == identity.member.to_string() || noted.trim().is_empty(),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
 }
 
 /// Whether there is a log at all.

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::{Refusal, ask, fetch, ledger, mark};
+use super::{Refusal, ask, fetch, ledger};
 use crate::config::Settings;
 use crate::metrics::Metrics;
 use crate::offload::offload;
@@ -13,6 +13,7 @@ use crate::raft::identity::Identity;
 use crate::raft::snapshot::sync_dir;
 use crate::raft::types::LogId;
 use crate::raft::wal::Wal;
+use crate::rocks::Rocks;
 
 /// Folder of the tables.
 pub(crate) const STATE: &str = "state";
@@ -33,17 +34,18 @@ pub(crate) async fn repair(
     ask::possible(settings)?;
     let state = dir.join(STATE);
     if state.is_dir() {
-        mark::set(&state, what).map_err(Refusal::disk(&state))?;
+        Rocks::mark(&state, what).map_err(Refusal::disk(&state))?;
     }
     let fetched = fetched(settings, identity, what).await?;
     let (log, at) = (std::sync::Arc::clone(wal), fetched.at);
     offload(move || fit(&log, at))
         .await
         .map_err(|error| Refusal::Later(error.to_string()))??;
+    ledger::begin(dir, ledger::TABLES).map_err(Refusal::disk(dir))?;
     ledger::set_aside(dir, STATE, ledger::TABLES)?;
     std::fs::rename(&fetched.tables, &state).map_err(Refusal::disk(&state))?;
     sync_dir(dir).map_err(Refusal::disk(dir))?;
-    fetch::clear(dir)?;
+    fetch::clear(dir).await?;
     ledger::note(dir).map_err(Refusal::disk(dir))?;
     metrics.repaired("tables");
     tracing::warn!(

@@ -38,13 +38,18 @@ impl Live {
                 false => BackendError::new(what, error),
             }
         })?;
+        let damage = OnceLock::new();
+        if let Some(what) = mark::get(path) {
+            // Found in an earlier life.
+            let _ = damage.set(what);
+        }
         Ok(Self {
             db,
             number,
             path: path.to_owned(),
             retired: AtomicBool::new(false),
             aside: OnceLock::new(),
-            damage: OnceLock::new(),
+            damage,
         })
     }
 

@@ -222,7 +222,7 @@ async fn a_damaged_log_makes_a_new_member_of_an_old_one() {
 async fn tables_that_do_not_open_are_replaced_under_the_old_log() {
     let (processes, victim) = repaired_under_load(&[], damage_tables, async |_, _| {}).await;
     let dir = processes.data_dir(victim);
-    assert!(dir.join("tables.corrupt-1/DAMAGED").exists());
+    assert!(!files(&dir.join("tables.corrupt-1"), "DAMAGED").is_empty());
     assert!(!dir.join("log.corrupt-1").exists() && !dir.join("repair").exists());
 }
 
@@ -366,6 +366,101 @@ async fn a_log_that_is_gone_is_a_damaged_one() {
         whole(&processes).await;
     }
     assert_ne!(processes.member_id(victim).await, old);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_lost_everything_but_its_name_voted_again_when_all_started_anew() {
+    let mut processes = Processes::start(3);
+    fill(&processes, 100).await;
+    let old = processes.member_id(0).await;
+    let last = try_put(processes.kv(0), "last", b"v").await.expect("put");
+    for i in 0..3 {
+        processes.kill(i);
+    }
+    let dir = processes.data_dir(0);
+    for name in ["wal", "state"] {
+        std::fs::remove_dir_all(dir.join(name)).expect("gone");
+    }
+    // Nobody is there whom it could ask.
+    processes.spawn(0);
+    assert!(!processes.ended(0).await, "it takes part without its vote");
+    assert!(processes.said(0).contains("the log is gone"));
+    for i in 0..3 {
+        processes.spawn(i);
+    }
+    whole(&processes).await;
+    assert_ne!(processes.member_id(0).await, old);
+    assert_eq!(
+        hash(&processes, 0, last).await,
+        hash(&processes, 1, last).await
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_known_to_be_damaged_answered_again_after_a_restart() {
+    let mut processes = Processes::start(3);
+    fill(&processes, 1_500).await;
+    let victim = (processes.leader().await + 1) % 3;
+    let dir = processes.data_dir(victim);
+    wait_for("tables", async || (!tables(&dir).is_empty()).then_some(())).await;
+    processes.kill(victim);
+    let number = std::fs::read_to_string(dir.join("state/CURRENT")).expect("CURRENT");
+    let mark = dir.join(format!("state/db-{}/DAMAGED", number.trim()));
+    std::fs::write(&mark, "found in an earlier life\n").expect("marked");
+    // Repaired just now, so that it is not repaired again.
+    let now = jiff::Timestamp::now().as_second();
+    std::fs::write(dir.join("repairs"), format!("{now}\n")).expect("noted");
+    processes.spawn(victim);
+    wait_for("no answer to clients", async || {
+        let refused = try_put(processes.kv(victim), "k", b"v").await.err()?;
+        (refused.code() == tonic::Code::DataLoss).then_some(())
+    })
+    .await;
+    assert!(
+        processes
+            .said(victim)
+            .contains("starts with damaged tables")
+    );
+    processes.kill(victim);
+    std::fs::remove_file(dir.join("repairs")).expect("removed");
+    processes.spawn(victim);
+    whole(&processes).await;
+    assert!(dir.join("tables.corrupt-1").is_dir() && !mark.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_with_a_wrong_key_was_copied_and_became_the_majority() {
+    let mut processes = Processes::start(3);
+    fill(&processes, 1_500).await;
+    let wrong = processes.leader().await;
+    processes.kill(wrong);
+    corruption::damage(&processes.data_dir(wrong).join("state"));
+    processes.spawn(wrong);
+    let id = processes.member_id(wrong).await;
+    wait_for("it to lead", async || {
+        let leader = processes.leader().await;
+        let mut client = MaintenanceClient::new(processes.channel(leader));
+        // It may have to catch up first.
+        let _ = client
+            .move_leader(etcd::MoveLeaderRequest { target_id: id })
+            .await;
+        (processes.leader().await == wrong).then_some(())
+    })
+    .await;
+    let (victim, right) = ((wrong + 1) % 3, (wrong + 2) % 3);
+    processes.kill(victim);
+    damage_tables(&processes.data_dir(victim));
+    processes.spawn(victim);
+    assert!(!processes.ended(victim).await, "it took what was sent");
+    let why = "nobody can tell who is right";
+    assert!(
+        processes.said(victim).contains(why),
+        "{}",
+        processes.said(victim)
+    );
+    for i in [victim, right] {
+        assert!(!processes.data_dir(i).join("tables.corrupt-1").exists());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

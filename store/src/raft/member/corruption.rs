@@ -52,7 +52,7 @@ pub(crate) async fn run_comparisons(member: Arc<Member>, every: Duration, shutdo
 
 async fn compare(member: &Member) {
     member.disarm_departed().await;
-    let Some((revision, hashes)) = member.hashes().await else {
+    let Some((revision, hashes)) = member.hashes(None).await else {
         return;
     };
     for suspect in suspects(&hashes) {
@@ -108,8 +108,8 @@ async fn raise(member: &Member, suspect: MemberId, revision: i64) {
 }
 
 impl Member {
-    /// As leader: the hashes of all members that answer, at one revision.
-    async fn hashes(&self) -> Option<(i64, BTreeMap<MemberId, u32>)> {
+    /// As leader: the hashes of all members that answer, at one revision. `but` is not asked.
+    async fn hashes(&self, but: Option<MemberId>) -> Option<(i64, BTreeMap<MemberId, u32>)> {
         let index = self.applied().get()?;
         // After the index: so whoever has applied the index has the revision.
         let revision = self.engine().store().revision().get();
@@ -117,7 +117,7 @@ impl Member {
         let mut hashes = BTreeMap::from([(self.id(), own.hash)]);
         let membership = self.membership();
         for (id, node) in membership.nodes() {
-            if *id == self.id() {
+            if *id == self.id() || Some(*id) == but {
                 continue;
             }
             let mut client = self.parts.peers.client(*id, node, Lane::Control);
@@ -136,12 +136,42 @@ impl Member {
         Some((revision, hashes))
     }
 
+    /// As leader: whether another member may have this one's tables. It reads all of them, and compares the keys with those
+    /// of the others: a copy of a wrong key would make it the majority's.
+    pub(super) async fn vouch(&self, to: MemberId) -> Result<(), String> {
+        let store = self.engine().store().clone();
+        let read = offload(move || store.hash()).await;
+        if !matches!(read, Ok(Ok(_))) {
+            return Err("the leader cannot read its own tables".to_owned());
+        }
+        let hashes = self.hashes(Some(to)).await;
+        let (revision, hashes) = hashes.ok_or("the leader has no hash")?;
+        let others = self.membership().nodes().count() > 2;
+        match judged_source(&hashes, self.id()) {
+            Source::Sound => Ok(()),
+            Source::Alone if !others => Ok(()),
+            Source::Alone => {
+                Err("no other member's keys could be compared with the leader's".to_owned())
+            }
+            Source::Unknown => Err(
+                "the leader's keys and another member's differ, and nobody can tell who is right"
+                    .to_owned(),
+            ),
+            Source::Wrong => {
+                for suspect in suspects(&hashes) {
+                    raise(self, suspect, revision).await;
+                }
+                Err("the leader's keys differ from the others'".to_owned())
+            }
+        }
+    }
+
     /// As leader: compares one member with the others now. An alarm of one that agrees goes.
     pub(crate) async fn compare_member_here(&self, id: MemberId) -> Result<bool, tonic::Status> {
         let later = |why: &str| tonic::Status::unavailable(why.to_owned());
         let confirmed = self.confirm_leadership().await;
         confirmed.map_err(|error| later(&error.to_string()))?;
-        let hashes = self.hashes().await;
+        let hashes = self.hashes(None).await;
         let (revision, hashes) = hashes.ok_or_else(|| later("the leader has no hash"))?;
         let right = majority(&hashes).ok_or_else(|| later("no majority agrees on the keys"))?;
         let hash = hashes
@@ -213,6 +243,28 @@ impl Member {
     }
 }
 
+/// What the hashes say of a member that others are to be copied from.
+#[derive(Debug, PartialEq, Eq)]
+enum Source {
+    /// More than half agree with it.
+    Sound,
+    /// There is nothing to compare with.
+    Alone,
+    /// Some differ, and no more than half agree.
+    Unknown,
+    /// More than half agree on something else.
+    Wrong,
+}
+
+fn judged_source(hashes: &BTreeMap<MemberId, u32>, source: MemberId) -> Source {
+    match majority(hashes) {
+        _ if hashes.len() < 2 => Source::Alone,
+        Some(right) if hashes.get(&source) == Some(&right) => Source::Sound,
+        Some(_) => Source::Wrong,
+        None => Source::Unknown,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,5 +283,19 @@ mod tests {
         // Two against each other, or everybody else away: nobody can tell.
         assert!(judged(&[7, 8]).is_empty());
         assert!(judged(&[7, 8, 9]).is_empty());
+    }
+
+    #[test]
+    fn nobody_is_copied_who_differs() {
+        let of = |hashes: &[u32]| {
+            let hashes = (1..).map(MemberId).zip(hashes.iter().copied()).collect();
+            judged_source(&hashes, MemberId(1))
+        };
+        assert_eq!(of(&[7, 7]), Source::Sound);
+        assert_eq!(of(&[7, 7, 7, 8]), Source::Sound);
+        assert_eq!(of(&[7]), Source::Alone);
+        assert_eq!(of(&[7, 8]), Source::Unknown);
+        assert_eq!(of(&[7, 7, 8, 8]), Source::Unknown);
+        assert_eq!(of(&[8, 7, 7, 7]), Source::Wrong);
     }
 }

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::{Member, REQUEST_TIMEOUT};
 use crate::config::{Repair, Settings};
 use crate::metrics::Metrics;
+use crate::offload::offload;
 use crate::peer::connect::{Client, Lane};
 use crate::raft::snapshot::SnapshotDir;
 use crate::raft::tables::Tables as _;
@@ -31,6 +32,8 @@ const LOOK: Duration = Duration::from_millis(500);
 const AGAIN: Duration = Duration::from_secs(2);
 /// The same when nothing is likely to have changed soon.
 const AGAIN_FINAL: Duration = Duration::from_secs(5 * 60);
+/// An attempt that took long is not repeated for so many times as long.
+const PAUSE: u32 = 10;
 /// A comparison reads all keys of all members.
 const COMPARED: Duration = Duration::from_secs(10 * 60);
 
@@ -68,6 +71,7 @@ pub(crate) async fn run_repairs(member: Arc<Member>, mender: Mender, shutdown: S
         if Instant::now() < again {
             continue;
         }
+        let began = Instant::now();
         let turn = member.mend(&mender, damage);
         let done = tokio::select! {
             biased;
@@ -79,7 +83,8 @@ pub(crate) async fn run_repairs(member: Arc<Member>, mender: Mender, shutdown: S
             again = Instant::now()
                 + match refusal.is_final() {
                     true => AGAIN_FINAL,
-                    false => AGAIN,
+                    // Comparing reads all keys of all members: not without a pause.
+                    false => AGAIN.max(began.elapsed() * PAUSE),
                 };
         }
     }
@@ -185,8 +190,12 @@ impl Member {
         let swapped = swapped.await.and_then(|swapped| swapped);
         drop(held);
         swapped.map_err(|error| Refusal::Unusable(error.to_string()))?;
-        ledger::note(dir).map_err(Refusal::disk(dir))?;
-        fetch::clear(dir)
+        let own = dir.clone();
+        let noted = offload(move || ledger::note(&own)).await;
+        noted
+            .map_err(|error| Refusal::Later(error.to_string()))?
+            .map_err(Refusal::disk(dir))?;
+        fetch::clear(dir).await
     }
 
     /// Asks the leader to compare this member with the others, and to disarm its alarm if it agrees.

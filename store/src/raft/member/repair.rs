@@ -68,11 +68,12 @@ impl Member {
         if !matches!(applied, Ok(Ok(()))) {
             return Err(later("the leader has not applied enough yet"));
         }
+        self.check_turn(id)?;
+        self.take_turn(id);
+        self.vouch(id).await.map_err(later)?;
         if self.is_corrupt() || self.parts.jobs.tables().damage().is_some() {
             return Err(later("the leader is damaged itself"));
         }
-        self.check_turn(id)?;
-        self.take_turn(id);
         let snapshot = self.raft().get_snapshot().await.map_err(later)?;
         let snapshot = snapshot.ok_or_else(|| later("the leader has no state yet"))?;
         let vote = self.raft().metrics().borrow_watched().vote;
@@ -154,11 +155,10 @@ impl Member {
         self.check_others(id)?;
         let voters: BTreeSet<MemberId> = membership.voter_ids().collect();
         let votes = voters.contains(&id);
-        let learners = membership.nodes().map(|(other, _)| other);
+        let others = membership.nodes();
         // An earlier change of this kind may have come half way.
-        let learners =
-            learners.filter(|other| ![id, new].contains(other) && !voters.contains(other));
-        if learners.count() >= LEARNERS_MAX {
+        let others = others.filter(|(other, _)| ![id, new].contains(other));
+        if catching_up(others, &voters) >= LEARNERS_MAX {
             return Err(later("another member is catching up"));
         }
         let node = Node {
@@ -195,8 +195,38 @@ impl Member {
     }
 }
 
+/// How many are on their way to a vote: not those that are to stay without one.
+fn catching_up<'a>(
+    members: impl Iterator<Item = (&'a MemberId, &'a Node)>,
+    voters: &BTreeSet<MemberId>,
+) -> usize {
+    members
+        .filter(|(id, node)| !voters.contains(id) && !node.stays_learner)
+        .count()
+}
+
 fn gone(id: MemberId) -> Status {
     never(format!(
         "{id} is no member of the cluster any more: wipe its folder, and add it anew if it is to come back"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_learner_that_stays_one_kept_a_log_from_its_repair() {
+        let voters = BTreeSet::from([MemberId(1), MemberId(2)]);
+        let stays = Node {
+            stays_learner: true,
+            ..Node::default()
+        };
+        let mut members: BTreeMap<MemberId, Node> =
+            voters.iter().map(|id| (*id, Node::default())).collect();
+        members.insert(MemberId(3), stays);
+        assert_eq!(catching_up(members.iter(), &voters), 0);
+        members.insert(MemberId(4), Node::default());
+        assert_eq!(catching_up(members.iter(), &voters), 1);
+    }
 }

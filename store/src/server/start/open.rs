@@ -39,7 +39,15 @@ pub(super) async fn log(
             identity = repaired.map_err(|refusal| damaged(metrics, what, refusal))?;
         }
         match Wal::open(options.clone()) {
-            Ok(wal) => return Ok((identity, Arc::new(wal))),
+            Ok(wal) => {
+                let dir = &settings.config.data_dir;
+                repair::log::note_made(dir, identity)?;
+                if repair::ledger::under_way(dir).as_deref() == Some(repair::ledger::LOG) {
+                    // It was killed after its last step but this one.
+                    repair::ledger::note(dir)?;
+                }
+                return Ok((identity, Arc::new(wal)));
+            }
             // A log that was just made is not made once more.
             Err(error @ WalError::Corrupt { .. }) if damage.is_none() => {
                 damage = Some(error.to_string());
@@ -58,6 +66,7 @@ async fn lost_log(settings: &Settings, identity: Identity) -> Result<Option<Stri
     // The log is always made first.
     let has_tables = dir.join(repair::tables::STATE).join("CURRENT").exists();
     let lost = has_tables
+        || repair::log::was_made(dir, identity)
         || match Box::pin(inquiry::refuse_if_known(settings, identity)).await {
             Ok(()) => false,
             Err(IdentityError::DataLost(_)) => true,
@@ -84,7 +93,10 @@ pub(super) async fn state(
     let dir = settings.config.data_dir.join(repair::tables::STATE);
     // Found in an earlier life, perhaps in a row that opening does not read.
     let marked = Rocks::marked(&dir);
-    let what = match &marked {
+    let under_way = repair::ledger::under_way(&settings.config.data_dir);
+    let half_done = (!dir.exists() && under_way.as_deref() == Some(repair::ledger::TABLES))
+        .then(|| "a repair of the tables was ended half way".to_owned());
+    let what = match marked.as_ref().or(half_done.as_ref()) {
         Some(what) => what.clone(),
         None => match tables(settings, wal, metrics) {
             Err(error) => damage_of(&error).ok_or(error)?,
