@@ -10,6 +10,8 @@
 //!                                               └── read back, HashKV ──┘         (the manifest, last)
 //! ```
 
+mod bolt;
+pub(crate) mod etcd;
 mod file;
 mod key;
 mod manifest;
@@ -18,6 +20,8 @@ mod retention;
 mod seal;
 mod take;
 
+pub use bolt::BoltError;
+pub use etcd::EtcdError;
 pub use file::{OpenError, open};
 #[cfg(test)]
 pub(crate) use file::{pack_for_tests, seal_for_tests};

@@ -15,6 +15,7 @@ pub(crate) mod fetch;
 pub(crate) mod ledger;
 pub(crate) mod log;
 pub(crate) mod mark;
+pub(crate) mod peers;
 pub(crate) mod tables;
 
 use std::path::PathBuf;
@@ -29,7 +30,7 @@ pub enum Refusal {
     Off,
     /// There are no others.
     #[error(
-        "there is no other member to repair it from (--initial-cluster names none): if that is so, restore a backup; else name the others there"
+        "no other member is known to repair it from: restore a backup; or name the others in --initial-cluster, if there are any"
     )]
     Alone,
     /// It would go on for ever.

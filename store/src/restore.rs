@@ -15,7 +15,7 @@ use corten_store_core::{FOUNDING, Refounding, Store};
 use openraft::Membership;
 use prost::Message;
 
-use crate::archive::{self, OpenError, Secret};
+use crate::archive::{self, EtcdError, OpenError, Secret, etcd};
 use crate::config::{Config, ConfigError, Settings};
 use crate::raft::codec;
 use crate::raft::identity;
@@ -44,6 +44,9 @@ pub enum RestoreError {
     /// The copy cannot be opened.
     #[error("the backup {0} cannot be opened")]
     Open(PathBuf, #[source] OpenError),
+    /// The copy is etcd's, and cannot be used.
+    #[error("the snapshot {0} cannot be restored")]
+    Etcd(PathBuf, #[source] EtcdError),
     /// The state cannot be written or read back.
     #[error(transparent)]
     State(#[from] BackendError),
@@ -77,7 +80,7 @@ pub struct Restored {
 }
 
 /// Restores the member that `config` describes from a backup: a file of `corten backup`, opened with `secret`, or what
-/// `etcdctl snapshot save` stored. Blocks for as long as copying the data takes.
+/// `etcdctl snapshot save` stored, of this store or of etcd itself. Blocks for as long as copying the data takes.
 pub fn restore(
     config: &Config,
     backup: &Path,
@@ -85,21 +88,37 @@ pub fn restore(
     how: Refounding,
 ) -> Result<Restored, RestoreError> {
     let settings = config.check()?;
-    let target = &config.data_dir;
-    check_empty(target)?;
+    check_empty(&config.data_dir)?;
     let unusable = |error| RestoreError::Open(backup.to_owned(), error);
     let file = File::open(backup).map_err(|error| unusable(error.into()))?;
+    if etcd::is_snapshot(&file).map_err(|error| unusable(error.into()))? {
+        return fill(&settings, how, |rocks| {
+            let rows = etcd::import(&file, rocks);
+            rows.map_err(|error| RestoreError::Etcd(backup.to_owned(), error))
+        });
+    }
     let mut copy = archive::open(file, secret).map_err(unusable)?;
-    build(target, |dir| {
-        found(&settings, dir, how, |state| {
+    fill(&settings, how, |rocks| {
+        let rows = backup::restore(rocks, &mut copy);
+        rows.map_err(|error| RestoreError::Backup(backup.to_owned(), error))
+    })
+}
+
+/// Makes the data folder with the rows that `rows` writes.
+fn fill(
+    settings: &Settings,
+    how: Refounding,
+    rows: impl FnOnce(&Rocks) -> Result<u64, RestoreError>,
+) -> Result<Restored, RestoreError> {
+    build(&settings.config.data_dir, |dir| {
+        found(settings, dir, how, |state| {
             let rocks = Arc::new(Rocks::open(state, RocksOptions::default())?);
-            let rows = backup::restore(rocks.as_ref(), &mut copy);
+            let rows = rows(&rocks);
             if rows.is_err() {
                 // Its files are about to be removed.
                 rocks.close();
             }
-            let rows = rows.map_err(|error| RestoreError::Backup(backup.to_owned(), error))?;
-            Ok((rocks, rows))
+            Ok((rocks, rows?))
         })
     })
 }

@@ -30,9 +30,7 @@ pub enum OpenError {
     #[error("the backup cannot be opened")]
     Seal(#[from] SealError),
     /// It is etcd's.
-    #[error(
-        "it is a snapshot of etcd itself (a bbolt file), which Corten cannot read; copy the keys over with a client instead"
-    )]
+    #[error("it is a snapshot of etcd itself (a bbolt file): it can be restored, and nothing else")]
     Bbolt,
     /// It cannot be read.
     #[error("cannot read the backup")]

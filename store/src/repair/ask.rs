@@ -9,7 +9,7 @@ use corten_base::backoff::Backoff;
 use corten_proto::corten::store::v1 as pb;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Refusal, ledger};
+use super::{Refusal, ledger, peers};
 use crate::config::Settings;
 use crate::peer::connect::{self, Client};
 use crate::raft::identity::{Identity, inquiry};
@@ -29,7 +29,7 @@ pub(super) struct Help {
 
 /// Whether there is anybody to ask, and this member may.
 pub(super) fn possible(settings: &Settings) -> Result<(), Refusal> {
-    if settings.cluster.len() < 2 {
+    if settings.cluster.len() < 2 && peers::known(&settings.config.data_dir).is_empty() {
         return Err(Refusal::Alone);
     }
     ledger::allow(settings)

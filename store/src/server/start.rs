@@ -81,6 +81,9 @@ pub(super) async fn start(
         }
     };
     spawn_background(settings, &member, Arc::clone(&wal), metrics, background);
+    let dir = settings.config.data_dir.clone();
+    let peers_noted = member::note_peers(Arc::clone(&member), dir, background.clone());
+    spawn("note-peers", TaskKind::Background, peers_noted);
     Ok(Started {
         member,
         apply,

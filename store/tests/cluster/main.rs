@@ -5,6 +5,7 @@
 //! and ports, waits for conditions with a deadline, and never sleeps for luck.
 
 mod faulty_disk;
+mod from_etcd;
 mod harness;
 mod history;
 mod process;

@@ -464,6 +464,44 @@ async fn a_leader_with_a_wrong_key_was_copied_and_became_the_majority() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_founder_that_was_alone_once_is_repaired_from_those_that_joined() {
+    let mut processes = Processes::start(1);
+    fill(&processes, 100).await;
+    for name in ["m1", "m2"] {
+        let port = super::harness::free_port();
+        let add = etcd::MemberAddRequest {
+            peer_ur_ls: vec![format!("http://127.0.0.1:{port}")],
+            is_learner: false,
+        };
+        wait_for("a member to be added", async || {
+            let mut client = ClusterClient::new(processes.channel(0));
+            client.member_add(add.clone()).await.ok()
+        })
+        .await;
+        processes.join(name, port);
+        let size = processes.client_ports.len();
+        wait_for("its vote", async || {
+            let listed = members(&processes, 0).await?;
+            let voting = listed.iter().filter(|member| !member.is_learner);
+            (voting.count() == size).then_some(())
+        })
+        .await;
+    }
+    let (dir, old) = (processes.data_dir(0), processes.member_id(0).await);
+    wait_for("the others to be written down", async || {
+        let text = std::fs::read_to_string(dir.join("peers")).ok()?;
+        (text.lines().count() == 2).then_some(())
+    })
+    .await;
+    processes.kill(0);
+    damage_log(&dir);
+    // Its configuration still names nobody else.
+    processes.spawn(0);
+    whole(&processes).await;
+    assert_ne!(processes.member_id(0).await, old);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_repaired_says_why() {
     // The only member.
     let mut one = Processes::start(1);

@@ -6,11 +6,17 @@ use corten_proto::etcd::etcdserverpb as etcd;
 use corten_store::archive::Secret;
 use corten_store::{Refounding, Restored, restore};
 use etcd::maintenance_client::MaintenanceClient;
+use tonic::transport::Channel;
 
 use super::harness::{Cluster, Running, get, keys, put};
 
 pub(crate) async fn save(member: &Running, file: &Path) {
-    let mut pieces = MaintenanceClient::new(member.channel.clone())
+    save_from(member.channel.clone(), file).await;
+}
+
+/// What `etcdctl snapshot save` stores.
+pub(crate) async fn save_from(channel: Channel, file: &Path) {
+    let mut pieces = MaintenanceClient::new(channel)
         .snapshot(etcd::SnapshotRequest {})
         .await
         .expect("begun")

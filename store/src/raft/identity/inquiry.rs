@@ -19,6 +19,7 @@ use crate::peer::connect;
 use crate::peer::dial::{Dial, HostNetwork};
 use crate::raft::codec;
 use crate::raft::types::{MemberId, Node};
+use crate::repair::peers;
 
 /// A joining member asks this long for the cluster before it gives up.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
@@ -129,11 +130,9 @@ fn working(answers: &[Answer]) -> impl Iterator<Item = &pb::MembersResponse> {
 
 async fn ask_all(settings: &Settings, patience: Duration) -> Vec<Answer> {
     let dialer = dialer(settings);
-    let others = settings
-        .cluster
-        .iter()
-        .filter(|(name, _)| **name != settings.config.name);
-    let asked = others.map(|(name, urls)| {
+    let others = others(settings);
+    let asked = others.iter().map(|urls| {
+        let name = urls.join(",");
         let mut client = connect::client(0, MemberId(0), urls, Arc::clone(&dialer));
         async move {
             let call = client.members(pb::MembersRequest {});
@@ -158,6 +157,17 @@ async fn ask_all(settings: &Settings, patience: Duration) -> Vec<Answer> {
         }
     });
     futures::future::join_all(asked).await
+}
+
+/// Peer URLs of the other members: those it was configured with, and those it knew last.
+fn others(settings: &Settings) -> peers::Peers {
+    let founders = settings.cluster.iter();
+    let founders = founders.filter(|(name, _)| **name != settings.config.name);
+    let mut others: peers::Peers = founders.map(|(_, urls)| urls.clone()).collect();
+    let mut known = peers::known(&settings.config.data_dir);
+    known.remove(&settings.advertise_peer);
+    others.append(&mut known);
+    others
 }
 
 /// The way to other members, before there is consensus.
