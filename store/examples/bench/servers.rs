@@ -88,7 +88,7 @@ impl Pki {
             .identity(Identity::from_pem(read("all.crt")?, read("all.key")?)))
     }
 
-    /// The same six flags mean the same to both kinds.
+    /// These flags mean the same to both kinds.
     fn flags(&self) -> Vec<String> {
         let path = |name: &str| self.0.join(name).display().to_string();
         let mut flags = Vec::new();
@@ -96,7 +96,6 @@ impl Pki {
             flags.push(format!("--{prefix}cert-file={}", path("all.crt")));
             flags.push(format!("--{prefix}key-file={}", path("all.key")));
             flags.push(format!("--{prefix}trusted-ca-file={}", path("ca.crt")));
-            flags.push(format!("--{prefix}client-cert-auth"));
         }
         flags
     }
@@ -137,6 +136,10 @@ impl Cluster {
                 .args(more);
             if kind == Kind::Theirs {
                 command.args(["--logger=zap", "--log-level=error"]);
+                if tls.is_some() {
+                    // Ours does so whenever it has an authority.
+                    command.args(["--client-cert-auth", "--peer-client-cert-auth"]);
+                }
             }
             let log = fs::File::create(dir.join(format!("{}-{i}.log", kind.name())))?;
             command.stdout(log.try_clone()?).stderr(log);
