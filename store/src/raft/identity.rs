@@ -13,7 +13,7 @@ use corten_proto::corten::store::v1 as pb;
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use super::snapshot::sync_dir;
+use super::snapshot::write_whole;
 use super::types::{MemberId, Node};
 use crate::config::{ClusterState, Settings};
 
@@ -177,7 +177,6 @@ pub(crate) fn load(dir: &Path) -> Result<Option<(Identity, String)>, IdentityErr
 }
 
 pub(crate) fn save(dir: &Path, identity: Identity, name: &str) -> io::Result<()> {
-    use std::io::Write;
     std::fs::create_dir_all(dir)?;
     let message = pb::Identity {
         format: FORMAT,
@@ -187,12 +186,7 @@ pub(crate) fn save(dir: &Path, identity: Identity, name: &str) -> io::Result<()>
     };
     let mut data = message.encode_to_vec();
     data.extend_from_slice(&crc32c::crc32c(&data).to_le_bytes());
-    let new = dir.join("identity.new");
-    let mut file = std::fs::File::create(&new)?;
-    file.write_all(&data)?;
-    file.sync_all()?;
-    std::fs::rename(new, dir.join(FILE))?;
-    sync_dir(dir)
+    write_whole(dir, FILE, &data)
 }
 
 #[cfg(test)]

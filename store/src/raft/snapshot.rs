@@ -89,6 +89,16 @@ pub(crate) fn clear(parent: &Path) -> io::Result<()> {
     }
 }
 
+/// Writes a small file of a folder, synced: whole, or as it was before.
+pub(crate) fn write_whole(dir: &Path, name: &str, data: &[u8]) -> io::Result<()> {
+    let new = dir.join(format!("{name}.new"));
+    let mut file = std::fs::File::create(&new)?;
+    io::Write::write_all(&mut file, data)?;
+    file.sync_all()?;
+    std::fs::rename(new, dir.join(name))?;
+    sync_dir(dir)
+}
+
 /// Makes names created or renamed in `dir` survive a power cut.
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     std::fs::File::open(dir)?.sync_all()

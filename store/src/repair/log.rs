@@ -3,7 +3,7 @@
 //! The vote that it gave and the entries that it said it has may be gone. Invariant: from the moment that this is known it
 //! never takes part under its old id; the leader has put the new one in its place before anything is set aside.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 
 use super::{Refusal, ask, ledger, mark};
@@ -11,7 +11,7 @@ use crate::config::Settings;
 use crate::disk::{Disk as _, HostDisk};
 use crate::metrics::Metrics;
 use crate::raft::identity::{self, Identity};
-use crate::raft::snapshot::sync_dir;
+use crate::raft::snapshot::write_whole;
 
 /// Folder of the log.
 pub(crate) const WAL: &str = "wal";
@@ -54,17 +54,11 @@ pub(crate) async fn repair(
 
 /// Notes that the member has a log from now on.
 pub(crate) fn note_made(data_dir: &Path, identity: Identity) -> io::Result<()> {
-    let path = data_dir.join(MADE);
     let text = format!("{}\n", identity.member);
-    if std::fs::read_to_string(&path).is_ok_and(|noted| noted == text) {
+    if std::fs::read_to_string(data_dir.join(MADE)).is_ok_and(|noted| noted == text) {
         return Ok(());
     }
-    let new = data_dir.join("log-made.new");
-    let mut file = std::fs::File::create(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(new, path)?;
-    sync_dir(data_dir)
+    write_whole(data_dir, MADE, text.as_bytes())
 }
 
 /// Whether the member has had a log. A note that cannot be read says that somebody has.

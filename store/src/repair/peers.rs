@@ -4,10 +4,10 @@
 //! more.
 
 use std::collections::BTreeSet;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 
-use crate::raft::snapshot::sync_dir;
+use crate::raft::snapshot::write_whole;
 
 /// Peer URLs of the other members, a member a line.
 const FILE: &str = "peers";
@@ -20,14 +20,9 @@ pub(crate) fn note(dir: &Path, peers: &Peers) -> io::Result<()> {
     if dir.join(FILE).exists() && known(dir) == *peers {
         return Ok(());
     }
-    let new = dir.join("peers.new");
-    let mut file = std::fs::File::create(&new)?;
-    for urls in peers {
-        writeln!(file, "{}", urls.join(" "))?;
-    }
-    file.sync_all()?;
-    std::fs::rename(new, dir.join(FILE))?;
-    sync_dir(dir)
+    let line = |urls: &Vec<String>| urls.join(" ") + "\n";
+    let text: String = peers.iter().map(line).collect();
+    write_whole(dir, FILE, text.as_bytes())
 }
 
 /// What the file says; nothing when it cannot be read.
