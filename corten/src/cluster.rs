@@ -31,6 +31,12 @@ pub mod ports {
     pub const STORE_METRICS: u16 = 2381;
 }
 
+/// Unused images go when this much of the disk is used, and pods are kept off the node when only that much is left. The
+/// disk of a developer's machine, which all hosts of a lab share, is not the node's own: upstream's 85 and 10 percent are
+/// tens of gigabytes of other people's files, and would close a cluster that has all the room it needs.
+const DISK_USED_PERCENT: u8 = 97;
+const DISK_LEFT_PERCENT: i64 = 1;
+
 /// Addresses that the whole cluster shares.
 #[derive(Clone, Debug)]
 pub struct Networks {
@@ -228,6 +234,9 @@ impl HostSettings {
             cluster_dns: vec![IpAddr::V4(self.networks.dns)],
             cluster_domain: self.networks.domain.clone(),
             registries: self.registries.clone(),
+            image_gc_high_threshold: DISK_USED_PERCENT,
+            image_gc_low_threshold: DISK_USED_PERCENT - 2,
+            pressure_disk_percent: DISK_LEFT_PERCENT,
             ..corten_node_agent::Config::default()
         }
     }

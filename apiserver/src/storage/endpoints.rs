@@ -57,7 +57,22 @@ pub enum ConnectError {
 #[derive(Clone)]
 pub struct Endpoints {
     members: Arc<[Member]>,
-    next: Arc<AtomicUsize>,
+    requests: Arc<Rotation>,
+    watches: Arc<Rotation>,
+}
+
+/// Whose turn it is to be asked first. Each kind of request has its own, and each request goes on from its own first
+/// member: where all share one counter, requests that end with the one member that works leave it just behind that member
+/// for whoever comes next.
+#[derive(Debug, Default)]
+struct Rotation(AtomicUsize);
+
+impl Rotation {
+    /// The members to ask, by position, in turn and without end.
+    fn turns(&self, members: usize) -> impl Iterator<Item = usize> + use<> {
+        let first = self.0.fetch_add(1, Ordering::Relaxed) % members.max(1);
+        (0..members).cycle().skip(first)
+    }
 }
 
 /// One member's channel with its typed stubs.
@@ -112,26 +127,47 @@ impl Endpoints {
     fn of(members: Vec<Member>) -> Self {
         Self {
             members: members.into(),
-            next: Arc::new(AtomicUsize::new(0)),
+            requests: Arc::default(),
+            watches: Arc::default(),
         }
     }
 
     /// The next member in turn.
     pub(super) fn pick(&self) -> Member {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        self.members[turn % self.members.len()].clone()
+        let turn = self.requests.turns(self.members.len()).next();
+        self.members[turn.unwrap_or(0)].clone()
     }
 
     /// Runs a harmlessly repeatable request on one member after the other.
-    pub(super) async fn retrying<T, F, Fut>(&self, mut request: F) -> Result<T, Status>
+    pub(super) async fn retrying<T, F, Fut>(&self, request: F) -> Result<T, Status>
     where
         F: FnMut(Member) -> Fut,
         Fut: Future<Output = Result<T, Status>>,
     {
+        self.in_turn(&self.requests, request).await
+    }
+
+    /// The same for the opening of a watch. The next watch begins with the next member, since one that opens watches may
+    /// still know nothing new.
+    pub(super) async fn opening<T, F, Fut>(&self, request: F) -> Result<T, Status>
+    where
+        F: FnMut(Member) -> Fut,
+        Fut: Future<Output = Result<T, Status>>,
+    {
+        self.in_turn(&self.watches, request).await
+    }
+
+    async fn in_turn<T, F, Fut>(&self, rotation: &Rotation, mut request: F) -> Result<T, Status>
+    where
+        F: FnMut(Member) -> Fut,
+        Fut: Future<Output = Result<T, Status>>,
+    {
+        let mut turns = rotation.turns(self.members.len());
         let deadline = tokio::time::Instant::now() + PATIENCE;
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
         loop {
-            let attempt = tokio::time::timeout(ATTEMPT, request(self.pick())).await;
+            let member = self.members[turns.next().unwrap_or(0)].clone();
+            let attempt = tokio::time::timeout(ATTEMPT, request(member)).await;
             let status = match attempt {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(status)) => status,
@@ -238,5 +274,27 @@ impl tower::Service<Uri> for TlsConnector {
             stream.set_nodelay(true)?;
             Ok(TokioIo::new(connector.connect(name, stream).await?))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_always_met_the_members_that_were_gone() {
+        // One of three works. Every request ends with it, and a watch is opened after each.
+        let (requests, watches) = (Rotation::default(), Rotation::default());
+        for works in 0..3 {
+            for _ in 0..10 {
+                assert!(requests.turns(3).take(3).any(|member| member == works));
+                assert!(watches.turns(3).take(3).any(|member| member == works));
+            }
+        }
+        // And one that takes watches but tells nothing is not asked first again.
+        let first = || watches.turns(3).next();
+        let (one, two, three) = (first(), first(), first());
+        assert!(one != two && two != three && one != three);
+        assert_eq!(Rotation::default().turns(0).next(), None);
     }
 }

@@ -46,7 +46,6 @@ pub struct Watcher {
 
 impl Watcher {
     pub(super) async fn open(store: Store, prefix: &str, from: Revision) -> Result<Self, Error> {
-        let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
         let create = pb::WatchCreateRequest {
             key: prefix.to_owned().into(),
             range_end: prefix_end(prefix).into(),
@@ -57,18 +56,20 @@ impl Watcher {
         let first = pb::WatchRequest {
             request_union: Some(RequestUnion::CreateRequest(create)),
         };
-        requests
-            .try_send(first)
-            .expect("a fresh queue has room for one request");
-        let responses = store
-            .inner
-            .endpoints
-            .pick()
-            .watch()
-            .watch(leader_required(ReceiverStream::new(receiver)))
+        let opened = store.inner.endpoints.opening(|member| {
+            let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
+            requests
+                .try_send(first.clone())
+                .expect("a fresh queue has room for one request");
+            async move {
+                let stream = leader_required(ReceiverStream::new(receiver));
+                let responses = member.watch().watch(stream).await?.into_inner();
+                Ok((requests, responses))
+            }
+        });
+        let (requests, responses) = opened
             .await
-            .map_err(|status| Error::from_status(status, from))?
-            .into_inner();
+            .map_err(|status| Error::from_status(status, from))?;
         Ok(Self {
             store,
             requests,

@@ -258,4 +258,21 @@ mod tests {
         assert_eq!((gateways, plan.prefix()), ([62, 126], 26));
         assert_eq!(plan.beside(), plan.gateway(0));
     }
+
+    #[test]
+    fn a_disk_shared_with_others_closed_the_cluster() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let shape = Shape {
+            members: 1,
+            nodes: 1,
+            segments: 1,
+        };
+        let plan = Plan::new(dir.path(), "lab", shape).expect("fits");
+        let settings = plan.settings(&plan.hosts[0]).expect("settings");
+        let node = settings.node_agent(Path::new("/x"));
+        // A machine of 250 GB with 20 left has room for all that a lab does.
+        assert!(node.pressure_disk_percent < 8, "nodes are tainted");
+        assert!(node.image_gc_high_threshold > 92, "images are removed");
+        assert!(node.image_gc_low_threshold < node.image_gc_high_threshold);
+    }
 }

@@ -1,4 +1,4 @@
-//! How far this member has applied the log, and who waits for it to get further.
+//! How far this member has applied the log, who waits for it to get further, and who the members are as of it.
 //!
 //! Not a queue of work. Invariant: a waiter is woken once, when its index is reached, and not by every step before.
 
@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+
+use super::types::StoredMembership;
 
 /// Shared by the apply thread (writer) and everybody who needs to see its effects.
 #[derive(Clone, Default)]
@@ -20,6 +22,7 @@ struct Inner {
     next: u64,
     waiters: BTreeMap<u64, Vec<oneshot::Sender<()>>>,
     closed: bool,
+    membership: Arc<StoredMembership>,
 }
 
 impl AppliedIndex {
@@ -39,6 +42,16 @@ impl AppliedIndex {
             // A waiter that gave up does not mind.
             let _ = waiter.send(());
         }
+    }
+
+    /// The last membership that was applied: committed, and so for good. Empty before the first.
+    pub(crate) fn membership(&self) -> Arc<StoredMembership> {
+        Arc::clone(&self.inner.lock().membership)
+    }
+
+    /// This membership is applied; its index is named afterwards.
+    pub(crate) fn set_membership(&self, membership: StoredMembership) {
+        self.inner.lock().membership = Arc::new(membership);
     }
 
     /// Nothing will be applied any more: waiters get an error.

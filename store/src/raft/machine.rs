@@ -48,6 +48,7 @@ impl Machine {
         commit_seconds: Histogram,
     ) -> io::Result<Self> {
         let membership = read_membership(&writer)?;
+        applied.set_membership(membership.clone());
         if let Some(position) = writer.applied() {
             applied.advance(position.index);
         }
@@ -68,6 +69,11 @@ impl Machine {
             last_log_id: self.position(),
             last_membership: self.membership.clone(),
         }
+    }
+
+    fn set_membership(&mut self, membership: StoredMembership) {
+        self.applied.set_membership(membership.clone());
+        self.membership = membership;
     }
 
     fn position(&self) -> Option<LogId> {
@@ -116,7 +122,7 @@ impl Machine {
         let took = SystemClock.now().saturating_duration_since(began);
         self.commit_seconds.observe(took.as_secs_f64());
         if let Some(membership) = membership {
-            self.membership = membership;
+            self.set_membership(membership);
         }
         self.engine.publish(changes);
         self.applied.advance(last);
@@ -151,7 +157,7 @@ impl Machine {
         self.writer.reload().map_err(backend)?;
         // `make` has checked it: what applies next would not follow.
         assert_eq!(self.position(), Some(at), "the new tables stand elsewhere");
-        self.membership = read_membership(&self.writer)?;
+        self.set_membership(read_membership(&self.writer)?);
         self.engine.reset().map_err(backend)
     }
 
@@ -165,7 +171,7 @@ impl Machine {
                 "snapshot of {said:?} holds the state of {got:?}"
             )));
         }
-        self.membership = read_membership(&self.writer)?;
+        self.set_membership(read_membership(&self.writer)?);
         self.engine.reset().map_err(backend)?;
         if let Some(id) = meta.last_log_id {
             self.applied.advance(id.index);

@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use super::harness::{try_put, wait_for};
 use super::history::Followers;
+use super::metrics::metrics;
 use super::process::Processes;
 
 /// Longer than any answer takes, shorter than anything waits for.
@@ -85,6 +86,14 @@ async fn hash(processes: &Processes, i: usize, revision: i64) -> u32 {
     .await
 }
 
+/// A number that a member shows.
+async fn number(processes: &Processes, i: usize, name: &str) -> Option<u64> {
+    let text = metrics(processes.client_ports[i]).await?;
+    let mut lines = text.lines();
+    let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line?.parse().ok()
+}
+
 /// There a crash between two steps of the defragmentation left a member with another revision than the rest.
 #[tokio::test(flavor = "multi_thread")]
 async fn etcd_14685_a_kill_while_defragmenting_leaves_all_members_alike() {
@@ -140,7 +149,15 @@ async fn etcd_15271_a_watcher_of_a_member_that_gets_a_snapshot_does_not_go_back(
     load.more(100).await;
     // Its connections stay, and so do its watchers.
     processes.signal(late, Signal::STOP);
+    let committed = "etcd_server_proposals_committed_total";
+    let seen = number(&processes, leader, committed).await;
+    let seen = seen.expect("an index");
     load.more(2_000).await;
+    wait_for("the late member's place in the log to go", async || {
+        let purged = number(&processes, leader, "corten_store_raft_purged_index").await?;
+        (purged > seen).then_some(())
+    })
+    .await;
     processes.signal(late, Signal::CONT);
     let state = processes.config(late).data_dir.join("state/CURRENT");
     wait_for("a snapshot to be installed", async || {

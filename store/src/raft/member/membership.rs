@@ -44,16 +44,21 @@ impl Member {
         )
     }
 
-    /// The members as etcd's API shows them.
+    /// The members as etcd's API shows them: as this member has applied them, so that whoever is listed with a vote has one
+    /// for good. While a change is under way, and until it is committed, the old voters must agree to everything too.
     pub(crate) fn members(&self) -> Vec<etcdserverpb::Member> {
-        let membership = self.membership();
-        let voters: BTreeSet<MemberId> = membership.voter_ids().collect();
+        let mut stored = self.applied().membership();
+        if stored.log_id().is_none() {
+            stored = self.membership();
+        }
+        let membership = stored.membership();
+        let configs = membership.get_joint_config();
         let member = |(id, node): (&MemberId, &Node)| etcdserverpb::Member {
             id: id.0,
             name: node.name.clone(),
             peer_ur_ls: node.peer_urls.clone(),
             client_ur_ls: node.client_urls.clone(),
-            is_learner: !voters.contains(id),
+            is_learner: !configs.iter().all(|voters| voters.contains(id)),
         };
         membership.nodes().map(member).collect()
     }
@@ -359,7 +364,7 @@ fn members_of(answer: &pb::ChangeMemberResponse) -> Vec<etcdserverpb::Member> {
     else {
         return Vec::new();
     };
-    let votes = |id: u64| membership.configs.iter().any(|set| set.ids.contains(&id));
+    let votes = |id: u64| membership.configs.iter().all(|set| set.ids.contains(&id));
     let member = |node: &pb::MemberNode| etcdserverpb::Member {
         id: node.id,
         name: node.name.clone(),
