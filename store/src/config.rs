@@ -61,6 +61,9 @@ pub struct Config {
     /// Authority of client certificates; with it, clients must show one.
     #[arg(long)]
     pub trusted_ca_file: Option<PathBuf>,
+    /// As in etcd: clients must show a certificate. They must whenever --trusted-ca-file is given, with or without this.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    pub client_cert_auth: bool,
     /// Certificate for other members, as server and as client.
     #[arg(long)]
     pub peer_cert_file: Option<PathBuf>,
@@ -70,6 +73,9 @@ pub struct Config {
     /// Authority of the members' certificates.
     #[arg(long)]
     pub peer_trusted_ca_file: Option<PathBuf>,
+    /// As in etcd: members must show a certificate. They always must where they speak TLS.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
+    pub peer_client_cert_auth: bool,
     /// Address of the admin port (livez, readyz, metrics), as in 127.0.0.1:2381. Default: none.
     #[arg(long)]
     pub listen_metrics: Option<String>,
@@ -383,6 +389,9 @@ impl Config {
         let wanted = listen
             .iter()
             .any(|listen| matches!(listen, Listen::Tcp { tls: true, .. }));
+        if self.client_cert_auth && self.trusted_ca_file.is_none() {
+            faults.push("--client-cert-auth needs --trusted-ca-file".to_owned());
+        }
         match (&self.cert_file, &self.key_file) {
             (Some(cert), Some(key)) => {
                 let ca = self.trusted_ca_file.clone();
@@ -424,6 +433,9 @@ impl Config {
                 .values()
                 .flatten()
                 .any(|url| url.starts_with("https:"));
+        if self.peer_client_cert_auth && self.peer_trusted_ca_file.is_none() {
+            faults.push("--peer-client-cert-auth needs --peer-trusted-ca-file".to_owned());
+        }
         match (
             &self.peer_cert_file,
             &self.peer_key_file,

@@ -25,7 +25,7 @@ pub(crate) trait Disk: Debug + Send + Sync + 'static {
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// The whole of a file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
-    /// Removes a file's name.
+    /// Removes a file's name. Its space may come back later.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes names created or removed in `dir` durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
@@ -101,7 +101,7 @@ impl Disk for HostDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        std::fs::remove_file(path)
+        crate::trickle::remove(path)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

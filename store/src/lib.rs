@@ -23,6 +23,7 @@ mod server;
 pub mod services;
 #[cfg(test)]
 mod sim;
+mod trickle;
 
 pub use config::{Config, Repair};
 pub use corten_store_core::Refounding;

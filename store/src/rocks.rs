@@ -5,6 +5,7 @@
 //! the log replays the rest. Invariant: the folder named in `CURRENT` is the state; switching to another one is one
 //! rename, and a folder that is not named is deleted.
 
+mod held;
 mod live;
 mod options;
 #[cfg(test)]

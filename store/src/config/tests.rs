@@ -61,3 +61,23 @@ fn retention_is_read_as_etcd_reads_it() {
         assert_eq!(read(mode, text), None, "{text:?}");
     }
 }
+
+#[test]
+fn flags_of_etcd_that_ask_for_what_is_so_anyhow_are_taken() {
+    #[derive(clap::Parser)]
+    struct Args {
+        #[command(flatten)]
+        store: Config,
+    }
+    let read = |args: &[&str]| {
+        let all = ["corten-store"].iter().chain(args);
+        let args: Args = clap::Parser::try_parse_from(all).expect("known flags");
+        args.store
+    };
+    let plain = read(&["--client-cert-auth=false", "--peer-client-cert-auth=false"]);
+    plain.check().expect("usable");
+    let ConfigError(faults) = read(&["--client-cert-auth", "--peer-client-cert-auth=true"])
+        .check()
+        .expect_err("nothing to check certificates by");
+    assert_eq!(faults.len(), 2, "{faults:#?}");
+}

@@ -78,6 +78,8 @@ pub(crate) struct Parts {
     pub(crate) incoming: PathBuf,
     pub(crate) quota_bytes: u64,
     pub(crate) disk_reserve: u64,
+    /// A leader that no quorum has answered for this long leads nobody.
+    pub(crate) quorum_patience: Duration,
     pub(crate) metrics: Metrics,
 }
 

@@ -13,6 +13,7 @@ use rocksdb::{
     ColumnFamily, DB, DBRawIterator, FlushOptions, ReadOptions, Snapshot, WriteBatch, WriteOptions,
 };
 
+use super::held::Held;
 use super::options::{RocksOptions, key_part};
 use crate::repair::mark::{self, Damaged};
 
@@ -26,6 +27,8 @@ pub(super) struct Live {
     aside: OnceLock<PathBuf>,
     /// What the engine found wrong with its files.
     damage: OnceLock<String>,
+    /// Lets go when this is dropped: after the folder was deleted.
+    _tables: Held,
 }
 
 impl Live {
@@ -50,6 +53,7 @@ impl Live {
             retired: AtomicBool::new(false),
             aside: OnceLock::new(),
             damage,
+            _tables: Held::begin(path),
         })
     }
 

@@ -228,6 +228,8 @@ pub(crate) async fn agree(
         incoming: handles.incoming,
         quota_bytes: settings.config.quota_backend_bytes,
         disk_reserve: settings.config.disk_reserve_bytes,
+        // Twice what it takes to notice, and to elect another.
+        quorum_patience: 4 * settings.election,
         metrics: metrics.clone(),
     }))
 }

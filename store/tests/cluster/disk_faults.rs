@@ -228,6 +228,29 @@ async fn slow_syncs_of_the_leader_are_told_and_hold_nobody_up() {
     trial.finish().await;
 }
 
+/// A read has to know who leads, and nothing of what is being written (an entry of the record of others' faults).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_linearizable_read_does_not_wait_behind_a_sync() {
+    let trial = Trial::start(&[], FAULTY).await;
+    put(&trial.processes, FAULTY, "read", b"v").await;
+    let slow = millis(1_100);
+    trial.disk.make(Operation::Sync, Trouble::Slow(slow));
+    let asked = trial.disk.asked(Operation::Sync);
+    let mut took = Vec::new();
+    // The load goes on beside it, so that there always is a sync to wait for.
+    while trial.disk.asked(Operation::Sync) < asked + 4 || took.len() < 40 {
+        let began = Instant::now();
+        let found = read(&trial.processes, FAULTY, "read", false).await;
+        assert!(found.expect("answered").is_some());
+        took.push(began.elapsed());
+    }
+    took.sort_unstable();
+    let (half, most) = (took[took.len() / 2], took[took.len() * 9 / 10]);
+    eprintln!("reads beside syncs of 1.1 s: {half:?}, nine of ten below {most:?}");
+    assert!(most < slow / 2, "reads take {most:?}");
+    trial.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_whose_disk_hangs_kept_its_lead_and_nobody_could_write() {
     // Tables that can take little without the disk.

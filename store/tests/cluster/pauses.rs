@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use corten_base::tasks::{TaskKind, spawn};
 use corten_proto::etcd::etcdserverpb as etcd;
+use etcd::maintenance_client::MaintenanceClient;
 use rustix::process::Signal;
 use tokio::time::timeout;
 
@@ -61,4 +62,42 @@ async fn a_leader_that_was_paused_gives_no_stale_linearizable_read() {
         }
     }
     followers.finish(&processes).await;
+}
+
+/// Until then it called itself the leader for as long as the others were silent, and its watchers stayed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_nobody_answers_says_that_there_is_none() {
+    let processes = Processes::start(3);
+    let leader = processes.leader().await;
+    write(&processes, leader, "before").await;
+    let seen = async || {
+        let mut maintenance = MaintenanceClient::new(processes.channel(leader));
+        let call = maintenance.status(etcd::StatusRequest {});
+        let status = timeout(Duration::from_secs(2), call).await.ok()?.ok()?;
+        Some(status.into_inner())
+    };
+    let others = [(leader + 1) % 3, (leader + 2) % 3];
+    for other in others {
+        processes.signal(other, Signal::STOP);
+    }
+    let status = wait_for("no leader", async || {
+        seen().await.filter(|status| status.leader == 0)
+    })
+    .await;
+    assert!(
+        status
+            .errors
+            .iter()
+            .any(|error| error.contains("no leader")),
+        "{:?}",
+        status.errors
+    );
+    for other in others {
+        processes.signal(other, Signal::CONT);
+    }
+    wait_for("a leader", async || {
+        seen().await.filter(|status| status.leader != 0)
+    })
+    .await;
+    write(&processes, leader, "after").await;
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use corten_base::shutdown::Shutdown;
 use openraft::async_runtime::WatchReceiver;
+use openraft::{Instant as _, RaftMetrics};
 
 use super::Member;
-use crate::raft::types::MemberId;
+use crate::raft::types::{MemberId, TypeConfig};
 use crate::replica::Status;
 
 impl Member {
@@ -17,7 +18,10 @@ impl Member {
         let metrics = self.parts.raft.metrics();
         let metrics = metrics.borrow_watched();
         let mut errors = Vec::new();
-        if metrics.current_leader.is_none() {
+        let leader = metrics
+            .current_leader
+            .filter(|_| !self.leads_nobody(&metrics));
+        if leader.is_none() {
             errors.push("etcdserver: no leader".to_owned());
         }
         if let Err(fatal) = &metrics.running_state {
@@ -25,7 +29,7 @@ impl Member {
         }
         errors.extend(self.unrepaired.lock().clone());
         Status {
-            leader: metrics.current_leader.map_or(0, |id| id.0),
+            leader: leader.map_or(0, |id| id.0),
             term: metrics.current_term,
             committed_index: metrics.local_committed.map_or(0, |id| id.index),
             applied_index: self.parts.applied.get().unwrap_or(0),
@@ -37,6 +41,17 @@ impl Member {
             errors,
             quota_bytes: self.parts.quota_bytes,
         }
+    }
+
+    /// Whether this member still takes itself for the leader, though no quorum has answered it for long: the others may have
+    /// elected another, and whoever watches here with `hasleader` must look elsewhere.
+    fn leads_nobody(&self, metrics: &RaftMetrics<TypeConfig>) -> bool {
+        let alone = metrics.membership_config.voter_ids().nth(1).is_none();
+        if alone || metrics.current_leader != Some(self.id()) {
+            return false;
+        }
+        let answered = metrics.last_quorum_acked.as_ref();
+        answered.is_some_and(|at| at.elapsed() > self.parts.quorum_patience)
     }
 
     /// As leader: the other voter that lags least.
