@@ -41,12 +41,13 @@ pub(crate) async fn wait_for<T>(what: &str, mut look: impl AsyncFnMut() -> Optio
 /// member that listens on it is down.
 const PORTS: std::ops::Range<u16> = 10_000..32_000;
 
-/// A port that was free a moment ago, and that nobody else here gets.
+/// A port that was free a moment ago, and that nobody else here gets. Other runs of these tests begin elsewhere.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
+    let begin = std::process::id().wrapping_mul(499);
     loop {
-        let turn = NEXT.fetch_add(1, Ordering::Relaxed) % (PORTS.end - PORTS.start);
-        let port = PORTS.start + turn;
+        let turn = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed).into());
+        let port = PORTS.start + (turn % u32::from(PORTS.end - PORTS.start)) as u16;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }

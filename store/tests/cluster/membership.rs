@@ -3,6 +3,7 @@
 use corten_proto::etcd::etcdserverpb as etcd;
 use corten_store::Config;
 use etcd::cluster_client::ClusterClient;
+use etcd::kv_client::KvClient;
 
 use rustix::process::Signal;
 use tokio::time::timeout;
@@ -24,6 +25,41 @@ async fn members(member: &Running) -> Vec<etcd::Member> {
         .expect("a list")
         .into_inner()
         .members
+}
+
+/// The consensus task tells of a new membership at the end of its turn; a member alone may have agreed and answered before.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_addition_is_answered_with_the_member() {
+    let mut cluster = Cluster::configure(1);
+    cluster.start(0).await;
+    cluster.leader().await;
+    let mut client = client(cluster.member(0));
+    // With other work the task's turns are longer.
+    let mut load = tokio::task::JoinSet::new();
+    for writer in 0..16 {
+        let mut kv = KvClient::new(cluster.member(0).channel.clone());
+        load.spawn(async move {
+            loop {
+                let put = etcd::PutRequest {
+                    key: format!("load-{writer}").into(),
+                    ..Default::default()
+                };
+                kv.put(put).await.expect("put");
+            }
+        });
+    }
+    for turn in 0..200 {
+        let request = etcd::MemberAddRequest {
+            peer_ur_ls: vec!["http://127.0.0.1:1".to_owned()],
+            is_learner: true,
+        };
+        let added = client.member_add(request).await;
+        let added = added.unwrap_or_else(|why| panic!("turn {turn}: {why}"));
+        let id = added.into_inner().member.expect("the new member").id;
+        let removed = client.member_remove(etcd::MemberRemoveRequest { id }).await;
+        let removed = removed.unwrap_or_else(|why| panic!("turn {turn}: {why}"));
+        assert_eq!(removed.into_inner().members.len(), 1, "turn {turn}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

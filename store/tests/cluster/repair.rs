@@ -475,7 +475,8 @@ async fn a_founder_that_was_alone_once_is_repaired_from_those_that_joined() {
         };
         wait_for("a member to be added", async || {
             let mut client = ClusterClient::new(processes.channel(0));
-            client.member_add(add.clone()).await.ok()
+            let added = client.member_add(add.clone()).await;
+            added.inspect_err(|why| eprintln!("not added: {why}")).ok()
         })
         .await;
         processes.join(name, port);

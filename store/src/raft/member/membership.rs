@@ -32,16 +32,17 @@ const PROMOTE_EVERY: Duration = Duration::from_millis(500);
 pub(super) const LEARNERS_MAX: usize = 1;
 
 impl Member {
-    /// The membership in effect.
+    /// The membership in effect. The consensus task tells of it at the end of its turn, and by then a change may have been
+    /// agreed on, applied and answered: what is applied here counts if it is newer.
     pub(crate) fn membership(&self) -> Arc<StoredMembership> {
-        Arc::clone(
-            &self
-                .parts
-                .raft
-                .server_metrics()
-                .borrow_watched()
-                .membership_config,
-        )
+        let metrics = self.parts.raft.server_metrics();
+        let told = Arc::clone(&metrics.borrow_watched().membership_config);
+        let applied = self.applied().membership();
+        if applied.log_id() > told.log_id() {
+            applied
+        } else {
+            told
+        }
     }
 
     /// The members as etcd's API shows them: as this member has applied them, so that whoever is listed with a vote has one
