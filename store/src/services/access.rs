@@ -1,11 +1,12 @@
 //! Who asks, and whether it may: the same few steps for every service.
 //!
 //! Not the rules (`corten_store_core::auth`). Writes are only marked with who asks here; they are judged when they are
-//! applied. Invariant: while auth is off a request costs one load more, and once it is on no request gets past without a
-//! judgement on a state at least as new as the request.
+//! applied. Invariant: while auth is off a request costs one load more, and once it is on no write and no linearizable read
+//! gets past without a judgement on a state at least as new as the request.
 //!
 //! A member may lag behind the change that made a user, so a token that is not known is looked at once more after a read
-//! barrier; and a request that was judged at an old revision is judged anew, a few times.
+//! barrier; it may lag behind the enabling of auth, so what was refused as nobody's is asked once more with its sender; and
+//! a request that was judged at an old revision is judged anew, a few times.
 
 use std::time::Duration;
 
@@ -65,6 +66,12 @@ impl Origin {
         TOKEN_KEYS
             .iter()
             .find_map(|key| self.metadata.get(*key)?.to_str().ok())
+    }
+
+    /// Cheap, and no promise that the name is known.
+    fn names_somebody(&self) -> bool {
+        let over_tcp = || self.extensions.get::<TlsConnectInfo<TcpConnectInfo>>();
+        self.token().is_some() || over_tcp().is_some_and(|info| info.peer_certs().is_some())
     }
 
     /// The common name of the client's certificate, which the handshake has verified.
@@ -156,10 +163,24 @@ impl Context {
         origin: &Origin,
         command: Command,
     ) -> Result<(i64, raft_reply::Result), Status> {
-        if !self.store().auth_enabled() {
+        if self.store().auth_enabled() {
+            return Box::pin(self.propose_marked(origin, command)).await;
+        }
+        if !origin.names_somebody() {
             return self.propose(command).await;
         }
-        Box::pin(self.propose_marked(origin, command)).await
+        match self.propose(command.clone()).await {
+            // Auth was on, and this member had yet to learn it. Certainly without effect, and now it knows.
+            Err(status) if self.unmarked(&status) => {
+                Box::pin(self.propose_marked(origin, command)).await
+            }
+            result => result,
+        }
+    }
+
+    /// Was something refused because nobody was said to want it?
+    fn unmarked(&self, status: &Status) -> bool {
+        self.store().auth_enabled() && status.message() == refused(Error::UserEmpty).message()
     }
 
     async fn propose_marked(

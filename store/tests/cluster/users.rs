@@ -10,16 +10,24 @@ use corten_proto::etcd::etcdserverpb as etcd;
 use etcd::auth_client::AuthClient;
 use etcd::kv_client::KvClient;
 use etcd::maintenance_client::MaintenanceClient;
+use rustix::process::Signal;
+use tokio::time::sleep;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status};
 
 use super::harness::{Cluster, DEADLINE, Running, free_port, put, wait_for};
-use super::level::wait_for_level;
+use super::level::{LEVEL, wait_for_level};
+use super::metrics::metrics;
+use super::process::Processes;
 
-/// Root with a password, and `reader` who may read `open/`; auth is on.
 async fn enable(member: &Running) {
     wait_for_level(member, 1).await;
-    let mut auth = AuthClient::new(member.channel.clone());
+    enable_at(&member.channel).await;
+}
+
+/// Root with a password, and `reader` who may read `open/`; auth is on.
+async fn enable_at(channel: &Channel) {
+    let mut auth = AuthClient::new(channel.clone());
     for name in ["root", "reader"] {
         let request = etcd::AuthUserAddRequest {
             name: name.to_owned(),
@@ -52,11 +60,15 @@ async fn enable(member: &Running) {
 }
 
 async fn login(member: &Running, name: &str) -> Result<String, Status> {
+    login_at(&member.channel, name).await
+}
+
+async fn login_at(channel: &Channel, name: &str) -> Result<String, Status> {
     let request = etcd::AuthenticateRequest {
         name: name.to_owned(),
         password: format!("pw of {name}"),
     };
-    let mut auth = AuthClient::new(member.channel.clone());
+    let mut auth = AuthClient::new(channel.clone());
     Ok(auth.authenticate(request).await?.into_inner().token)
 }
 
@@ -226,6 +238,42 @@ async fn tokens_end_and_a_member_that_lags_knows_the_newest_user() {
         .await
         .expect("known");
     cluster.stop_all().await;
+}
+
+/// A member that had not yet applied that users count took whoever came for nobody, and what nobody wants is refused when
+/// it is applied.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_comes_to_a_member_that_lags_behind_the_enabling_is_known() {
+    let processes = Processes::start(3);
+    let leader = processes.leader().await;
+    wait_for("every member to say what it understands", async || {
+        let metrics = metrics(processes.client_ports[leader]).await?;
+        metrics.contains(&format!("\n{LEVEL} 1")).then_some(())
+    })
+    .await;
+    let channel = processes.channel(leader);
+    enable_at(&channel).await;
+    let paused = (leader + 1) % 3;
+    let late = processes.channel(paused);
+    for round in 0..30 {
+        let root = login_at(&channel, "root").await.expect("root");
+        let disable = with(&root, etcd::AuthDisableRequest {});
+        let mut auth = AuthClient::new(channel.clone());
+        auth.auth_disable(disable).await.expect("disabled");
+        put_as(&late, "", "k").await.expect("anybody may");
+        // It learns of the enabling and of the put at once.
+        processes.signal(paused, Signal::STOP);
+        let enable = etcd::AuthEnableRequest {};
+        auth.auth_enable(enable).await.expect("enabled");
+        let root = login_at(&channel, "root").await.expect("root");
+        let put = put_as(&late, &root, "k");
+        let go_on = async {
+            sleep(Duration::from_millis(5)).await;
+            processes.signal(paused, Signal::CONT);
+        };
+        let (put, ()) = futures::join!(put, go_on);
+        put.unwrap_or_else(|status| panic!("round {round}: {status}"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
