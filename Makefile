@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 ENV := . xtask/setup/env.sh
 
-.PHONY: help setup-build setup-run setup-test build up down lab test unit fuzz sim check fix tidy e2e e2e-upstream bench bench-store ci
+.PHONY: help setup-build setup-run setup-test build up down lab test unit fuzz sim check fix tidy e2e e2e-upstream bench bench-store bench-volume ci
 
 help: ## Show the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-8s %s\n", $$1, $$2 }'
@@ -66,7 +66,12 @@ fix: setup-build ## What check wants, written
 bench: setup-test ## Measure this machine and print the figures
 	@$(ENV); xtask/setup/bench.sh
 
-bench-store: setup-test ## Measure the store beside etcd, load by load
-	@$(ENV); xtask/setup/bench-store.sh
+# Three runs: without TLS, with it, and on a million keys; or one, with what ARGS asks for.
+bench-store: setup-test ## Measure the store beside etcd, load by load; ARGS="--members 3 --only put" for a part
+	@$(ENV); if [ -n "$(ARGS)" ]; then xtask/setup/bench-store.sh $(ARGS); else xtask/setup/bench-store.sh; \
+	  xtask/setup/bench-store.sh --tls; xtask/setup/bench-store.sh --keys 1000000 --members 1; fi
+
+bench-volume: setup-test ## Latencies of the store while 20 GiB are loaded, compacted and snapshotted; ARGS="--gib 3 --live-gib 1" for less
+	@$(ENV); xtask/setup/bench-volume.sh $(ARGS)
 
 ci: check test ## What CI runs

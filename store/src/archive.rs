@@ -32,6 +32,6 @@ pub use place::{Place, PlaceError};
 pub use retention::{Kept, Retained, found, retain};
 pub use seal::SealError;
 pub use take::{
-    Source, SourceError, TakeError, TakeOptions, Taken, VerifyError, fetch, take, verify,
+    Login, Source, SourceError, TakeError, TakeOptions, Taken, VerifyError, fetch, take, verify,
     verify_file,
 };

@@ -22,7 +22,7 @@ use corten_store_core::backend::{
 use parking_lot::RwLock;
 
 use crate::raft::snapshot::{SnapshotDir, sync_dir};
-use crate::raft::tables::Tables;
+use crate::raft::tables::{Backlog, Tables};
 use crate::repair::mark::{self, Damaged};
 use live::{Live, View};
 pub(crate) use options::RocksOptions;
@@ -165,6 +165,10 @@ impl Tables for Rocks {
 
     fn replace(&self, snapshot: &SnapshotDir, aside: PathBuf) -> Result<()> {
         self.put(snapshot, Some(aside))
+    }
+
+    fn backlog(&self) -> Backlog {
+        self.live().map(|live| live.backlog()).unwrap_or_default()
     }
 
     fn damage(&self) -> Option<String> {

@@ -7,6 +7,7 @@ pub(crate) mod authority;
 pub(crate) mod listen;
 mod metrics;
 pub(crate) mod start;
+mod threads;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::raft::member::Member;
 use crate::raft::replica::RaftReplica;
 use listen::Bound;
 use start::Started;
+use threads::Threads;
 
 /// Why a store member cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -159,7 +161,9 @@ impl Store {
         let figures = Metrics::default();
         figures.register(&admin);
         // Peers first: members that found a cluster together need each other before any client can be served.
-        let started = match Box::pin(start::start(&settings, peers, &figures, &background)).await {
+        let threads = Threads::start()?;
+        let starting = start::start(settings.clone(), peers, figures, background.clone());
+        let started = match threads.run("start", starting).await {
             Ok(started) => started,
             Err(error) => {
                 background.trigger();
@@ -195,6 +199,7 @@ impl Store {
         clients_stop.trigger();
         serving.join(DRAIN).await;
         stop(started, &background).await;
+        drop(threads);
         result
     }
 }

@@ -13,7 +13,7 @@ use corten_base::admin::AdminServer;
 use corten_base::shutdown::Shutdown;
 use corten_base::telemetry::{self, TelemetryConfig};
 use corten_store::archive::{
-    self, Credentials, Kept, Manifest, Place, S3, S3Options, Secret, Source, TakeOptions,
+    self, Credentials, Kept, Login, Manifest, Place, S3, S3Options, Secret, Source, TakeOptions,
 };
 use corten_store::{Config, Recovery, Refounding};
 
@@ -110,6 +110,12 @@ pub(super) struct Backup {
     /// Its key.
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
+    /// User to log in as, with the role root, on a cluster with users whose certificates do not say who they are.
+    #[arg(long, value_name = "NAME", requires = "password_file")]
+    user: Option<String>,
+    /// Its password: the first line of this file.
+    #[arg(long, value_name = "FILE", requires = "user")]
+    password_file: Option<PathBuf>,
     #[command(flatten)]
     secret: SecretArgs,
     #[command(flatten)]
@@ -144,12 +150,17 @@ impl Backup {
         if let Some(name) = &self.verify {
             return verify(&place, name, &secret).await;
         }
+        let login = match (&self.user, &self.password_file) {
+            (Some(user), Some(path)) => Some(Login::from_file(user, path)?),
+            _ => None,
+        };
         let job = Job {
             source: Source {
                 endpoints: self.endpoints,
                 ca_file: self.cacert,
                 cert_file: self.cert,
                 key_file: self.key,
+                login,
             },
             place,
             options: TakeOptions {

@@ -10,7 +10,6 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use corten_base::tasks::{TaskKind, spawn};
-use corten_proto::etcd::etcdserverpb::{HashKvRequest, SnapshotRequest, StatusRequest};
 use corten_store_core::{Facts, Revision};
 use jiff::Timestamp;
 
@@ -21,7 +20,7 @@ use super::place::{Pipe, Place, PlaceError};
 use super::seal::ManifestKey;
 use crate::replica::backup::{self, RestoreError};
 
-pub use source::{Source, SourceError};
+pub use source::{Login, Source, SourceError};
 
 /// What the names of backups under way end with.
 pub(crate) const PARTIAL: &str = ".partial";
@@ -126,9 +125,8 @@ async fn take_once(
     options: &TakeOptions,
 ) -> Result<Taken, TakeError> {
     let taken_at = Timestamp::now();
-    let mut member = source.connect().await?;
-    let status = member.status(StatusRequest {}).await;
-    let status = status.map_err(SourceError::Member)?.into_inner();
+    let member = source.connect().await?;
+    let status = member.status().await.map_err(SourceError::Member)?;
     let header = status.header.unwrap_or_default();
     let salt: u16 = rand::random();
     let building = place.building_dir(&options.scratch).join(format!(
@@ -137,11 +135,10 @@ async fn take_once(
         header.cluster_id
     ));
     let building = Building(building);
-    let packed = receive(&mut member, &building.0, &options.secret).await?;
+    let packed = receive(&member, &building.0, &options.secret).await?;
     let revision = packed.facts.revision.get();
-    let hash = member.hash_kv(HashKvRequest { revision }).await;
-    let hash = match hash {
-        Ok(hash) => hash.into_inner(),
+    let hash = match member.hash_kv(revision).await {
+        Ok(hash) => hash,
         Err(status) if status.code() == tonic::Code::OutOfRange => {
             return Err(TakeError::Compacted(revision));
         }
@@ -220,12 +217,11 @@ impl Drop for Building {
 }
 
 async fn receive(
-    member: &mut source::Member,
+    member: &source::Member,
     target: &Path,
     secret: &Secret,
 ) -> Result<Packed, TakeError> {
-    let stream = member.snapshot(SnapshotRequest {}).await;
-    let mut stream = stream.map_err(SourceError::Member)?.into_inner();
+    let mut stream = member.snapshot().await.map_err(SourceError::Member)?;
     let (pieces, pipe) = Pipe::new();
     let feeder = spawn("backup-receive", TaskKind::Connection, async move {
         loop {

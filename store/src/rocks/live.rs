@@ -15,6 +15,7 @@ use rocksdb::{
 
 use super::held::Held;
 use super::options::{RocksOptions, key_part};
+use crate::raft::tables::Backlog;
 use crate::repair::mark::{self, Damaged};
 
 /// An open database.
@@ -134,22 +135,36 @@ impl Live {
         Ok(())
     }
 
+    /// A figure of the engine for each keyspace. What cannot be read counts as nothing: figures are for people and quotas.
+    fn figures(&self, name: &'static str) -> impl Iterator<Item = u64> {
+        Keyspace::ALL.into_iter().map(move |space| {
+            self.db
+                .property_int_value_cf(self.family(space), name)
+                .ok()
+                .flatten()
+                .unwrap_or(0)
+        })
+    }
+
     pub(super) fn size(&self) -> Size {
-        let sum = |name: &str| {
-            let values = Keyspace::ALL.into_iter().map(|space| {
-                // A property that cannot be read counts as nothing; sizes are for people and quotas.
-                self.db
-                    .property_int_value_cf(self.family(space), name)
-                    .ok()
-                    .flatten()
-                    .unwrap_or(0)
-            });
-            values.sum::<u64>()
-        };
+        let sum = |name| self.figures(name).sum::<u64>();
         let memory = sum("rocksdb.cur-size-all-mem-tables");
         Size {
             allocated: sum("rocksdb.total-sst-files-size") + memory,
             in_use: sum("rocksdb.estimate-live-data-size") + memory,
+        }
+    }
+
+    pub(super) fn backlog(&self) -> Backlog {
+        // The last two are of the whole database, whichever keyspace is asked.
+        let most = |name| self.figures(name).max().unwrap_or(0);
+        Backlog {
+            unmerged: most("rocksdb.num-files-at-level0"),
+            bytes: self
+                .figures("rocksdb.estimate-pending-compaction-bytes")
+                .sum(),
+            writes_held_to: most("rocksdb.actual-delayed-write-rate"),
+            writes_stopped: most("rocksdb.is-write-stopped") != 0,
         }
     }
 }

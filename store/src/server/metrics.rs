@@ -30,6 +30,7 @@ impl Collector for MemberCollector {
         };
         let status = member.status();
         let size = member.engine().store().size();
+        let backlog = member.backlog();
         let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         let gauges = [
             (
@@ -86,6 +87,26 @@ impl Collector for MemberCollector {
                 "corten_store_log_waits_seconds",
                 "How long the disk has not returned from the write or sync of the log that is under way",
                 number(member.log_waits().as_secs()),
+            ),
+            (
+                "corten_store_tables_unmerged",
+                "Table files that were not merged yet; from 20 on writes are slowed down, at 36 they wait",
+                number(backlog.unmerged),
+            ),
+            (
+                "corten_store_tables_backlog_bytes",
+                "Bytes of tables to be rewritten until all is in order, estimated",
+                number(backlog.bytes),
+            ),
+            (
+                "corten_store_tables_writes_held_to_bytes_per_second",
+                "To what writes are slowed down because the tables are behind; 0 when they are not",
+                number(backlog.writes_held_to),
+            ),
+            (
+                "corten_store_tables_writes_stopped",
+                "Whether writes wait for the tables",
+                i64::from(backlog.writes_stopped),
             ),
             (
                 "corten_store_cluster_level",

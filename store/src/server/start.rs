@@ -48,12 +48,14 @@ pub(super) struct Started {
     pub(super) wal: Arc<Wal>,
 }
 
+/// Everything that is spawned from here on runs where this does.
 pub(super) async fn start(
-    settings: &Settings,
+    settings: Settings,
     peer_sockets: Vec<Bound>,
-    metrics: &Metrics,
-    background: &Shutdown,
+    metrics: Metrics,
+    background: Shutdown,
 ) -> Result<Started, StoreError> {
+    let (settings, metrics, background) = (&settings, &metrics, &background);
     let peer_tls = match &settings.peer_tls {
         Some(files) => Some(tls::server_config(files, ClientAuth::Required)?),
         None => None,

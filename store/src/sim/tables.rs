@@ -18,7 +18,7 @@ use rand::rngs::StdRng;
 
 use super::disk::SimDisk;
 use crate::raft::snapshot::SnapshotDir;
-use crate::raft::tables::Tables;
+use crate::raft::tables::{Backlog, Tables};
 
 /// The one file of a snapshot.
 const ROWS: &str = "rows";
@@ -179,6 +179,10 @@ impl Tables for SimTables {
 
     fn replace(&self, snapshot: &SnapshotDir, _aside: PathBuf) -> Result<()> {
         self.install(snapshot)
+    }
+
+    fn backlog(&self) -> Backlog {
+        Backlog::default()
     }
 
     fn damage(&self) -> Option<String> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use corten_proto::etcd::etcdserverpb as etcd;
 use corten_store::archive::{
-    self, Manifest, Place, Secret, Source, TakeError, TakeOptions, VerifyError,
+    self, Login, Manifest, Place, Secret, Source, TakeError, TakeOptions, VerifyError,
 };
 use corten_store::{Refounding, restore};
 use jiff::Timestamp;
@@ -115,6 +115,40 @@ async fn a_sealed_backup_is_verified_and_becomes_clusters_of_one_three_and_five(
         assert_eq!(next, manifest.revision + 1);
         new.stop_all().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_with_users_asks_for_a_password() {
+    let mut old = Cluster::configure(1);
+    let url = format!("http://127.0.0.1:{}", free_port());
+    // Shorter than the whole takes: each request needs a token of its own.
+    old.configs[0].auth_token_ttl = 1;
+    old.configs[0].bcrypt_cost = 4;
+    old.configs[0].listen_client_urls = vec![url.clone()];
+    old.start_all().await;
+    put(old.member(0), "k", b"v").await;
+    super::users::enable(old.member(0)).await;
+    let dir = tempfile::tempdir().expect("temp dir");
+    let place = Place::Folder(dir.path().to_owned());
+    let options = options(Secret::None, dir.path());
+    let mut source = Source {
+        endpoints: vec![url],
+        ..Source::default()
+    };
+    let nobody = archive::take(&source, &place, &options).await;
+    let nobody = words(nobody.expect_err("refused"));
+    assert!(nobody.contains("user name is empty"), "{nobody}");
+    let file = dir.path().join("password");
+    std::fs::write(&file, "wrong\n").expect("written");
+    source.login = Some(Login::from_file("root", &file).expect("read"));
+    let wrong = archive::take(&source, &place, &options).await;
+    let wrong = words(wrong.expect_err("refused"));
+    assert!(wrong.contains("invalid user ID or password"), "{wrong}");
+    std::fs::write(&file, "pw of root\n").expect("written");
+    source.login = Some(Login::from_file("root", &file).expect("read"));
+    let taken = archive::take(&source, &place, &options).await;
+    assert_eq!(taken.expect("taken").manifest.keys, 1);
+    old.stop_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -160,6 +160,18 @@ impl Trial {
     }
 }
 
+/// Puts one after another: what half of them take at most, and the longest.
+async fn probe(processes: &Processes, member: usize) -> (Duration, Duration) {
+    let mut took = Vec::new();
+    for number in 0..40 {
+        let began = Instant::now();
+        put(processes, member, &format!("probe/{number}"), b"v").await;
+        took.push(began.elapsed());
+    }
+    took.sort_unstable();
+    (took[20], took[39])
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_syncs_of_a_follower_hold_nobody_up() {
     let mut trial = Trial::start(&[], 1).await;
@@ -168,18 +180,9 @@ async fn slow_syncs_of_a_follower_hold_nobody_up() {
     let asked = trial.disk.asked(Operation::Sync);
     let pause = trial.writes(300).await;
     assert!(pause < PAUSE_MAX, "no write for {pause:?}");
-    let mut took = Vec::new();
-    for number in 0..40 {
-        let began = Instant::now();
-        put(&trial.processes, 1, &format!("probe/{number}"), b"v").await;
-        took.push(began.elapsed());
-    }
-    took.sort_unstable();
-    eprintln!(
-        "puts beside a slow follower: {:?}, {:?}",
-        took[20], took[39]
-    );
-    assert!(took[20] < slow / 2, "puts take {:?}", took[20]);
+    let (half, longest) = probe(&trial.processes, 1).await;
+    eprintln!("puts beside a slow follower: {half:?}, {longest:?}");
+    assert!(half < slow / 2, "puts take {half:?}");
     wait_for("syncs on the slow disk", async || {
         (trial.disk.asked(Operation::Sync) > asked + 3).then_some(())
     })
@@ -220,12 +223,43 @@ async fn slow_syncs_of_the_leader_are_told_and_hold_nobody_up() {
     let pause = trial.writes(300).await;
     eprintln!("longest pause beside syncs of 1.1 s: {pause:?}");
     assert!(pause < PAUSE_MAX, "no write for {pause:?}");
+    // A leader that synced first, and only then told the others, would take as long for each.
+    let (half, longest) = probe(&trial.processes, 1).await;
+    eprintln!("puts beside a slow leader: {half:?}, {longest:?}");
+    assert!(half < millis(1_100) / 2, "puts take {half:?}");
     wait_for("a word about it", async || {
         let said = trial.processes.said(FAULTY);
         said.contains("a sync of the log was slow").then_some(())
     })
     .await;
     trial.finish().await;
+}
+
+/// One sync is for all that wait for it (an entry of the record of others' faults: one for each entry).
+#[tokio::test(flavor = "multi_thread")]
+async fn puts_that_wait_together_share_a_sync() {
+    const CLIENTS: usize = 32;
+    const EACH: usize = 10;
+    let (disk, processes) = start(&[]);
+    lead(&processes, FAULTY).await;
+    put(&processes, FAULTY, "k", b"v").await;
+    disk.make(Operation::Sync, Trouble::Slow(millis(20)));
+    let before = disk.asked(Operation::Sync);
+    let clients = (0..CLIENTS).map(async |client| {
+        for turn in 0..EACH {
+            put(&processes, FAULTY, &format!("k/{client}/{turn}"), b"v").await;
+        }
+    });
+    futures::future::join_all(clients).await;
+    let syncs = disk.asked(Operation::Sync) - before;
+    eprintln!("{syncs} syncs for {} puts", CLIENTS * EACH);
+    assert!(syncs > 0, "nothing was synced");
+    assert!(
+        (syncs as usize) < CLIENTS * EACH / 3,
+        "{syncs} syncs for {} puts",
+        CLIENTS * EACH
+    );
+    disk.heal();
 }
 
 /// A read has to know who leads, and nothing of what is being written (an entry of the record of others' faults).

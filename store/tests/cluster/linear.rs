@@ -1,7 +1,7 @@
 //! Puts and reads through all members, through kills and pauses: is there one order in which they all make sense?
 //!
 //! The revisions are that order; so no search is needed. Invariant: whoever begins after another has ended gets no lower
-//! revision, a put a higher one; and a read shows what the history has at its revision.
+//! revision, a put a higher one, at which the history has it; and a read shows what the history has at its revision.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -31,8 +31,16 @@ pub(crate) struct Operation {
     end: Instant,
     /// Of the store, at which it took place.
     revision: i64,
-    /// What a read saw: the key, and the revision that wrote it.
-    read: Option<(&'static str, Option<i64>)>,
+    key: &'static str,
+    did: Did,
+}
+
+/// What an operation did with its key.
+#[derive(Clone, Copy)]
+enum Did {
+    Put,
+    /// It saw what this revision had written; none: that there is no such key.
+    Read(Option<i64>),
 }
 
 /// Who puts and reads through all members.
@@ -95,20 +103,21 @@ async fn client(
         let call = timeout(PATIENCE, async {
             if turn % 3 == 0 {
                 let revision = try_put(kv, key, &turn.to_be_bytes()).await.ok()?;
-                Some((revision, None))
+                Some((revision, Did::Put))
             } else {
                 get(kv, key).await
             }
         });
         match call.await {
-            Ok(Some((revision, read))) => {
+            Ok(Some((revision, did))) => {
                 answered.fetch_add(1, Ordering::Relaxed);
                 let end = Instant::now();
                 done.push(Operation {
                     begin,
                     end,
                     revision,
-                    read,
+                    key,
+                    did,
                 });
             }
             // The member is down or without a leader; do not spin.
@@ -118,17 +127,14 @@ async fn client(
     done
 }
 
-async fn get(
-    mut kv: KvClient<Channel>,
-    key: &'static str,
-) -> Option<(i64, Option<(&'static str, Option<i64>)>)> {
+async fn get(mut kv: KvClient<Channel>, key: &'static str) -> Option<(i64, Did)> {
     let request = etcd::RangeRequest {
         key: key.into(),
         ..Default::default()
     };
     let answer = kv.range(request).await.ok()?.into_inner();
     let written = answer.kvs.first().map(|kv| kv.mod_revision);
-    Some((answer.header?.revision, Some((key, written))))
+    Some((answer.header?.revision, Did::Read(written)))
 }
 
 /// Fails if there is no order in which all of it makes sense.
@@ -143,18 +149,23 @@ pub(crate) fn judge(mut operations: Vec<Operation>, history: &History) {
             newest = newest.max(ended[seen].1);
             seen += 1;
         }
-        let at = operation.revision;
-        let Some((key, written)) = operation.read else {
-            assert!(at > newest, "a put at {at} after {newest} was known");
-            continue;
-        };
-        assert!(at >= newest, "a read at {at} after {newest} was known");
-        let expected = history
-            .range(..=at)
-            .rev()
-            .find(|(_, changed)| *changed == key)
-            .map(|(revision, _)| *revision);
-        assert_eq!(written, expected, "{key} read at {at}");
+        let (at, key) = (operation.revision, operation.key);
+        match operation.did {
+            Did::Put => {
+                assert!(at > newest, "a put at {at} after {newest} was known");
+                let changed = history.get(&at).map(String::as_str);
+                assert_eq!(changed, Some(key), "what was put at {at}");
+            }
+            Did::Read(written) => {
+                assert!(at >= newest, "a read at {at} after {newest} was known");
+                let expected = history
+                    .range(..=at)
+                    .rev()
+                    .find(|(_, changed)| *changed == key)
+                    .map(|(revision, _)| *revision);
+                assert_eq!(written, expected, "{key} read at {at}");
+            }
+        }
     }
 }
 
@@ -194,23 +205,42 @@ async fn operations_through_kills_and_pauses_are_linearizable() {
     judge(operations, &history);
 }
 
+/// An operation of the key `a` that begins at so many milliseconds, and takes five.
+fn operation(zero: Instant, begin: u64, revision: i64, did: Did) -> Operation {
+    Operation {
+        begin: zero + Duration::from_millis(begin),
+        end: zero + Duration::from_millis(begin + 5),
+        revision,
+        key: "a",
+        did,
+    }
+}
+
 #[test]
 #[should_panic(expected = "a read at 2 after 3 was known")]
 fn the_judge_notices_a_stale_read() {
     let history = History::from([(2, "a".to_owned()), (3, "a".to_owned())]);
     let zero = Instant::now();
-    let operation = |begin: u64, revision, read| Operation {
-        begin: zero + Duration::from_millis(begin),
-        end: zero + Duration::from_millis(begin + 5),
-        revision,
-        read,
-    };
     judge(
         vec![
-            operation(0, 2, None),
-            operation(10, 3, None),
-            operation(12, 2, Some(("a", Some(2)))),
-            operation(20, 2, Some(("a", Some(2)))),
+            operation(zero, 0, 2, Did::Put),
+            operation(zero, 10, 3, Did::Put),
+            operation(zero, 12, 2, Did::Read(Some(2))),
+            operation(zero, 20, 2, Did::Read(Some(2))),
+        ],
+        &history,
+    );
+}
+
+#[test]
+#[should_panic(expected = "what was put at 3")]
+fn the_judge_notices_a_lost_put() {
+    let history = History::from([(2, "a".to_owned()), (3, "b".to_owned())]);
+    let zero = Instant::now();
+    judge(
+        vec![
+            operation(zero, 0, 2, Did::Put),
+            operation(zero, 10, 3, Did::Put),
         ],
         &history,
     );

@@ -20,7 +20,8 @@ use super::level::{LEVEL, wait_for_level};
 use super::metrics::metrics;
 use super::process::Processes;
 
-async fn enable(member: &Running) {
+/// With users (`enable_at`).
+pub(super) async fn enable(member: &Running) {
     wait_for_level(member, 1).await;
     enable_at(&member.channel).await;
 }

@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use corten_proto::etcd::etcdserverpb::{
-    CompactionRequest, HashKvRequest, LeaseGrantRequest, LeaseKeepAliveRequest,
+    CompactionRequest, DeleteRangeRequest, HashKvRequest, LeaseGrantRequest, LeaseKeepAliveRequest,
     LeaseTimeToLiveRequest, MemberAddRequest, MemberListRequest, PutRequest, RangeRequest,
     SnapshotRequest, StatusRequest, WatchCancelRequest, WatchCreateRequest, WatchProgressRequest,
     WatchRequest, WatchResponse, cluster_client::ClusterClient, kv_client::KvClient,
     lease_client::LeaseClient, maintenance_client::MaintenanceClient, watch_client::WatchClient,
-    watch_request::RequestUnion,
+    watch_create_request::FilterType, watch_request::RequestUnion,
 };
 use corten_store::{memory, replica::backup};
 use corten_store_core::{Store, backend::Backend, memory::MemoryBackend};
@@ -169,6 +169,33 @@ async fn one_stream_carries_many_watches() {
         refused.cancel_reason,
         "mvcc: duplicate watch ID provided on the WatchStream"
     );
+}
+
+#[tokio::test]
+async fn filters_leave_out_puts_or_deletions() {
+    let channel = memory::channel();
+    let mut seen = Vec::new();
+    for filter in [FilterType::Noput, FilterType::Nodelete] {
+        let mut watching = Watching::open(&channel).await;
+        let only = WatchCreateRequest {
+            key: b("k"),
+            filters: vec![filter.into()],
+            ..Default::default()
+        };
+        watching.create(only).await;
+        put(&channel, "k", "1", 0).await;
+        let delete = DeleteRangeRequest {
+            key: b("k"),
+            ..Default::default()
+        };
+        let mut kv = KvClient::new(channel.clone());
+        kv.delete_range(delete).await.unwrap();
+        put(&channel, "k", "2", 0).await;
+        let count = if filter == FilterType::Noput { 1 } else { 2 };
+        seen.push(watching.events(count).await);
+    }
+    assert_eq!(seen[0], ["-k"]);
+    assert_eq!(seen[1], ["k=1", "k=2"]);
 }
 
 #[tokio::test]

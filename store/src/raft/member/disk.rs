@@ -13,6 +13,7 @@ use openraft::async_runtime::WatchReceiver;
 use tokio::time::{Instant, timeout};
 
 use super::Member;
+use crate::raft::tables::Backlog;
 use crate::raft::types::MemberId;
 
 /// Looks per election timeout.
@@ -74,6 +75,11 @@ impl Member {
     /// How long the batch of the log that is being written has taken so far.
     pub(crate) fn log_waits(&self) -> Duration {
         self.parts.metrics.wal_under_way.lasts()
+    }
+
+    /// How far the tables are behind.
+    pub(crate) fn backlog(&self) -> Backlog {
+        self.parts.jobs.tables().backlog()
     }
 
     /// How long the disk with the log has not answered, if that is too long.
