@@ -16,10 +16,55 @@ const JSON_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
 /// A flag and a length before each gRPC message.
 const PREFIX: usize = 5;
 
-/// JSON values, one after the other.
+/// Finds where a JSON object ends, each byte looked at once however small the pieces are that it comes in: reading from the
+/// front again at each piece would let whoever sends single bytes keep a thread busy for hours.
+#[derive(Default)]
+struct Scan {
+    /// Bytes looked at.
+    seen: usize,
+    /// Objects and lists that are open.
+    open: usize,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Scan {
+    /// The length up to the end of the object that the buffer begins with, if it is there; an error for what is none.
+    fn end(&mut self, buffer: &[u8]) -> Result<Option<usize>, Status> {
+        for byte in &buffer[self.seen..] {
+            self.seen += 1;
+            if self.in_string {
+                let escaped = self.escaped;
+                self.escaped = *byte == b'\\' && !escaped;
+                self.in_string = *byte != b'"' || escaped;
+                continue;
+            }
+            match byte {
+                b'{' => self.open += 1,
+                b' ' | b'\t' | b'\r' | b'\n' => {}
+                _ if self.open == 0 => {
+                    return Err(Status::invalid_argument("the body is not a JSON object"));
+                }
+                b'[' => self.open += 1,
+                b'"' => self.in_string = true,
+                b'}' | b']' => {
+                    self.open -= 1;
+                    if self.open == 0 {
+                        return Ok(Some(self.seen));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// JSON objects, one after the other.
 pub(super) struct Values {
     body: Body,
     buffer: BytesMut,
+    scan: Scan,
     ended: bool,
 }
 
@@ -28,6 +73,7 @@ impl Values {
         Self {
             body,
             buffer: BytesMut::new(),
+            scan: Scan::default(),
             ended: false,
         }
     }
@@ -39,18 +85,20 @@ impl Values {
                 Ok(Some(value)) => return Some(Ok(value)),
                 Ok(None) if self.ended => return None,
                 Ok(None) => {}
-                Err(status) => {
-                    self.ended = true;
-                    self.buffer.clear();
-                    return Some(Err(status));
-                }
+                Err(status) => return Some(Err(self.end(status))),
             }
             if let Err(status) = self.read().await {
-                self.ended = true;
-                self.buffer.clear();
-                return Some(Err(status));
+                return Some(Err(self.end(status)));
             }
         }
+    }
+
+    /// Nothing more is looked at.
+    fn end(&mut self, status: Status) -> Status {
+        self.ended = true;
+        self.buffer.clear();
+        self.scan = Scan::default();
+        status
     }
 
     /// The only value; none for an empty body.
@@ -65,20 +113,17 @@ impl Values {
     }
 
     fn cut(&mut self) -> Result<Option<Bytes>, Status> {
-        let mut values =
-            serde_json::Deserializer::from_slice(&self.buffer).into_iter::<IgnoredAny>();
-        match values.next() {
-            None => {
-                self.buffer.clear();
-                Ok(None)
-            }
-            Some(Ok(_)) => {
-                let len = values.byte_offset();
-                Ok(Some(self.buffer.split_to(len).freeze()))
-            }
-            Some(Err(error)) if error.is_eof() && !self.ended => Ok(None),
-            Some(Err(error)) => Err(Status::invalid_argument(error.to_string())),
+        if let Some(len) = self.scan.end(&self.buffer)? {
+            self.scan = Scan::default();
+            let value = self.buffer.split_to(len).freeze();
+            let wrong = |error: serde_json::Error| Status::invalid_argument(error.to_string());
+            let _: IgnoredAny = serde_json::from_slice(&value).map_err(wrong)?;
+            return Ok(Some(value));
         }
+        if self.ended && self.scan.open > 0 {
+            return Err(Status::invalid_argument("the body ends within a value"));
+        }
+        Ok(None)
     }
 
     async fn read(&mut self) -> Result<(), Status> {
@@ -179,10 +224,10 @@ mod tests {
 
     use super::*;
 
-    fn body(pieces: &[&'static str]) -> Body {
+    fn body(pieces: &[&[u8]]) -> Body {
         let pieces: Vec<_> = pieces
             .iter()
-            .map(|piece| Bytes::from_static(piece.as_bytes()))
+            .map(|piece| Bytes::copy_from_slice(piece))
             .collect();
         let frames = pieces
             .into_iter()
@@ -190,7 +235,7 @@ mod tests {
         Body::new(StreamBody::new(stream::iter(frames)))
     }
 
-    async fn all(pieces: &[&'static str]) -> Vec<String> {
+    async fn read(pieces: &[&[u8]]) -> Vec<String> {
         let mut values = Values::new(body(pieces));
         let mut seen = Vec::new();
         while let Some(value) = values.next().await {
@@ -202,6 +247,67 @@ mod tests {
         seen
     }
 
+    async fn all(pieces: &[&str]) -> Vec<String> {
+        let pieces: Vec<_> = pieces.iter().map(|piece| piece.as_bytes()).collect();
+        read(&pieces).await
+    }
+
+    /// What serde finds: the values, and whether something is wrong behind them.
+    fn expected(text: &[u8]) -> Vec<String> {
+        let values = serde_json::Deserializer::from_slice(text).into_iter::<serde_json::Value>();
+        let mut seen = Vec::new();
+        for value in values {
+            match value {
+                Ok(value) if value.is_object() => seen.push(value.to_string()),
+                _ => {
+                    seen.push("InvalidArgument".to_owned());
+                    break;
+                }
+            }
+        }
+        seen
+    }
+
+    proptest::proptest! {
+        /// Objects with odd strings, changed here and there and cut into pieces, are read as serde reads the whole.
+        #[test]
+        fn bodies_are_read_as_a_whole_wherever_they_are_cut(
+            strings in proptest::collection::vec("[\"{}\\[\\]\\\\a ]{0,6}", 1..5),
+            change in proptest::option::of((0_usize..60, 0_u8..128)),
+            piece in 1_usize..9,
+        ) {
+            let mut text = Vec::new();
+            for string in &strings {
+                let value = serde_json::json!({ string: [string, { "n": 1 }] });
+                text.extend_from_slice(value.to_string().as_bytes());
+            }
+            if let Some((at, byte)) = change && at < text.len() {
+                text[at] = byte;
+            }
+            let pieces: Vec<_> = text.chunks(piece).collect();
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
+            let found = runtime.block_on(read(&pieces));
+            let normal = found.iter().map(|value| match serde_json::from_str::<serde_json::Value>(value) {
+                Ok(value) => value.to_string(),
+                Err(_) => value.clone(),
+            });
+            proptest::prop_assert_eq!(normal.collect::<Vec<_>>(), expected(&text));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_in_single_bytes_was_read_again_at_each() {
+        let text = format!("{{\"k\":\"{}\"}}", "x".repeat(400_000));
+        let pieces: Vec<_> = text.as_bytes().chunks(1).collect();
+        let began = std::time::Instant::now();
+        assert_eq!(read(&pieces).await, [text.as_str()]);
+        let took = began.elapsed();
+        assert!(
+            took < std::time::Duration::from_secs(20),
+            "it took {took:?}"
+        );
+    }
+
     #[tokio::test]
     async fn values_are_cut_wherever_the_network_cuts_them() {
         assert_eq!(
@@ -211,7 +317,7 @@ mod tests {
         assert!(all(&[" ", "\n"]).await.is_empty());
         assert_eq!(all(&["{\"a\":1"]).await, ["InvalidArgument"], "cut short");
         assert_eq!(all(&["{}x{}"]).await, ["{}", "InvalidArgument"]);
-        assert!(Values::new(body(&["{}{}"])).only().await.is_err());
+        assert!(Values::new(body(&[b"{}{}"])).only().await.is_err());
         assert!(
             Values::new(body(&[]))
                 .only()
