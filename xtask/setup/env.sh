@@ -14,3 +14,6 @@ export ROCKSDB_LIB_DIR="$CORTEN_CACHE/rocksdb-$rocksdb_sys_version"
 export ROCKSDB_INCLUDE_DIR="$ROCKSDB_LIB_DIR/include"
 export ROCKSDB_STATIC=1
 step() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
+# Whether a program that may be missing tells this among its lines. Not by a pipe into `grep -q`: that ends at the first line that
+# fits, and the program, killed while it writes the next, would count as another version.
+tells() { local line="$1" all; shift; all="$("$@" 2>/dev/null)" && grep -qx "$line" <<<"$all"; }

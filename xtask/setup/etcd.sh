@@ -5,7 +5,7 @@
 module="$CORTEN_ROOT/e2e/tools/etcd"
 version="$(sed -n 's,.*go.etcd.io/etcd/server/v3 v,,p' "$module/go.mod")"
 out="$CORTEN_CACHE/bin/etcd-3.6"
-"$out" --version 2>/dev/null | grep -q "etcd Version: $version\$" && exit 0
+tells "etcd Version: $version" "$out" --version && exit 0
 . "$(dirname "$0")/go.sh"
 step "building etcd $version (a minute or two, once)"
 (cd "$module" && CGO_ENABLED=0 GOFLAGS=-mod=mod go build -trimpath -ldflags "-s -w" -o "$out.new" .)

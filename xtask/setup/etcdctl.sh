@@ -6,7 +6,7 @@ for minor in 3.5 3.6; do
     module="$CORTEN_ROOT/e2e/tools/etcdctl/v$minor"
     version="$(sed -n 's,.*go.etcd.io/etcd/etcdctl/v3 v,,p' "$module/go.mod")"
     out="$CORTEN_CACHE/bin/etcdctl-$minor"
-    "$out" version 2>/dev/null | grep -q "etcdctl version: $version\$" && continue
+    tells "etcdctl version: $version" "$out" version && continue
     . "$(dirname "$0")/go.sh"
     step "building etcdctl $version (a minute or two, once)"
     (cd "$module" && CGO_ENABLED=0 GOFLAGS=-mod=mod go build -trimpath -ldflags "-s -w" -o "$out.new" .)

@@ -5,7 +5,7 @@
 module="$CORTEN_ROOT/e2e/tools/kube-apiserver"
 version="$(sed -n 's,.*k8s.io/kubernetes v,v,p' "$module/go.mod" | head -n 1)"
 out="$CORTEN_CACHE/bin/kube-apiserver"
-"$out" --version 2>/dev/null | grep -q "Kubernetes $version\$" && exit 0
+tells "Kubernetes $version" "$out" --version && exit 0
 . "$(dirname "$0")/go.sh"
 step "building kube-apiserver $version (ten minutes or more, once)"
 cd "$module"

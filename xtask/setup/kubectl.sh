@@ -4,7 +4,7 @@
 . "$(dirname "$0")/env.sh"
 version="$(sed -n 's,.*k8s.io/kubectl v0\.,v1.,p' "$CORTEN_ROOT/e2e/tools/kubectl/go.mod" | head -n 1)"
 out="$CORTEN_CACHE/bin/kubectl"
-"$out" version --client 2>/dev/null | grep -q "Client Version: $version\$" && exit 0
+tells "Client Version: $version" "$out" version --client && exit 0
 . "$(dirname "$0")/go.sh"
 step "building kubectl $version (a few minutes, once)"
 cd "$CORTEN_ROOT/e2e/tools/kubectl"
