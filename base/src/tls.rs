@@ -65,10 +65,37 @@ pub fn install_provider() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
+/// Which certificates of the authority a server lets in; the default: all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Admitted {
+    /// With one of these common names.
+    pub common_names: Vec<String>,
+    /// Or with one of these among their DNS names and IP addresses.
+    pub names: Vec<String>,
+}
+
+impl Admitted {
+    /// Whether the holder of a certificate may come in.
+    pub fn admits(&self, identity: &PeerIdentity) -> bool {
+        let all = self.common_names.is_empty() && self.names.is_empty();
+        let named = || self.names.iter().any(|name| identity.sans.contains(name));
+        all || self.common_names.contains(&identity.common_name) || named()
+    }
+}
+
 /// A server configuration that follows its files. ALPN offers h2 and http/1.1.
 pub fn server_config(
     files: &TlsFiles,
     auth: ClientAuth,
+) -> Result<Arc<rustls::ServerConfig>, TlsError> {
+    server_config_for(files, auth, Admitted::default())
+}
+
+/// The same for some of those with a certificate alone.
+pub fn server_config_for(
+    files: &TlsFiles,
+    auth: ClientAuth,
+    admitted: Admitted,
 ) -> Result<Arc<rustls::ServerConfig>, TlsError> {
     install_provider();
     let material = Arc::new(reload::Material::load(files, auth != ClientAuth::None)?);
@@ -79,6 +106,7 @@ pub fn server_config(
             .with_client_cert_verifier(Arc::new(reload::ClientVerifier {
                 material: Arc::clone(&material),
                 mandatory: auth == ClientAuth::Required,
+                admitted,
             }))
             .with_cert_resolver(material),
     };

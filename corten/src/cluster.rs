@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use corten_client::ClientConfig;
 use ipnet::Ipv4Net;
 
-use crate::pki::Pki;
+use crate::pki::{Pki, STORE_MEMBER};
 
 /// The ports of the ecosystem, so that people's habits and tools keep working.
 pub mod ports {
@@ -138,6 +138,7 @@ impl HostSettings {
             peer_cert_file: Some(files.cert),
             peer_key_file: Some(files.key),
             peer_trusted_ca_file: Some(files.ca),
+            peer_cert_allowed_hostname: vec![STORE_MEMBER.to_owned()],
             listen_metrics: Some(SocketAddr::from((self.ip, ports::STORE_METRICS)).to_string()),
             ..corten_store::Config::default()
         }

@@ -17,6 +17,9 @@ const CA: &str = "ca";
 /// File name of the authority of the store alone: whoever has a certificate of the other one, as each node has, must not get
 /// at the store behind the API's back.
 const STORE_CA: &str = "store-ca";
+/// A name in the certificates of the store's members alone: its authority signs for the API server too, which must not speak
+/// as a member.
+pub(crate) const STORE_MEMBER: &str = "member.store.corten.internal";
 
 /// The folder that holds a cluster's PKI.
 #[derive(Clone, Debug)]
@@ -120,7 +123,11 @@ impl Pki {
         let mut all = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
         all.extend_from_slice(ips);
         let name = format!("store-{member}");
-        let dns = vec!["localhost".to_owned(), member.to_owned()];
+        let dns = vec![
+            "localhost".to_owned(),
+            member.to_owned(),
+            STORE_MEMBER.to_owned(),
+        ];
         self.issue_by(STORE_CA, &name, request(&name, &[], Usage::Both, dns, all))
     }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use corten_base::tls::TlsFiles;
+use corten_base::tls::{Admitted, TlsFiles};
 use corten_store_core::compactor::Retention;
 use serde::{Deserialize, Serialize};
 
@@ -76,6 +76,12 @@ pub struct Config {
     /// As in etcd: members must show a certificate. They always must where they speak TLS.
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true")]
     pub peer_client_cert_auth: bool,
+    /// Of those with a certificate of that authority, only these common names may speak as members. As in etcd.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub peer_cert_allowed_cn: Vec<String>,
+    /// The same by DNS names and addresses in the certificates, letter by letter.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub peer_cert_allowed_hostname: Vec<String>,
     /// Address of the admin port (livez, readyz, metrics), as in 127.0.0.1:2381. Default: none.
     #[arg(long)]
     pub listen_metrics: Option<String>,
@@ -420,6 +426,14 @@ impl Config {
         }
     }
 
+    /// Whose certificates open the peer port.
+    pub(crate) fn admitted_peers(&self) -> Admitted {
+        Admitted {
+            common_names: self.peer_cert_allowed_cn.clone(),
+            names: self.peer_cert_allowed_hostname.clone(),
+        }
+    }
+
     fn peer_tls(
         &self,
         listen: &[Listen],
@@ -433,6 +447,18 @@ impl Config {
                 .values()
                 .flatten()
                 .any(|url| url.starts_with("https:"));
+        let named = [&self.peer_cert_allowed_cn, &self.peer_cert_allowed_hostname];
+        match named.map(|names| names.is_empty()) {
+            [false, false] => faults.push(
+                "--peer-cert-allowed-cn and --peer-cert-allowed-hostname exclude each other"
+                    .to_owned(),
+            ),
+            [true, true] => {}
+            _ if self.peer_trusted_ca_file.is_none() => {
+                faults.push("--peer-cert-allowed-* need --peer-trusted-ca-file".to_owned());
+            }
+            _ => {}
+        }
         if self.peer_client_cert_auth && self.peer_trusted_ca_file.is_none() {
             faults.push("--peer-client-cert-auth needs --peer-trusted-ca-file".to_owned());
         }

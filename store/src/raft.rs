@@ -23,6 +23,7 @@ pub(crate) mod network;
 pub(crate) mod read;
 pub(crate) mod replica;
 pub(crate) mod rounds;
+pub(crate) mod silence;
 pub(crate) mod snapshot;
 pub(crate) mod state_machine;
 pub(crate) mod tables;

@@ -15,9 +15,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme,
+};
 
-use super::{TlsError, TlsFiles};
+use super::{Admitted, TlsError, TlsFiles, peer_identity};
 
 /// How stale a changed file may be seen. Rotation tools write files minutes to days ahead of need.
 const RECHECK: Duration = Duration::from_secs(5);
@@ -180,6 +182,7 @@ const NO_CA: rustls::Error = rustls::Error::General(String::new());
 pub(super) struct ClientVerifier {
     pub(super) material: Arc<Material>,
     pub(super) mandatory: bool,
+    pub(super) admitted: Admitted,
 }
 
 impl ClientVerifier {
@@ -204,8 +207,16 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        self.inner()?
-            .verify_client_cert(end_entity, intermediates, now)
+        let verified = self
+            .inner()?
+            .verify_client_cert(end_entity, intermediates, now)?;
+        // What cannot be read has no name that would let it in.
+        let identity = peer_identity(end_entity).unwrap_or_default();
+        if !self.admitted.admits(&identity) {
+            let refused = CertificateError::ApplicationVerificationFailure;
+            return Err(rustls::Error::InvalidCertificate(refused));
+        }
+        Ok(verified)
     }
 
     fn verify_tls12_signature(

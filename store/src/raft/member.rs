@@ -37,6 +37,7 @@ use super::forward::{Answer, Attempt, Forwarder, Session};
 use super::identity::Identity;
 use super::read::{ReadError, ReadGate};
 use super::rounds::Rounds;
+use super::silence::Silence;
 use super::state_machine::{Jobs, StateMachine};
 use super::types::{Callback, Command, MemberId, Node, TypeConfig};
 use crate::metrics::Metrics;
@@ -80,6 +81,8 @@ pub(crate) struct Parts {
     pub(crate) disk_reserve: u64,
     /// A leader that no quorum has answered for this long leads nobody.
     pub(crate) quorum_patience: Duration,
+    /// Kept while no quorum answers this leader.
+    pub(crate) silence: Silence,
     pub(crate) metrics: Metrics,
 }
 
@@ -134,6 +137,10 @@ impl Member {
 
     pub(crate) fn raft(&self) -> &Raft {
         &self.parts.raft
+    }
+
+    pub(crate) fn silence(&self) -> &Silence {
+        &self.parts.silence
     }
 
     pub(crate) fn engine(&self) -> &Engine {

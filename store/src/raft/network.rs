@@ -22,6 +22,7 @@ use openraft::{OptionalSend, RaftNetworkFactory};
 use prometheus_client::metrics::histogram::Histogram;
 
 use super::codec;
+use super::silence::Silence;
 use super::snapshot::SnapshotDir;
 use super::types::{MemberId, Node, TypeConfig, Vote};
 use crate::metrics::Metrics;
@@ -37,11 +38,16 @@ type Rpc<T> = Result<T, RPCError<TypeConfig>>;
 pub(crate) struct NetworkFactory {
     peers: Arc<Peers>,
     metrics: Metrics,
+    silence: Silence,
 }
 
 impl NetworkFactory {
-    pub(crate) fn new(peers: Arc<Peers>, metrics: Metrics) -> Self {
-        Self { peers, metrics }
+    pub(crate) fn new(peers: Arc<Peers>, metrics: Metrics, silence: Silence) -> Self {
+        Self {
+            peers,
+            metrics,
+            silence,
+        }
     }
 
     fn link(&self, target: MemberId, node: &Node, lane: Lane) -> Link {
@@ -49,6 +55,7 @@ impl NetworkFactory {
             client: self.peers.client(target, node, lane),
             lane,
             round_trips: self.metrics.round_trips_to(&target),
+            silence: self.silence.clone(),
         }
     }
 }
@@ -74,6 +81,7 @@ pub(crate) struct Link {
     client: Client,
     lane: Lane,
     round_trips: Histogram,
+    silence: Silence,
 }
 
 impl NetBackoff<TypeConfig> for Link {
@@ -109,7 +117,13 @@ impl NetStreamAppend<TypeConfig> for Link {
                 let nothing: BoxStream<'s, _> = Box::pin(futures::stream::empty());
                 return Ok(nothing);
             };
+            if self.silence.is_kept() {
+                let reason = "no quorum answers, so that the others must be left to elect another";
+                return Err(RPCError::Unreachable(Unreachable::from_string(reason)));
+            }
+            let silence = self.silence.clone();
             let requests = futures::stream::once(std::future::ready(first)).chain(input);
+            let requests = requests.take_while(move |_| std::future::ready(!silence.is_kept()));
             let requests = requests.map(|request| codec::append_request_to_pb(&request));
             let response = call(&option, self.client.append(requests)).await?;
             let results = response.map(|message| match message {

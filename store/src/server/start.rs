@@ -31,6 +31,7 @@ use crate::raft::log_store::LogStore;
 use crate::raft::machine::Machine;
 use crate::raft::member::{self, Member, Mender, Parts, Raft};
 use crate::raft::network::NetworkFactory;
+use crate::raft::silence::{self, Silence};
 use crate::raft::snapshot;
 use crate::raft::state_machine::{Applier, ApplyThread, Jobs, StateMachine};
 use crate::raft::tables::Tables;
@@ -57,7 +58,11 @@ pub(super) async fn start(
 ) -> Result<Started, StoreError> {
     let (settings, metrics, background) = (&settings, &metrics, &background);
     let peer_tls = match &settings.peer_tls {
-        Some(files) => Some(tls::server_config(files, ClientAuth::Required)?),
+        Some(files) => {
+            let admitted = settings.config.admitted_peers();
+            let config = tls::server_config_for(files, ClientAuth::Required, admitted)?;
+            Some(config)
+        }
         None => None,
     };
     let opened = Opened::default();
@@ -216,7 +221,8 @@ pub(crate) async fn agree(
             .validate()
             .map_err(|error| StoreError::Consensus(error.to_string()))?,
     );
-    let network = NetworkFactory::new(Arc::clone(&peers), metrics.clone());
+    let silence = Silence::default();
+    let network = NetworkFactory::new(Arc::clone(&peers), metrics.clone(), silence.clone());
     let raft = Raft::new(identity.member, config, network, log, handles.machine)
         .await
         .map_err(|error| StoreError::Consensus(error.to_string()))?;
@@ -232,6 +238,7 @@ pub(crate) async fn agree(
         disk_reserve: settings.config.disk_reserve_bytes,
         // Twice what it takes to notice, and to elect another.
         quorum_patience: 4 * settings.election,
+        silence,
         metrics: metrics.clone(),
     }))
 }
@@ -246,8 +253,7 @@ fn raft_config(settings: &Settings) -> openraft::Config {
         election_timeout_min: election / 2,
         election_timeout_max: election,
         enable_pre_vote: Some(true),
-        // The least that openraft admits: the lease and the longest election timeout.
-        quorum_loss_probe_interval: Some(2 * election),
+        quorum_loss_probe_interval: Some(millis(silence::phase(settings.election))),
         // A restarted leader must be elected anew: the commit position on disk lags (it is never synced for its own
         // sake), so a restored leader would serve reads from before writes that it had acknowledged.
         enable_leader_restore: Some(false),
@@ -298,6 +304,13 @@ pub(crate) fn spawn_background(
         TaskKind::Critical,
         member::promote_learners(Arc::clone(member), stop.clone()),
     );
+    let silence = silence::keep(
+        Arc::clone(member),
+        member.silence().clone(),
+        settings.election,
+        stop.clone(),
+    );
+    spawn("silence", TaskKind::Critical, silence);
     let every = settings.corruption_check;
     spawn(
         "compare-members",

@@ -9,11 +9,13 @@ mod from_etcd;
 mod harness;
 mod history;
 mod process;
+mod wires;
 
 mod backup;
 mod bucket;
 mod corruption;
 mod crash;
+mod cuts;
 mod disk_faults;
 mod disk_full;
 mod etcdctl;

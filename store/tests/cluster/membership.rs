@@ -8,7 +8,7 @@ use etcd::kv_client::KvClient;
 use rustix::process::Signal;
 use tokio::time::timeout;
 
-use super::harness::{Cluster, Running, free_port, get, keys, put, wait_for};
+use super::harness::{Cluster, Running, free_port, get, keys, put, try_put, wait_for};
 use super::process::Processes;
 
 fn client(member: &Running) -> ClusterClient<tonic::transport::Channel> {
@@ -197,21 +197,22 @@ async fn a_member_that_lost_its_log_ended_the_leader() {
     cluster.stop_all().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_caller_that_went_away_left_a_change_of_members_half_done() {
-    let mut processes = Processes::start(3);
+/// The members as one of them lists them.
+async fn listed(processes: &Processes, i: usize) -> Option<Vec<etcd::Member>> {
+    let mut client = ClusterClient::new(processes.channel(i));
+    let list = etcd::MemberListRequest { linearizable: true };
+    Some(client.member_list(list).await.ok()?.into_inner().members)
+}
+
+/// Three members, of which two are to part: who leads, who stays with it, who goes, and the id of the last.
+async fn before_a_parting() -> (Processes, [usize; 3], u64) {
+    let processes = Processes::start(3);
     let leader = processes.leader().await;
     let (stays, goes) = ((leader + 1) % 3, (leader + 2) % 3);
     let id = processes.member_id(goes).await;
-    let channel = processes.channel(leader);
-    let listed = async || {
-        let mut client = ClusterClient::new(channel.clone());
-        let list = etcd::MemberListRequest { linearizable: true };
-        Some(client.member_list(list).await.ok()?.into_inner().members)
-    };
     // Telling its name is a change too, and would finish another one.
     wait_for("all names", async || {
-        let members = listed().await?;
+        let members = listed(&processes, leader).await?;
         let named = members.iter().filter(|member| !member.name.is_empty());
         let urls = members
             .iter()
@@ -219,6 +220,12 @@ async fn a_caller_that_went_away_left_a_change_of_members_half_done() {
         (named.count() == 3 && urls.count() == 3).then_some(())
     })
     .await;
+    (processes, [leader, stays, goes], id)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_went_away_left_a_change_of_members_half_done() {
+    let (mut processes, [leader, stays, goes], id) = before_a_parting().await;
     // The new set of voters cannot agree while one of the two sleeps.
     processes.signal(stays, Signal::STOP);
     let mut client = ClusterClient::new(processes.channel(goes));
@@ -229,7 +236,31 @@ async fn a_caller_that_went_away_left_a_change_of_members_half_done() {
     processes.kill(goes);
     processes.signal(stays, Signal::CONT);
     wait_for("the change to be done", async || {
-        (listed().await?.len() == 2).then_some(())
+        (listed(&processes, leader).await?.len() == 2).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_was_lost_left_a_change_of_members_half_done() {
+    let (mut processes, [leader, stays, goes], id) = before_a_parting().await;
+    processes.signal(stays, Signal::STOP);
+    let mut client = ClusterClient::new(processes.channel(leader));
+    let call = client.member_remove(etcd::MemberRemoveRequest { id });
+    let answer = timeout(std::time::Duration::from_millis(300), call).await;
+    assert!(answer.is_err(), "{answer:?}");
+    // The first of two entries is in its log and in that of the one who goes.
+    processes.kill(leader);
+    processes.signal(stays, Signal::CONT);
+    processes.spawn(leader);
+    wait_for("the change to be done", async || {
+        let left = listed(&processes, stays).await?;
+        (left.len() == 2 && left.iter().all(|member| !member.is_learner)).then_some(())
+    })
+    .await;
+    processes.kill(goes);
+    wait_for("two to do without it", async || {
+        try_put(processes.kv(stays), "k", b"v").await.ok()
     })
     .await;
 }

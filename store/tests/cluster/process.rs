@@ -11,11 +11,14 @@ use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 
 use super::harness::{free_port, wait_for};
+use super::wires::Wires;
 
 pub(crate) struct Processes {
     root: tempfile::TempDir,
     pub(crate) client_ports: Vec<u16>,
     peer_ports: Vec<u16>,
+    /// What stands between the members, if anything does.
+    wires: Option<Wires>,
     children: Vec<Option<Child>>,
     /// Members that founded the cluster; those after them joined.
     founders: usize,
@@ -32,26 +35,48 @@ impl Processes {
         Self::start_in(size, args, |_| {})
     }
 
+    /// Starts members that reach each other over wires which can be cut.
+    pub(crate) async fn start_wired(size: usize) -> Processes {
+        let peer_ports: Vec<_> = (0..size).map(|_| free_port()).collect();
+        let wires = Wires::start(&peer_ports).await;
+        let mut processes = Self::unborn(size, &[]);
+        (processes.peer_ports, processes.wires) = (peer_ports, Some(wires));
+        for i in 0..size {
+            processes.spawn(i);
+        }
+        processes
+    }
+
     /// Starts members with more arguments, each after its data folder was prepared.
     pub(crate) fn start_in(
         size: usize,
         args: &[&str],
         prepare: impl Fn(&std::path::Path),
     ) -> Processes {
-        let ports = |_| free_port();
-        let mut processes = Processes {
-            founders: size,
-            args: args.iter().map(ToString::to_string).collect(),
-            root: tempfile::tempdir().expect("temp dir"),
-            client_ports: (0..size).map(ports).collect(),
-            peer_ports: (0..size).map(ports).collect(),
-            children: (0..size).map(|_| None).collect(),
-        };
+        let mut processes = Self::unborn(size, args);
         for i in 0..size {
             prepare(&processes.root.path().join(format!("m{i}")));
             processes.spawn(i);
         }
         processes
+    }
+
+    fn unborn(size: usize, args: &[&str]) -> Processes {
+        let ports = |_| free_port();
+        Processes {
+            founders: size,
+            args: args.iter().map(ToString::to_string).collect(),
+            root: tempfile::tempdir().expect("temp dir"),
+            client_ports: (0..size).map(ports).collect(),
+            peer_ports: (0..size).map(ports).collect(),
+            wires: None,
+            children: (0..size).map(|_| None).collect(),
+        }
+    }
+
+    /// What stands between the members.
+    pub(crate) fn wires(&self) -> &Wires {
+        self.wires.as_ref().expect("started with wires")
     }
 
     /// Starts a member that was added to the cluster with this peer port; gives its number.
@@ -71,9 +96,8 @@ impl Processes {
     }
 
     fn founding(&self) -> String {
-        let ports = self.peer_ports[..self.founders].iter().enumerate();
-        let members: Vec<_> = ports
-            .map(|(i, port)| format!("m{i}=http://127.0.0.1:{port}"))
+        let members: Vec<_> = (0..self.founders)
+            .map(|i| format!("m{i}={}", self.peer_url(i)))
             .collect();
         members.join(",")
     }
@@ -98,6 +122,10 @@ impl Processes {
                 "--listen-peer-urls=http://127.0.0.1:{}",
                 self.peer_ports[i]
             ))
+            .arg(format!(
+                "--initial-advertise-peer-urls={}",
+                self.peer_url(i)
+            ))
             .arg(format!("--initial-cluster={cluster}"))
             .args(["--snapshot-count=500", "--snapshot-catchup-entries=100"])
             .args(&self.args)
@@ -107,6 +135,9 @@ impl Processes {
             .stdin(Stdio::null())
             .spawn()
             .expect("the built binary runs");
+        if let Some(wires) = &self.wires {
+            wires.born(i, child.id());
+        }
         self.children[i] = Some(child);
     }
 
@@ -130,8 +161,13 @@ impl Processes {
         self.launch(i, &format!("m{i}"), &cluster.join(","), &state);
     }
 
+    /// Where the others reach a member.
     pub(crate) fn peer_url(&self, i: usize) -> String {
-        format!("http://127.0.0.1:{}", self.peer_ports[i])
+        let port = match &self.wires {
+            Some(wires) => wires.port(i),
+            None => self.peer_ports[i],
+        };
+        format!("http://127.0.0.1:{port}")
     }
 
     /// What a member has said in all its lives.

@@ -11,11 +11,15 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 use super::harness::{Cluster, free_port, get, put, wait_for};
 
+/// A name that members have in their certificates, and others have not.
+const MEMBER: &str = "member.test";
+
 fn issue(authority: &Authority, name: &str) -> Issued {
+    let is_member = name.starts_with("store-m");
     let request = CertRequest {
         common_name: name.to_owned(),
         organizations: Vec::new(),
-        dns_names: Vec::new(),
+        dns_names: Vec::from_iter(is_member.then(|| MEMBER.to_owned())),
         ips: vec!["127.0.0.1".parse().expect("an address")],
         usage: Usage::Both,
         valid_for: Duration::from_secs(3600),
@@ -29,9 +33,18 @@ fn write(dir: &Path, name: &str, text: &str) {
 
 /// A read over a new connection: what the server answers, if it lets the caller in at all.
 async fn asked(url: &str, trusts: &Authority, shows: Option<&Authority>) -> Option<Code> {
+    asked_as("somebody", url, trusts, shows).await
+}
+
+async fn asked_as(
+    name: &str,
+    url: &str,
+    trusts: &Authority,
+    shows: Option<&Authority>,
+) -> Option<Code> {
     let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(trusts.cert_pem()));
     if let Some(authority) = shows {
-        let issued = issue(authority, "somebody");
+        let issued = issue(authority, name);
         tls = tls.identity(Identity::from_pem(issued.cert_pem, issued.key_pem));
     }
     let endpoint = Endpoint::from_shared(url.to_owned()).expect("a URL");
@@ -49,14 +62,13 @@ async fn asked(url: &str, trusts: &Authority, shows: Option<&Authority>) -> Opti
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn members_agree_over_mutual_tls() {
+/// Three members over mTLS, of which each shows a certificate of the name `store-m0` to `store-m2`.
+fn over_tls(authority: &Authority) -> Cluster {
     let mut cluster = Cluster::configure(3);
     let dir = cluster.root.path().to_owned();
-    let authority = Authority::create("test").expect("authority");
     write(&dir, "ca.crt", authority.cert_pem());
     for (i, config) in cluster.configs.iter_mut().enumerate() {
-        let issued = issue(&authority, &format!("store-m{i}"));
+        let issued = issue(authority, &format!("store-m{i}"));
         let (cert, key) = (format!("{i}.crt"), format!("{i}.key"));
         write(&dir, &cert, issued.cert_pem.as_ref());
         write(&dir, &key, issued.key_pem.as_ref());
@@ -66,6 +78,13 @@ async fn members_agree_over_mutual_tls() {
         config.initial_cluster = config.initial_cluster.replace("http:", "https:");
         config.listen_peer_urls = vec![config.listen_peer_urls[0].replace("http:", "https:")];
     }
+    cluster
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_agree_over_mutual_tls() {
+    let authority = Authority::create("test").expect("authority");
+    let mut cluster = over_tls(&authority);
     cluster.start_all().await;
     let leader = cluster.leader().await;
     put(cluster.member((leader + 1) % 3), "k", b"v").await;
@@ -83,6 +102,30 @@ async fn members_agree_over_mutual_tls() {
     assert_eq!(asked(&peer, &authority, None).await, None);
     assert_eq!(asked(&peer, &authority, Some(&stranger)).await, None);
     cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_members_may_speak_as_members() {
+    let authority = Authority::create("test").expect("authority");
+    for by_name in [true, false] {
+        let mut cluster = over_tls(&authority);
+        for config in &mut cluster.configs {
+            if by_name {
+                config.peer_cert_allowed_hostname = vec![MEMBER.to_owned()];
+            } else {
+                config.peer_cert_allowed_cn = (0..3).map(|i| format!("store-m{i}")).collect();
+            }
+        }
+        cluster.start_all().await;
+        let leader = cluster.leader().await;
+        put(cluster.member((leader + 1) % 3), "k", b"v").await;
+        let peer = &cluster.configs[0].listen_peer_urls[0];
+        let member = asked_as("store-m1", peer, &authority, Some(&authority)).await;
+        assert_eq!(member, Some(Code::Unimplemented));
+        // Of the same authority, as a client of the store is.
+        assert_eq!(asked(peer, &authority, Some(&authority)).await, None);
+        cluster.stop_all().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -254,6 +254,25 @@ impl Member {
             .await
     }
 
+    /// Whether two sets of voters must agree to everything, as between the two entries of a change.
+    fn is_between(&self) -> bool {
+        self.membership().membership().get_joint_config().len() > 1
+    }
+
+    /// Ends a change whose leader was lost between its two entries: nobody else would, and both sets of voters would have to
+    /// agree until the next change.
+    async fn finish_change(&self) -> Result<(), ProposeError> {
+        let _turn = self.changes.lock().await;
+        // It may have been this leader's own, which is over now.
+        if self.is_between() {
+            // Nothing added to the newer set leaves that set alone.
+            let nothing = ChangeMembers::AddVoterIds(BTreeSet::new());
+            self.write_membership(nothing).await?;
+            tracing::info!("a change of the members that another leader began has come to its end");
+        }
+        Ok(())
+    }
+
     async fn set_node(
         &self,
         id: MemberId,
@@ -330,7 +349,8 @@ impl Member {
 /// Longer than several heartbeats at any sensible setting.
 const ALIVE_WITHIN: Duration = Duration::from_secs(5);
 
-/// As leader: gives their vote to added members that have caught up. Runs until `shutdown`.
+/// As leader: gives their vote to added members that have caught up, and ends what an earlier leader has begun. Runs until
+/// `shutdown`.
 pub(crate) async fn promote_learners(member: Arc<Member>, shutdown: Shutdown) {
     let mut tick = tokio::time::interval(PROMOTE_EVERY);
     loop {
@@ -340,6 +360,12 @@ pub(crate) async fn promote_learners(member: Arc<Member>, shutdown: Shutdown) {
             _ = tick.tick() => {}
         }
         if !member.raft().is_leader() {
+            continue;
+        }
+        if member.is_between() {
+            if let Err(error) = Box::pin(member.finish_change()).await {
+                tracing::debug!(%error, "a change of the members waits");
+            }
             continue;
         }
         let membership = member.membership();
