@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 ENV := . xtask/setup/env.sh
 
-.PHONY: help setup-build setup-run setup-test build up down lab test unit fuzz sim check fix tidy e2e e2e-upstream bench bench-store bench-volume ci
+.PHONY: help setup-build setup-run setup-test build up down lab test unit fuzz sim check fix tidy e2e e2e-upstream conformance bench bench-store bench-volume ci
 
 help: ## Show the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-8s %s\n", $$1, $$2 }'
@@ -49,6 +49,11 @@ e2e: setup-test ## Black-box tests over real processes, containers and kubectl
 
 e2e-upstream: setup-test ## Upstream's kube-apiserver, built from its module, on the store
 	@$(ENV); xtask/setup/kube-apiserver.sh; cargo test --workspace --locked --test cluster -- --ignored upstream
+
+conformance: setup-test ## Upstream's own suite against a lab: FOCUS=, SKIP=, CONTENT=json, PROCS=, LOOK=1
+	@xtask/setup/packages.sh conformance
+	@xtask/setup/conformance.sh
+	@xtask/setup/run-conformance.sh
 
 test: setup-test ## All tests: unit, component and e2e
 	@$(ENV); cargo test --workspace --locked --no-fail-fast

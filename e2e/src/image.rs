@@ -13,12 +13,26 @@ use sha2::{Digest, Sha256};
 pub struct Recipe {
     /// Files as (path, content); executable.
     pub files: Vec<(String, String)>,
+    /// What runs before the command.
+    pub entrypoint: Vec<String>,
     /// What runs.
     pub command: Vec<String>,
+    /// Who runs it; empty for root.
+    pub user: String,
     /// `NAME=value` pairs.
     pub env: Vec<String>,
     /// Programs of this machine, as absolute paths.
     pub programs: Vec<&'static str>,
+    /// Other files of this machine, as (path in the image, file); executable.
+    pub binaries: Vec<(String, PathBuf)>,
+    /// The same, run as their owner, who is root.
+    pub setuid: Vec<(String, PathBuf)>,
+    /// Symbolic links, as (path, target).
+    pub links: Vec<(String, String)>,
+    /// More users.
+    pub users: Vec<(String, u32)>,
+    /// More groups, each with a member.
+    pub groups: Vec<(String, u32, String)>,
 }
 
 /// A web server that says its version and host name, and goes on serving for a while after SIGTERM, as a server that drains
@@ -41,7 +55,7 @@ pub fn web(version: &str) -> Recipe {
         ],
         command: vec!["/bin/web".to_owned()],
         env: vec![format!("VERSION={version}")],
-        programs: Vec::new(),
+        ..Recipe::default()
     }
 }
 
@@ -101,7 +115,7 @@ pub fn build(recipe: &Recipe, tag: &str, dir: &Path) -> Result<PathBuf> {
     env.extend(recipe.env.iter().cloned());
     let config = serde_json::json!({
         "architecture": "amd64", "os": "linux", "created": "2026-01-01T00:00:00Z",
-        "config": {"Cmd": recipe.command, "Env": env, "WorkingDir": "/"},
+        "config": {"Entrypoint": recipe.entrypoint, "Cmd": recipe.command, "User": recipe.user, "Env": env, "WorkingDir": "/"},
         "rootfs": {"type": "layers", "diff_ids": [diff_id]},
         "history": [{"created": "2026-01-01T00:00:00Z", "created_by": "corten e2e"}],
     })
@@ -146,24 +160,9 @@ fn layer(recipe: &Recipe) -> Result<Vec<u8>> {
         .lines()
         .filter(|applet| *applet != "busybox")
     {
-        let mut header = plain_header();
-        header.set_entry_type(tar::EntryType::Symlink);
-        header.set_size(0);
-        header.set_mode(0o777);
-        archive.append_link(&mut header, format!("bin/{applet}"), "busybox")?;
+        link(&mut archive, &format!("bin/{applet}"), "busybox")?;
     }
-    append(
-        &mut archive,
-        "etc/passwd",
-        b"root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n",
-        0o644,
-    )?;
-    append(
-        &mut archive,
-        "etc/group",
-        b"root:x:0:\nuser:x:1000:\n",
-        0o644,
-    )?;
+    add_users(&mut archive, recipe)?;
     for (path, content) in &recipe.files {
         append(&mut archive, path, content.as_bytes(), 0o755)?;
     }
@@ -171,7 +170,45 @@ fn layer(recipe: &Recipe) -> Result<Vec<u8>> {
         let content = std::fs::read(&path).with_context(|| path.clone())?;
         append(&mut archive, path.trim_start_matches('/'), &content, 0o755)?;
     }
+    for (files, mode) in [(&recipe.binaries, 0o755), (&recipe.setuid, 0o6755)] {
+        for (path, file) in files {
+            let content = std::fs::read(file).with_context(|| file.display().to_string())?;
+            append(&mut archive, path, &content, mode)?;
+        }
+    }
+    for (path, target) in &recipe.links {
+        link(&mut archive, path, target)?;
+    }
     Ok(archive.into_inner()?)
+}
+
+fn link(archive: &mut tar::Builder<impl Write>, path: &str, target: &str) -> Result<()> {
+    let mut header = plain_header();
+    header.set_entry_type(tar::EntryType::Symlink);
+    header.set_size(0);
+    header.set_mode(0o777);
+    archive.append_link(&mut header, path, target)?;
+    Ok(())
+}
+
+fn add_users(archive: &mut tar::Builder<impl Write>, recipe: &Recipe) -> Result<()> {
+    let mut users = "root:x:0:0:root:/root:/bin/sh\n".to_owned();
+    let mut groups = "root:x:0:\n".to_owned();
+    let plain = [("user".to_owned(), 1000)];
+    let named = if recipe.users.is_empty() {
+        &plain[..]
+    } else {
+        &recipe.users
+    };
+    for (name, id) in named {
+        users.push_str(&format!("{name}:x:{id}:{id}::/tmp:/bin/sh\n"));
+        groups.push_str(&format!("{name}:x:{id}:\n"));
+    }
+    for (name, id, member) in &recipe.groups {
+        groups.push_str(&format!("{name}:x:{id}:{member}\n"));
+    }
+    append(archive, "etc/passwd", users.as_bytes(), 0o644)?;
+    append(archive, "etc/group", groups.as_bytes(), 0o644)
 }
 
 /// The programs and every library that they are linked to, each once, under the names by which they are looked for.

@@ -5,6 +5,7 @@
 
 pub mod background;
 pub mod cluster;
+pub mod conformance;
 pub mod image;
 pub mod load;
 pub mod machine;

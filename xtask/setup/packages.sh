@@ -8,6 +8,7 @@ for group in "$@"; do
         build) want+=(build-essential clang libclang-dev pkg-config git ca-certificates make) ;;
         run) want+=(procps curl crun runc nftables conntrack iproute2 busybox-static) ;;
         test) want+=(docker-registry skopeo jq etcd-client) ;;
+        conformance) want+=(bind9-dnsutils netcat-openbsd bash) ;;
         *) echo "unknown package group $group" >&2; exit 2 ;;
     esac
 done
