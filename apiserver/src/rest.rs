@@ -3,11 +3,11 @@
 //! It does not authenticate, authorize or log; the chain did. It does not decide what happens to objects; the registry does.
 //! Invariant: every refusal leaves as a Status in JSON, and a body is read only up to its limit.
 
+mod binary;
 pub(crate) mod body;
 mod encode;
 mod negotiate;
 mod pretty;
-mod protobuf;
 mod query;
 mod stream;
 mod table;

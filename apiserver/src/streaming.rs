@@ -1,4 +1,4 @@
-//! pods/log, exec, attach and portforward: finds the node agent of the pod and becomes a pipe to it.
+//! pods/log, exec, attach and portforward, and in `proxy` the three kinds of proxying: finds the node agent of the pod and becomes a pipe to it.
 //!
 //! The agent speaks the streaming protocols itself (WebSocket, SPDY); here bytes are only copied. Authorization has happened
 //! before, except for the right to create that a GET with an upgrade needs as well. Invariant: the agent sees our client certificate
@@ -7,6 +7,7 @@
 mod agent;
 mod container;
 mod location;
+mod proxy;
 #[cfg(test)]
 mod tests;
 

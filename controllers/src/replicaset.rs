@@ -1,7 +1,8 @@
-//! ReplicaSet: owns pods. Watches ReplicaSets and Pods; creates, deletes, adopts and releases pods, writes
-//! `replicasets/status`. Which pod goes first when there are too many is in `rank`.
+//! ReplicaSet and ReplicationController: own pods. Watches them and Pods; creates, deletes, adopts and releases pods, writes
+//! their `status`. What the two kinds share is in `replicated`; which pod goes first when there are too many is in `rank`.
 
 mod rank;
+mod replicated;
 mod status;
 
 use std::sync::Arc;
@@ -12,36 +13,35 @@ use corten_client::events::EventKind;
 use corten_client::object::{controller_of, controller_reference};
 use corten_client::runner::{Action, Controller, Failed, Plan};
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 
+pub use self::replicated::Replicated;
 use crate::pods::{self, BY_CONTROLLER};
 
 /// At most so many pods are made or removed in one run; the rest follows in the next. Upstream's burst.
 const BURST: usize = 500;
 
 /// The controller over its caches.
-pub struct ReplicaSets {
-    /// All ReplicaSets.
-    pub replica_sets: Cache<ReplicaSet>,
+pub struct ReplicaSets<K: Replicated> {
+    /// All ReplicaSets, or all ReplicationControllers.
+    pub sets: Cache<K>,
     /// All pods, indexed by [`BY_CONTROLLER`].
     pub pods: Cache<Pod>,
 }
 
 /// What one plan depends on.
-#[derive(Default)]
-pub struct View {
-    /// The ReplicaSet, unless it is gone.
-    pub replica_set: Option<Arc<ReplicaSet>>,
+pub struct View<K> {
+    /// The set, unless it is gone.
+    pub set: Option<Arc<K>>,
     /// Pods that it manages.
     pub owned: Vec<Arc<Pod>>,
     /// Pods that match and nobody manages.
     pub orphans: Vec<Arc<Pod>>,
 }
 
-impl ReplicaSets {
+impl<K: Replicated> ReplicaSets<K> {
     /// Keys to wake for a changed ReplicaSet.
-    pub fn of_set(&self, change: &Change<ReplicaSet>) -> Vec<ObjectName> {
+    pub fn of_set(&self, change: &Change<K>) -> Vec<ObjectName> {
         vec![ObjectName::of(&**change.object())]
     }
 
@@ -49,15 +49,15 @@ impl ReplicaSets {
     pub fn of_pod(&self, change: &Change<Pod>) -> Vec<ObjectName> {
         let mut keys: Vec<ObjectName> = std::iter::once(change.object())
             .chain(change.old())
-            .filter_map(|pod| manager(pod))
+            .filter_map(|pod| manager::<K>(pod))
             .collect();
         let pod = change.object();
         if controller_of(&pod.metadata).is_none() && pod.metadata.deletion_timestamp.is_none() {
             let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-            let sets = self.replica_sets.list_namespace(namespace);
+            let sets = self.sets.list_namespace(namespace);
             keys.extend(
                 sets.iter()
-                    .filter(|set| matches(set, pod))
+                    .filter(|set| matches(&***set, pod))
                     .map(|set| ObjectName::of(&**set)),
             );
         }
@@ -66,38 +66,40 @@ impl ReplicaSets {
     }
 }
 
-fn manager(pod: &Pod) -> Option<ObjectName> {
-    let owner = controller_of(&pod.metadata).filter(|owner| owner.kind == "ReplicaSet")?;
+fn manager<K: Replicated>(pod: &Pod) -> Option<ObjectName> {
+    let owner = controller_of(&pod.metadata).filter(|owner| owner.kind == K::KIND)?;
     Some(ObjectName::new(
         pod.metadata.namespace.clone().unwrap_or_default(),
         owner.name.clone(),
     ))
 }
 
-fn matches(set: &ReplicaSet, pod: &Pod) -> bool {
-    set.spec
-        .as_ref()
-        .is_some_and(|spec| pods::selects(&spec.selector, pod.metadata.labels.as_ref()))
+fn matches<K: Replicated>(set: &K, pod: &Pod) -> bool {
+    set.selects(pod.metadata.labels.as_ref())
 }
 
-impl Controller for ReplicaSets {
+impl<K: Replicated> Controller for ReplicaSets<K> {
     type Key = ObjectName;
-    type View = View;
+    type View = View<K>;
 
     fn name(&self) -> &'static str {
-        "replicaset-controller"
+        K::CONTROLLER
     }
 
-    fn view(&self, key: &ObjectName) -> View {
-        let Some(set) = self.replica_sets.get_named(key) else {
-            return View::default();
+    fn view(&self, key: &ObjectName) -> View<K> {
+        let Some(set) = self.sets.get_named(key) else {
+            return View {
+                set: None,
+                owned: Vec::new(),
+                orphans: Vec::new(),
+            };
         };
         let owned = self.pods.by_index(
             BY_CONTROLLER,
-            set.metadata.uid.as_deref().unwrap_or_default(),
+            set.metadata().uid.as_deref().unwrap_or_default(),
         );
         let free = |pod: &Arc<Pod>| {
-            controller_of(&pod.metadata).is_none() && pods::is_active(pod) && matches(&set, pod)
+            controller_of(&pod.metadata).is_none() && pods::is_active(pod) && matches(&*set, pod)
         };
         let orphans = self
             .pods
@@ -106,22 +108,22 @@ impl Controller for ReplicaSets {
             .filter(free)
             .collect();
         View {
-            replica_set: Some(set),
+            set: Some(set),
             owned,
             orphans,
         }
     }
 
-    fn plan(&self, view: &View, now: Timestamp) -> Plan {
-        let Some(set) = &view.replica_set else {
+    fn plan(&self, view: &View<K>, now: Timestamp) -> Plan {
+        let Some(set) = &view.set else {
             return Plan::nothing();
         };
         let mut plan = Plan::nothing();
         let mut mine: Vec<&Arc<Pod>> = Vec::new();
-        let uid = set.metadata.uid.as_deref().unwrap_or_default();
-        let deleting = set.metadata.deletion_timestamp.is_some();
+        let uid = set.metadata().uid.as_deref().unwrap_or_default();
+        let deleting = set.metadata().deletion_timestamp.is_some();
         for pod in &view.owned {
-            if matches(set, pod) || !pods::is_active(pod) {
+            if matches(&**set, pod) || !pods::is_active(pod) {
                 mine.push(pod);
             } else {
                 plan.push(Action::merge(
@@ -142,17 +144,17 @@ impl Controller for ReplicaSets {
                 ));
                 mine.push(pod);
             }
-            scale(set, &mine, now, &mut plan);
+            scale(&**set, &mine, now, &mut plan);
         }
         // Of what is there now: the pods planned above are counted when they have come.
-        if let Some(action) = status::update(set, &mine, &[], now, &mut plan) {
+        if let Some(action) = status::update(&**set, &mine, &[], now, &mut plan) {
             plan.push(action);
         }
         plan
     }
 
-    fn after_failure(&self, view: &View, failed: &[Failed], now: Timestamp) -> Plan {
-        let Some(set) = &view.replica_set else {
+    fn after_failure(&self, view: &View<K>, failed: &[Failed], now: Timestamp) -> Plan {
+        let Some(set) = &view.set else {
             return Plan::nothing();
         };
         let mut plan = Plan::nothing();
@@ -168,7 +170,7 @@ impl Controller for ReplicaSets {
             }
         }
         let owned: Vec<&Arc<Pod>> = view.owned.iter().collect();
-        if let Some(action) = status::update(set, &owned, failed, now, &mut Plan::nothing()) {
+        if let Some(action) = status::update(&**set, &owned, failed, now, &mut Plan::nothing()) {
             plan.push(action);
         }
         plan
@@ -176,19 +178,13 @@ impl Controller for ReplicaSets {
 }
 
 /// Creates what is missing, or deletes what is too much.
-fn scale(set: &ReplicaSet, mine: &[&Arc<Pod>], now: Timestamp, plan: &mut Plan) {
+fn scale<K: Replicated>(set: &K, mine: &[&Arc<Pod>], now: Timestamp, plan: &mut Plan) {
     let active: Vec<&Arc<Pod>> = mine
         .iter()
         .filter(|pod| pods::is_active(pod))
         .copied()
         .collect();
-    let wanted = usize::try_from(
-        set.spec
-            .as_ref()
-            .and_then(|spec| spec.replicas)
-            .unwrap_or(1),
-    )
-    .unwrap_or_default();
+    let wanted = usize::try_from(set.replicas()).unwrap_or_default();
     if active.len() < wanted {
         create(set, (wanted - active.len()).min(BURST), now, plan);
     } else if active.len() > wanted {
@@ -211,14 +207,14 @@ fn scale(set: &ReplicaSet, mine: &[&Arc<Pod>], now: Timestamp, plan: &mut Plan) 
     }
 }
 
-fn create(set: &ReplicaSet, count: usize, now: Timestamp, plan: &mut Plan) {
-    let Some(template) = set.spec.as_ref().and_then(|spec| spec.template.as_ref()) else {
+fn create<K: Replicated>(set: &K, count: usize, now: Timestamp, plan: &mut Plan) {
+    let Some(template) = set.template() else {
         return;
     };
-    let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
+    let namespace = set.metadata().namespace.as_deref().unwrap_or_default();
     let (base, uid) = (
-        set.metadata.name.as_deref().unwrap_or_default(),
-        set.metadata.uid.as_deref().unwrap_or_default(),
+        set.metadata().name.as_deref().unwrap_or_default(),
+        set.metadata().uid.as_deref().unwrap_or_default(),
     );
     let mut names = Vec::with_capacity(count);
     for index in 0..count {

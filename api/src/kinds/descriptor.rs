@@ -153,6 +153,9 @@ pub(crate) const CREATE: &[&str] = &["create"];
 /// Verbs of streaming subresources: GET for WebSocket, POST for SPDY.
 pub(crate) const CONNECT: &[&str] = &["create", "get"];
 
+/// Verbs of the proxies: one for each HTTP method.
+pub(crate) const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
+
 /// One column of the table that kubectl prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Column {

@@ -20,6 +20,8 @@ static BUILT_IN: &[&ResourceDescriptor] = &[
     &core::namespace::DESCRIPTOR,
     &core::node::DESCRIPTOR,
     &core::pod::DESCRIPTOR,
+    &core::pod_template::DESCRIPTOR,
+    &core::replication_controller::DESCRIPTOR,
     &core::secret::DESCRIPTOR,
     &core::service_account::DESCRIPTOR,
     &core::service::DESCRIPTOR,

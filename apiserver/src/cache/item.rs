@@ -3,7 +3,7 @@
 //! It does not keep the decoded tree, which would cost several times the bytes. Invariant: `json` carries `revision` as
 //! its `metadata.resourceVersion`, and the index was taken from the same bytes.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use corten_api::kinds::ResourceDescriptor;
@@ -38,6 +38,8 @@ pub struct Item {
     pub fields: Box<[(&'static str, Box<str>)]>,
     /// Uids of the owners.
     pub owners: Box<[Box<str>]>,
+    /// The object in protobuf without its envelope, once somebody wanted it.
+    protobuf: OnceLock<Bytes>,
 }
 
 impl Item {
@@ -116,12 +118,19 @@ impl Item {
             labels,
             fields,
             owners,
+            protobuf: OnceLock::new(),
         })
     }
 
     /// The object as a tree, decoded anew.
     pub fn value(&self) -> Value {
         serde_json::from_slice(&self.json).expect("the bytes were encoded by this type")
+    }
+
+    /// The object in protobuf, made by the first who wants it.
+    pub fn protobuf(&self, make: impl FnOnce(&Value) -> Vec<u8>) -> Bytes {
+        let bytes = self.protobuf.get_or_init(|| make(&self.value()).into());
+        bytes.clone()
     }
 
     /// The value of a label.

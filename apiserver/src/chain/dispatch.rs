@@ -33,8 +33,8 @@ impl Edge {
                     return Box::pin(self.streaming.serve(&caller, request)).await;
                 }
                 "proxy" => {
-                    let what = format!("proxying to {} through the API server", info.resource);
-                    return Err(Status::not_implemented(what));
+                    let _gauge = Running::enter(self.metrics.long_running("proxy"));
+                    return Box::pin(self.streaming.proxy(&caller, request)).await;
                 }
                 _ => {}
             }

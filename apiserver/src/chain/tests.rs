@@ -151,7 +151,7 @@ async fn administrators_documents() {
     let (code, ..) = client.send(Request::post("/version")).await;
     assert_eq!(code, 405);
     let (code, body) = client.get("/api/v1/namespaces/a/services/s/proxy/x").await;
-    assert_eq!((code, &body["reason"]), (501, &json!("NotImplemented")));
+    assert_eq!((code, &body["reason"]), (404, &json!("NotFound")));
 }
 
 #[tokio::test]

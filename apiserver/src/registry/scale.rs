@@ -81,7 +81,15 @@ fn scale_of(object: &Value) -> Value {
         .into_iter()
         .filter_map(|key| Some((key.to_owned(), object["metadata"].get(key)?.clone())));
     let metadata: serde_json::Map<String, Value> = metadata.collect();
-    let selector = LabelSelector::from_json(&object["spec"]["selector"])
+    let selector = &object["spec"]["selector"];
+    // A ReplicationController's is a plain map.
+    let plain = object["kind"] == "ReplicationController";
+    let selector = if plain {
+        json!({"matchLabels": selector})
+    } else {
+        selector.clone()
+    };
+    let selector = LabelSelector::from_json(&selector)
         .map(|selector| selector_text(&selector))
         .unwrap_or_default();
     json!({

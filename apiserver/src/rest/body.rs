@@ -11,9 +11,9 @@ use http::header::CONTENT_TYPE;
 use http_body_util::BodyExt;
 use serde_json::Value;
 
-use super::protobuf;
 use crate::registry::FieldValidation;
 use crate::request::Body;
+use corten_api::protobuf;
 
 /// The type of a delete's body when its envelope does not say it.
 const DELETE_OPTIONS: GroupVersionKind = GroupVersionKind::from_static("", "v1", "DeleteOptions");

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::negotiate::{Format, Include, View};
-use super::{Call, pretty, table};
+use super::{Call, binary, pretty, table};
 use crate::cache::Item;
 use crate::registry::{Answer, Content, List, Target};
 use crate::request::{Body, BoxError, full};
@@ -30,6 +30,10 @@ pub(super) fn answer(call: &Call<'_>, answer: Answer) -> Result<Response<Body>, 
         && !call.query.pretty;
     let bytes = match &answer.content {
         Content::Item(item) if as_is && !converts(&call.target, call) => item.json.clone(),
+        Content::Item(item) if is_plain_protobuf(call) => {
+            let descriptor = call.target.descriptor;
+            binary::item(item, &descriptor.api_version(), descriptor.kind)
+        }
         Content::Item(item) => view_bytes(call, object_of(call, item))?,
         Content::Value(value) => view_bytes(call, value.clone())?,
         Content::Status(status) => {
@@ -43,6 +47,13 @@ pub(super) fn answer(call: &Call<'_>, answer: Answer) -> Result<Response<Body>, 
         add_warning(&mut response, warning);
     }
     Ok(response)
+}
+
+/// Whether items go out in protobuf as they are stored.
+fn is_plain_protobuf(call: &Call<'_>) -> bool {
+    call.accepted.format == Format::Protobuf
+        && call.accepted.view == View::Object
+        && !converts(&call.target, call)
 }
 
 /// Whether the requested view of the kind differs from the stored one.
@@ -81,6 +92,9 @@ fn view_bytes(call: &Call<'_>, object: Value) -> Result<Bytes, Status> {
 /// A page of objects.
 pub(super) fn list(call: &Call<'_>, list: List) -> Result<Response<Body>, Status> {
     let metadata = list_metadata(&list);
+    if call.accepted.format == Format::Protobuf {
+        return Ok(binary_list(call, &metadata, &list.items));
+    }
     let plain = call.accepted.format == Format::Json && !call.query.pretty;
     let items = match call.accepted.view {
         View::Object | View::Metadata if plain => {
@@ -107,6 +121,30 @@ pub(super) fn list(call: &Call<'_>, list: List) -> Result<Response<Body>, Status
     let value =
         json!({"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": items});
     finished(call, &value)
+}
+
+/// A list in protobuf: its length stands in front, so the items' bytes are at hand before the first is sent.
+fn binary_list(call: &Call<'_>, metadata: &Value, items: &[Arc<Item>]) -> Response<Body> {
+    let (kind, api_version) = list_type(call);
+    let partial = call.accepted.view == View::Metadata;
+    let items = if is_plain_protobuf(call) {
+        binary::items(items, |item| binary::item_message(item))
+    } else {
+        binary::items(items, |item| {
+            let object = object_of(call, item);
+            let object = if partial {
+                table::partial(&object)
+            } else {
+                object
+            };
+            binary::message(&object).into()
+        })
+    };
+    let pieces = binary::list(&api_version, kind, metadata, items, PIECE);
+    let pieces = futures::stream::iter(pieces.map(|piece| Ok::<_, BoxError>(Frame::data(piece))));
+    let mut response = Response::new(StreamBody::new(pieces).boxed_unsync());
+    set_headers(call, &mut response);
+    response
 }
 
 fn list_type(call: &Call<'_>) -> (&'static str, String) {

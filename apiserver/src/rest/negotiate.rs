@@ -1,7 +1,8 @@
-//! What the client accepts: JSON or YAML, and the object itself, a table, or its metadata alone.
+//! What the client accepts: JSON, YAML or protobuf, and the object itself, a table, or its metadata alone.
 //!
 //! Invariant: the first acceptable offer wins, in the client's order of preference; nothing acceptable is 406.
 
+use corten_api::protobuf;
 use corten_api::status::Status;
 use http::HeaderMap;
 use http::header::ACCEPT;
@@ -14,6 +15,7 @@ use crate::registry::Target;
 pub(super) enum Format {
     Json,
     Yaml,
+    Protobuf,
 }
 
 /// What is written.
@@ -48,11 +50,22 @@ impl Negotiated {
         match self.format {
             Format::Json => "application/json",
             Format::Yaml => "application/yaml",
+            Format::Protobuf => protobuf::MEDIA_TYPE,
+        }
+    }
+
+    /// The same for a watch.
+    pub(super) fn stream_content_type(self) -> &'static str {
+        match self.format {
+            Format::Protobuf => protobuf::STREAM_MEDIA_TYPE,
+            _ => self.content_type(),
         }
     }
 }
 
-const OFFERED: [&str; 2] = ["application/json", "application/yaml"];
+const OFFERED: [&str; 3] = ["application/json", "application/yaml", protobuf::MEDIA_TYPE];
+/// What a watch can be answered in.
+const OFFERED_STREAMS: [&str; 2] = ["application/json;stream=watch", protobuf::STREAM_MEDIA_TYPE];
 
 pub(super) fn negotiate(
     headers: &HeaderMap,
@@ -83,11 +96,8 @@ pub(super) fn negotiate(
             return Ok(found);
         }
     }
-    let mut status = Status::not_acceptable(OFFERED);
-    if header.contains("protobuf") {
-        status.message.push_str(" (protobuf is not built yet)");
-    }
-    Err(status)
+    let streams = watching.then_some(OFFERED_STREAMS).into_iter().flatten();
+    Err(Status::not_acceptable(OFFERED.into_iter().chain(streams)))
 }
 
 fn clause_offer(
@@ -100,6 +110,7 @@ fn clause_offer(
     let format = match parts.next().unwrap_or("") {
         "application/json" | "*/*" | "application/*" | "text/json" => Format::Json,
         "application/yaml" | "text/yaml" | "application/x-yaml" if !watching => Format::Yaml,
+        protobuf::MEDIA_TYPE => Format::Protobuf,
         _ => return Ok(None),
     };
     let (mut kind, mut group, mut version, mut stream) = ("", "", "", "");
@@ -120,7 +131,10 @@ fn clause_offer(
     let convertible = !target.descriptor.is_virtual() && target.subresource.is_empty();
     let view = match kind {
         "" => View::Object,
-        "Table" if ours && version == "v1" && convertible => View::Table(include(query)?),
+        // Tables are for people: they have no form in protobuf.
+        "Table" if ours && version == "v1" && convertible && format != Format::Protobuf => {
+            View::Table(include(query)?)
+        }
         "PartialObjectMetadata" | "PartialObjectMetadataList"
             if ours && version == "v1" && convertible =>
         {

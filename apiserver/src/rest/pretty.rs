@@ -1,4 +1,4 @@
-//! Output for people: indented JSON, and YAML.
+//! Whole answers as bytes: JSON, for people indented, YAML and protobuf.
 //!
 //! Invariant: the same tree, only laid out differently.
 
@@ -6,6 +6,7 @@ use bytes::Bytes;
 use corten_api::status::Status;
 use serde_json::Value;
 
+use super::binary;
 use super::negotiate::Format;
 
 /// Lays a tree out.
@@ -20,6 +21,7 @@ pub(super) fn write(value: &Value, format: Format, pretty: bool) -> Result<Bytes
         (Format::Yaml, _) => serde_saphyr::to_string(value)
             .map_err(Status::internal)?
             .into_bytes(),
+        (Format::Protobuf, _) => return Ok(binary::object(value)),
     };
     Ok(bytes.into())
 }

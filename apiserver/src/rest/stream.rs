@@ -1,12 +1,13 @@
-//! Watches as HTTP bodies: one JSON object per line, until the client's time is over.
+//! Watches as HTTP bodies: one JSON object per line, or a frame of protobuf, until the client's time is over.
 //!
-//! Invariant: an event's line is made once for all watchers of one view; a watcher that cannot keep up is ended, and its
+//! Invariant: an event's line or frame is made once for all watchers of one view; a watcher that cannot keep up is ended, and its
 //! client resumes where it was.
 
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::Response;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use jiff::Timestamp;
@@ -14,9 +15,9 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::encode::set_headers;
-use super::negotiate::{Include, View};
-use super::{Call, table};
-use crate::cache::{Delivery, Event, EventType, Watch};
+use super::negotiate::{Format, Include, View};
+use super::{Call, binary, table};
+use crate::cache::{Delivery, Event, EventType, Item, Watch};
 use crate::registry::Target;
 use crate::request::{Body, BoxError};
 use crate::storage::Revision;
@@ -30,6 +31,7 @@ pub(super) fn watch(call: &Call<'_>, watch: Watch) -> Response<Body> {
     let stored = cache.is_none_or(|cache| std::ptr::eq(cache.descriptor, call.target.descriptor));
     let state = Lines {
         watch,
+        binary: call.accepted.format == Format::Protobuf,
         view: call.accepted.view,
         target: call.target.clone(),
         stored,
@@ -44,11 +46,14 @@ pub(super) fn watch(call: &Call<'_>, watch: Watch) -> Response<Body> {
     });
     let mut response = Response::new(StreamBody::new(pieces).boxed_unsync());
     set_headers(call, &mut response);
+    let content_type = HeaderValue::from_static(call.accepted.stream_content_type());
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
 }
 
 struct Lines {
     watch: Watch,
+    binary: bool,
     view: View,
     target: Target,
     /// Whether the requested version is the stored one.
@@ -86,6 +91,9 @@ impl Lines {
 
     fn line(&mut self, delivery: &Delivery) -> Option<Bytes> {
         match delivery {
+            Delivery::Initial(item) if self.is_plain_binary() => {
+                Some(self.item_frame(EventType::Added, item))
+            }
             Delivery::Initial(item) => {
                 Some(self.object_line(EventType::Added, &item.json, || item.value()))
             }
@@ -111,16 +119,44 @@ impl Lines {
             return self.object_line(kind, &bytes, || tree(&bytes));
         }
         let encoding = match self.view {
+            View::Object if self.binary => 6,
+            View::Metadata if self.binary => 7,
             View::Object => 1,
             View::Metadata => 2,
             View::Table(Include::Metadata) => 3,
             View::Table(Include::Object) => 4,
             View::Table(Include::Nothing) => 5,
         };
+        if self.is_plain_binary()
+            && kind != EventType::Deleted
+            && let Some(item) = &event.new
+        {
+            return event.encoded(kind, encoding, || self.item_frame(kind, item));
+        }
         let object = event.object(kind);
         event.encoded(kind, encoding, || {
             self.object_line(kind, &object, || tree(&object))
         })
+    }
+
+    /// Whether objects go out in protobuf as they are stored.
+    fn is_plain_binary(&self) -> bool {
+        self.binary && self.view == View::Object && self.stored
+    }
+
+    fn item_frame(&self, kind: EventType, item: &Item) -> Bytes {
+        let descriptor = self.target.descriptor;
+        let object = binary::item(item, &descriptor.api_version(), descriptor.kind);
+        binary::frame(kind.as_str(), &object)
+    }
+
+    /// The line or frame of any object.
+    fn written(&self, kind: &str, object: &Value) -> Bytes {
+        if self.binary {
+            binary::frame(kind, &binary::object(object))
+        } else {
+            line(kind, object.to_string().as_bytes())
+        }
     }
 
     fn object_line(
@@ -129,7 +165,7 @@ impl Lines {
         json: &Bytes,
         tree: impl FnOnce() -> Value,
     ) -> Bytes {
-        if self.view == View::Object && self.stored {
+        if self.view == View::Object && self.stored && !self.binary {
             return line(kind.as_str(), json);
         }
         let mut object = tree();
@@ -151,7 +187,7 @@ impl Lines {
                 table::table(descriptor, metadata, vec![row], with_columns)
             }
         };
-        line(kind.as_str(), value.to_string().as_bytes())
+        self.written(kind.as_str(), &value)
     }
 
     fn bookmark(&self, revision: Revision, initial_end: bool) -> Bytes {
@@ -171,7 +207,7 @@ impl Lines {
                 "metadata": metadata,
             }),
         };
-        line("BOOKMARK", object.to_string().as_bytes())
+        self.written("BOOKMARK", &object)
     }
 }
 

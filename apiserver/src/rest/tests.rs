@@ -1,5 +1,6 @@
 //! HTTP in, HTTP out, over a real registry: codes, media types, bodies.
 
+mod binary;
 mod faults;
 
 use http::{Method, Request, StatusCode};
@@ -120,7 +121,7 @@ async fn bad_requests_get_the_code_that_upstream_gives() {
     let api = TestApi::start().await;
     let json = &[("content-type", "application/json")][..];
     let protobuf = &[("content-type", "application/vnd.kubernetes.protobuf")][..];
-    let wants_protobuf = &[("accept", "application/vnd.kubernetes.protobuf")][..];
+    let wants_xml = &[("accept", "application/xml")][..];
     let big = format!("{{\"data\":\"{}\"}}", "x".repeat(4 << 20));
     let post = |headers, body: &str| Call {
         headers,
@@ -136,7 +137,7 @@ async fn bad_requests_get_the_code_that_upstream_gives() {
         (post(&[("content-type", "text/plain")], "k8s"), 415),
         (
             Call {
-                headers: wants_protobuf,
+                headers: wants_xml,
                 ..call(Method::GET, MAPS)
             },
             406,

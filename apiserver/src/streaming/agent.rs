@@ -21,7 +21,7 @@ use tokio_rustls::client::TlsStream;
 use crate::request::Body;
 
 /// A dead host must not hold a kubectl for long.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The kubelet's port, when the Node does not say.
 const PORT_DEFAULT: u16 = 10250;
 /// Which address of a node is tried first.

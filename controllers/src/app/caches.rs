@@ -10,7 +10,7 @@ use corten_client::client::ListOptions;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -34,6 +34,7 @@ pub(super) struct Caches {
     pub(super) accounts: Cache<ServiceAccount>,
     pub(super) root_maps: Cache<ConfigMap>,
     pub(super) replica_sets: Cache<ReplicaSet>,
+    pub(super) replication_controllers: Cache<ReplicationController>,
     pub(super) deployments: Cache<Deployment>,
     pub(super) budgets: Cache<PodDisruptionBudget>,
     /// The metadata of every kind that is collected.
@@ -81,6 +82,7 @@ impl Caches {
                 shutdown,
             ),
             replica_sets: Cache::start(client, sets, shutdown),
+            replication_controllers: Cache::start(client, CacheOptions::all(), shutdown),
             deployments: Cache::start(client, CacheOptions::all(), shutdown),
             budgets: Cache::start(client, CacheOptions::all(), shutdown),
             graph: Graph {
@@ -102,6 +104,10 @@ impl Caches {
             ("serviceaccounts", self.accounts.is_synced()),
             ("configmaps", self.root_maps.is_synced()),
             ("replicasets", self.replica_sets.is_synced()),
+            (
+                "replicationcontrollers",
+                self.replication_controllers.is_synced(),
+            ),
             ("deployments", self.deployments.is_synced()),
             ("poddisruptionbudgets", self.budgets.is_synced()),
         ];

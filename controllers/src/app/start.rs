@@ -7,6 +7,7 @@ use corten_base::shutdown::Shutdown;
 use corten_base::tasks::{TaskKind, spawn};
 use corten_client::Client;
 use corten_client::ObjectName;
+use corten_client::cache::Cache;
 use corten_client::events::Recorder;
 use corten_client::leader::Leadership;
 use corten_client::queue::{RetryPolicy, WorkQueue};
@@ -25,7 +26,7 @@ use crate::node::eviction::{Seen, TaintEviction};
 use crate::node::ipam::NodeIpam;
 use crate::node::lifecycle::{Heartbeats, NodeLifecycle};
 use crate::node::podgc::PodGarbage;
-use crate::replicaset::ReplicaSets;
+use crate::replicaset::{ReplicaSets, Replicated};
 use crate::rootca::{RootCa, RootCertificates};
 use crate::serviceaccount::ServiceAccounts;
 use crate::worker;
@@ -56,7 +57,8 @@ impl Starter<'_> {
     ) -> Vec<JoinHandle<()>> {
         let mut running = vec![
             self.deployments(),
-            self.replica_sets(),
+            self.replicated(&self.caches.replica_sets),
+            self.replicated(&self.caches.replication_controllers),
             self.slices(),
             self.endpoints(),
             self.accounts(),
@@ -106,16 +108,13 @@ impl Starter<'_> {
             .watch(&caches.pods, Deployments::of_pod))
     }
 
-    fn replica_sets(&self) -> JoinHandle<()> {
-        let caches = self.caches;
+    fn replicated<K: Replicated>(&self, sets: &Cache<K>) -> JoinHandle<()> {
         let controller = ReplicaSets {
-            replica_sets: caches.replica_sets.clone(),
-            pods: caches.pods.clone(),
+            sets: sets.clone(),
+            pods: self.caches.pods.clone(),
         };
-        let runner = self
-            .runner(controller)
-            .watch(&caches.replica_sets, ReplicaSets::of_set);
-        self.go(runner.watch(&caches.pods, ReplicaSets::of_pod))
+        let runner = self.runner(controller).watch(sets, ReplicaSets::of_set);
+        self.go(runner.watch(&self.caches.pods, ReplicaSets::of_pod))
     }
 
     fn slices(&self) -> JoinHandle<()> {

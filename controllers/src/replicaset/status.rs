@@ -1,53 +1,46 @@
-//! The status of a ReplicaSet out of its pods.
+//! The status of a ReplicaSet, or of its elder, out of its pods.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use corten_client::runner::{Action, Failed, Plan};
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
+use k8s_openapi::api::apps::v1::{ReplicaSetCondition, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::Replicated;
 use crate::pods;
 
 /// The write that brings the status up to date, if it is not. Asks for another look when a pod's readiness only has to age.
-pub(super) fn update(
-    set: &ReplicaSet,
+pub(super) fn update<K: Replicated>(
+    set: &K,
     mine: &[&Arc<Pod>],
     failed: &[Failed],
     now: Timestamp,
     plan: &mut Plan,
 ) -> Option<Action> {
     let wanted = compute(set, mine, failed, now);
-    let min_ready = set
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.min_ready_seconds)
-        .unwrap_or(0);
+    let min_ready = set.min_ready_seconds();
     if wanted.available_replicas != wanted.ready_replicas && min_ready > 0 {
         plan.requeue(Duration::from_secs(u64::try_from(min_ready).unwrap_or(1)));
     }
-    if set.status.as_ref() == Some(&wanted) {
-        return None;
-    }
-    let mut changed = set.clone();
-    changed.status = Some(wanted);
-    Some(Action::update_status(&changed))
+    // Compared in the kind's own form, which may have no place for all of it.
+    let changed = set.with_status(wanted);
+    (changed.status() != set.status()).then(|| Action::update_status(&changed))
 }
 
-fn compute(
-    set: &ReplicaSet,
+fn compute<K: Replicated>(
+    set: &K,
     mine: &[&Arc<Pod>],
     failed: &[Failed],
     now: Timestamp,
 ) -> ReplicaSetStatus {
-    let spec = set.spec.clone().unwrap_or_default();
-    let min_ready = spec.min_ready_seconds.unwrap_or(0);
-    let template_labels = spec
-        .template
-        .and_then(|t| t.metadata)
-        .and_then(|m| m.labels)
+    let min_ready = set.min_ready_seconds();
+    let template_labels = set
+        .template()
+        .and_then(|template| template.metadata.as_ref())
+        .and_then(|metadata| metadata.labels.clone())
         .unwrap_or_default();
     let active: Vec<&&Arc<Pod>> = mine.iter().filter(|pod| pods::is_active(pod)).collect();
     let count = |holds: &dyn Fn(&Pod) -> bool| -> i32 {
@@ -70,21 +63,20 @@ fn compute(
         ready_replicas: some(count(&pods::is_ready)),
         available_replicas: some(count(&|pod| pods::is_available(pod, min_ready, now))),
         terminating_replicas: Some(i32::try_from(terminating).unwrap_or(i32::MAX)),
-        observed_generation: set.metadata.generation,
+        observed_generation: set.metadata().generation,
         conditions: conditions(set, failed, now),
     }
 }
 
 /// `ReplicaFailure` appears with the first failed create or delete and goes with the next good run.
-fn conditions(
-    set: &ReplicaSet,
+fn conditions<K: Replicated>(
+    set: &K,
     failed: &[Failed],
     now: Timestamp,
 ) -> Option<Vec<ReplicaSetCondition>> {
     let old = set
-        .status
-        .as_ref()
-        .and_then(|status| status.conditions.clone())
+        .status()
+        .and_then(|status| status.conditions)
         .unwrap_or_default();
     let mut kept: Vec<_> = old
         .iter()

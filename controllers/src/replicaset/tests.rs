@@ -1,6 +1,8 @@
 //! Plans of a ReplicaSet: how many, which ones, adoption and release, status.
 
 use corten_client::cache::CacheOptions;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::ReplicationController;
 use serde_json::{Value, json};
 
 use super::*;
@@ -26,9 +28,9 @@ fn pod(name: &str, owned: bool, labels: Value, ready: bool) -> Pod {
     .expect("pod")
 }
 
-fn plan(set: ReplicaSet, pods: Vec<Pod>) -> Plan {
+fn plan<K: Replicated>(set: K, pods: Vec<Pod>) -> Plan {
     let controller = ReplicaSets {
-        replica_sets: Cache::fixed([set], CacheOptions::all()),
+        sets: Cache::fixed([set], CacheOptions::all()),
         pods: Cache::fixed(
             pods,
             CacheOptions::all().index(BY_CONTROLLER, pods::controller_uid),
@@ -131,4 +133,32 @@ fn a_settled_set_writes_nothing() {
         plan(settled, vec![pod("a", true, web(), true)]),
         Plan::nothing()
     );
+}
+
+#[test]
+fn a_replication_controller_does_as_a_set_does() {
+    let controller = |status: Value| -> ReplicationController {
+        let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+        serde_json::from_value(json!({
+            "metadata": {"name": "web", "namespace": "d", "uid": "rs1", "generation": 1},
+            "spec": {"replicas": 2, "selector": {"app": "web"}, "template": template},
+            "status": status,
+        }))
+        .expect("controller")
+    };
+    let found = words(&plan(
+        controller(json!({"replicas": 0})),
+        vec![pod("free", false, web(), true)],
+    ));
+    let expected = [
+        "expect replicationcontrollers d/web",
+        "patch pods d/free",
+        "create pods \"rs1\"",
+        "event SuccessfulCreate",
+        "update replicationcontrollers d/web (status)",
+    ];
+    assert_eq!(found, expected);
+    let settled = json!({"replicas": 2, "fullyLabeledReplicas": 2, "readyReplicas": 2, "availableReplicas": 2, "observedGeneration": 1});
+    let pods = vec![pod("a", true, web(), true), pod("b", true, web(), true)];
+    assert_eq!(plan(controller(settled), pods), Plan::nothing());
 }

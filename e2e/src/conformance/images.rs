@@ -1,5 +1,5 @@
-//! The suite's images, assembled from its own programs and from Debian's packages, and served under a registry's name of our
-//! own.
+//! The suite's images, assembled from its own programs and from Debian's packages, and served by a mirror of the registry that
+//! the suite names.
 //!
 //! They hold what the tests use of upstream's images, not the same bytes. Images that no conformance test needs, and those
 //! that need another machine, are not there: tests that ask for them fail.
@@ -10,30 +10,24 @@ use anyhow::{Context, Result};
 
 use crate::cluster::Cluster;
 use crate::image::Recipe;
-use crate::registry::NAME;
 
 /// Versions are those of `e2e.test --list-images`.
 const AGNHOST: [&str; 2] = ["agnhost:2.59", "agnhost:2.55"];
 
-/// Pushes all images.
+/// Where the suite looks for its images.
+const UPSTREAM: &str = "registry.k8s.io";
+
+/// Pushes all images, and lets every node look for them here.
 pub fn push(cluster: &Cluster, programs: &Path) -> Result<()> {
+    cluster
+        .lab()
+        .add_registry(UPSTREAM, &cluster.registry().url())?;
     for (tag, recipe) in recipes(programs) {
         cluster
             .push(&recipe, &tag)
             .with_context(|| format!("image {tag}"))?;
     }
     Ok(())
-}
-
-/// Writes the file that tells the suite where its images are.
-pub fn repositories(dir: &Path) -> Result<PathBuf> {
-    let path = dir.join("repositories.yaml");
-    let text = format!(
-        "promoterE2eRegistry: {NAME}/e2e-test-images\ngcRegistry: {NAME}\ngcEtcdRegistry: {NAME}\nbuildImageRegistry: {NAME}/build-image\n\
-         sigStorageRegistry: {NAME}/sig-storage\ndockerLibraryRegistry: {NAME}/library\n"
-    );
-    std::fs::write(&path, text)?;
-    Ok(path)
 }
 
 fn recipes(programs: &Path) -> Vec<(String, Recipe)> {
@@ -116,7 +110,7 @@ fn agnhost(programs: &Path) -> Recipe {
             "/usr/bin/nslookup",
             "/usr/bin/bash",
             "/usr/sbin/ip",
-            "/usr/sbin/ss",
+            "/usr/bin/ss",
             "/usr/bin/nc.openbsd",
         ],
         links: vec![("usr/bin/nc".to_owned(), "nc.openbsd".to_owned())],

@@ -84,30 +84,7 @@ impl Strategy for ReplicaSet {
     }
 
     fn validate_status(&self, new: &Value, _old: &Value, errors: &mut Errors) {
-        let status = new.at("status");
-        let path = Path::new("status");
-        let count = |key: &str| status.int(key).unwrap_or(0);
-        let counts = ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
-        for key in ["replicas", "observedGeneration"].iter().chain(&counts) {
-            errors.non_negative(&path.child(key), status.int(key));
-        }
-        for key in counts {
-            if count(key) > count("replicas") {
-                errors.invalid(
-                    &path.child(key),
-                    count(key),
-                    "cannot be greater than status.replicas",
-                );
-            }
-        }
-        if count("availableReplicas") > count("readyReplicas") {
-            let at = path.child("availableReplicas");
-            errors.invalid(
-                &at,
-                count("availableReplicas"),
-                "cannot be greater than readyReplicas",
-            );
-        }
+        validate_counts(new.at("status"), errors);
     }
 
     fn add_fields<'a>(&self, object: &'a Value, fields: &mut Fields<'a>) {
@@ -136,6 +113,33 @@ impl Strategy for ReplicaSet {
             images.into(),
             table::label_selector(spec.at("selector")).into(),
         ]
+    }
+}
+
+/// Checks the counts of pods in a status.
+pub(crate) fn validate_counts(status: &Value, errors: &mut Errors) {
+    let path = Path::new("status");
+    let count = |key: &str| status.int(key).unwrap_or(0);
+    let counts = ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
+    for key in ["replicas", "observedGeneration"].iter().chain(&counts) {
+        errors.non_negative(&path.child(key), status.int(key));
+    }
+    for key in counts {
+        if count(key) > count("replicas") {
+            errors.invalid(
+                &path.child(key),
+                count(key),
+                "cannot be greater than status.replicas",
+            );
+        }
+    }
+    if count("availableReplicas") > count("readyReplicas") {
+        let at = path.child("availableReplicas");
+        errors.invalid(
+            &at,
+            count("availableReplicas"),
+            "cannot be greater than readyReplicas",
+        );
     }
 }
 

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::pod::validate_taint_effect;
-use crate::kinds::descriptor::ALL_VERBS;
+use crate::kinds::descriptor::{ALL_VERBS, PROXY};
 use crate::kinds::value::{Get, object_at, remove, same, set};
 use crate::kinds::{
     Column, Errors, Fields, Path, ResourceDescriptor, Rules, Strategy, Subresource, duration, names,
@@ -22,7 +22,10 @@ pub static DESCRIPTOR: ResourceDescriptor = ResourceDescriptor {
     categories: &[],
     namespaced: false,
     storage_prefix: "minions",
-    subresources: &[Subresource::status("Node")],
+    subresources: &[
+        Subresource::own("proxy", "NodeProxyOptions", PROXY),
+        Subresource::status("Node"),
+    ],
     verbs: ALL_VERBS,
     columns: &[
         Column::NAME,

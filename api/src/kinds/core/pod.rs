@@ -22,7 +22,7 @@ pub(crate) use validate::validate_taint_effect;
 pub use warnings::warnings;
 
 use crate::field::FieldError;
-use crate::kinds::descriptor::{ALL_VERBS, CONNECT, CREATE, GET_PATCH_UPDATE};
+use crate::kinds::descriptor::{ALL_VERBS, CONNECT, CREATE, GET_PATCH_UPDATE, PROXY};
 use crate::kinds::object_meta;
 use crate::kinds::strategy::{Generation, keep_but_metadata};
 use crate::kinds::value::{Get, keep, object_at, same, set};
@@ -56,6 +56,7 @@ pub static DESCRIPTOR: ResourceDescriptor = ResourceDescriptor {
         Subresource::own("exec", "PodExecOptions", CONNECT),
         Subresource::own("log", "Pod", &["get"]),
         Subresource::own("portforward", "PodPortForwardOptions", CONNECT),
+        Subresource::own("proxy", "PodProxyOptions", PROXY),
         Subresource::status("Pod"),
     ],
     verbs: ALL_VERBS,

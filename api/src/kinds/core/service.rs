@@ -10,7 +10,7 @@ pub(crate) use validate::validate_port_reference;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::kinds::descriptor::ALL_VERBS;
+use crate::kinds::descriptor::{ALL_VERBS, PROXY};
 use crate::kinds::strategy::NameRule;
 use crate::kinds::value::{Get, default_to, items_at, object_at, remove, set};
 use crate::kinds::{
@@ -29,7 +29,10 @@ pub static DESCRIPTOR: ResourceDescriptor = ResourceDescriptor {
     categories: &["all"],
     namespaced: true,
     storage_prefix: "services/specs",
-    subresources: &[Subresource::status("Service")],
+    subresources: &[
+        Subresource::own("proxy", "ServiceProxyOptions", PROXY),
+        Subresource::status("Service"),
+    ],
     verbs: ALL_VERBS,
     columns: &[
         Column::NAME,

@@ -1,61 +1,18 @@
-//! Request bodies in Kubernetes' protobuf, as trees: kubectl's typed commands send them and know no fallback.
-//!
-//! Answers stay JSON, which every client accepts beside protobuf. It reads by the schema's tags and checks nothing; the tree goes
-//! through `corten_api::decode` like any other. Invariant: malformed bytes are refused, never a panic, and nesting is bounded
-//! as in JSON.
+//! Bytes of protobuf as trees, by the schema's tags. It checks nothing else: the tree goes through `decode` like any other.
 //!
 //! Go writes plain numbers, booleans and texts even when they are zero, and leaves pointers out when they are nil. A zero is
 //! therefore dropped, unless the field is one of those that Go keeps behind a pointer, where zero means something.
+//! Invariant: malformed bytes are refused, never a panic, and nesting is bounded as in JSON.
 
 use base64::Engine;
-use corten_api::decode::DEPTH_MAX;
-use corten_api::meta::GroupVersionKind;
-use corten_api::schema::{self, Field, Shape, Type};
-use corten_api::status::Status;
 use serde_json::{Map, Value, json};
 
-/// In front of every body.
-const MAGIC: &[u8] = b"k8s\0";
-
-/// Names of fields that are pointers in Go, where zero or false is something else than absent.
-const ZERO_MEANS: [&str; 36] = [
-    "activeDeadlineSeconds",
-    "allocateLoadBalancerNodePorts",
-    "allowPrivilegeEscalation",
-    "automountServiceAccountToken",
-    "blockOwnerDeletion",
-    "controller",
-    "defaultMode",
-    "deletionGracePeriodSeconds",
-    "enableServiceLinks",
-    "expirationSeconds",
-    "fsGroup",
-    "gracePeriodSeconds",
-    "hostUsers",
-    "immutable",
-    "leaseDurationSeconds",
-    "leaseTransitions",
-    "minDomains",
-    "mode",
-    "optional",
-    "orphanDependents",
-    "priority",
-    "privileged",
-    "progressDeadlineSeconds",
-    "readOnlyRootFilesystem",
-    "replicas",
-    "revisionHistoryLimit",
-    "runAsGroup",
-    "runAsNonRoot",
-    "runAsUser",
-    "serving",
-    "setHostnameAsFQDN",
-    "shareProcessNamespace",
-    "started",
-    "terminating",
-    "terminationGracePeriodSeconds",
-    "tolerationSeconds",
-];
+use super::MAGIC;
+use super::pointers::zero_means;
+use crate::decode::DEPTH_MAX;
+use crate::meta::GroupVersionKind;
+use crate::schema::{self, Field, Shape, Type};
+use crate::status::Status;
 
 /// One field on the wire.
 enum Wire<'a> {
@@ -71,10 +28,7 @@ type Result<T> = std::result::Result<T, Malformed>;
 struct Malformed(&'static str);
 
 /// A body as a tree. `expected` tells the type when the envelope does not.
-pub(super) fn parse(
-    body: &[u8],
-    expected: &GroupVersionKind,
-) -> std::result::Result<Value, Status> {
+pub fn parse(body: &[u8], expected: &GroupVersionKind) -> std::result::Result<Value, Status> {
     read(body, expected).map_err(|Malformed(why)| {
         Status::bad_request(format!("the body is not valid protobuf: {why}"))
     })
@@ -152,7 +106,7 @@ fn message(
             .clone()
             .find(|field| field.inlined.len() == path && field.tag == tag);
         if let Some(field) = own {
-            set(field, &wire, into, depth)?;
+            set(ty, field, &wire, into, depth)?;
             continue;
         }
         let embedded = fields.any(|field| {
@@ -171,6 +125,7 @@ fn message(
 }
 
 fn set(
+    ty: &'static Type,
     field: &'static Field,
     wire: &Wire<'_>,
     into: &mut Map<String, Value>,
@@ -216,15 +171,15 @@ fn set(
             let value = value(shape, wire, depth)?;
             let zero = match &value {
                 Value::Null => true,
-                Value::Bool(flag) => !flag,
+                // Of a schema or a boolean: a message, which is there or not.
+                Value::Bool(flag) => !flag && *shape == Shape::Bool,
                 Value::Number(number) => {
                     number.as_f64() == Some(0.0) && !matches!(shape, Shape::IntOrString)
                 }
                 Value::String(text) => text.is_empty(),
                 _ => false,
             };
-            let text = matches!(value, Value::String(_) | Value::Null);
-            let means = field.required || (!text && ZERO_MEANS.contains(&field.name));
+            let means = field.required || zero_means(ty, field);
             if !zero || (means && !value.is_null()) {
                 into.insert(field.name.to_owned(), value);
             }
@@ -280,12 +235,43 @@ fn value(shape: &Shape, wire: &Wire<'_>, depth: usize) -> Result<Value> {
             }
             serde_json::from_str(&text).map_err(|_| Malformed("embedded JSON cannot be read"))?
         }
+        (
+            Shape::SchemaOrArray | Shape::SchemaOrBool | Shape::SchemaOrStrings,
+            Wire::Bytes(bytes),
+        ) => schema_or(shape, bytes, depth)?,
         (Shape::Object(id), Wire::Bytes(bytes)) => {
             let mut object = Map::new();
             message(bytes, id.get(), &mut Vec::new(), &mut object, depth + 1)?;
             object.into()
         }
         _ => return Err(Malformed("a field has a wrong wire type")),
+    })
+}
+
+/// The alternatives in schemas of custom resources: a schema, or many of them, a boolean, or texts.
+fn schema_or(shape: &Shape, mut bytes: &[u8], depth: usize) -> Result<Value> {
+    let props = schema::by_name(super::SCHEMA_PROPS).ok_or(Malformed("schemas are not known"))?;
+    let read = |bytes: &[u8]| {
+        let mut object = Map::new();
+        message(bytes, props, &mut Vec::new(), &mut object, depth + 1)?;
+        Ok(Value::Object(object))
+    };
+    let (mut one, mut many, mut allows) = (None, Vec::new(), false);
+    while let Some((tag, wire)) = next(&mut bytes)? {
+        match (shape, tag, wire) {
+            (Shape::SchemaOrBool, 1, Wire::Varint(flag)) => allows = flag != 0,
+            (Shape::SchemaOrBool, 2, Wire::Bytes(bytes)) | (_, 1, Wire::Bytes(bytes)) => {
+                one = Some(read(bytes)?);
+            }
+            (Shape::SchemaOrArray, 2, Wire::Bytes(bytes)) => many.push(read(bytes)?),
+            (Shape::SchemaOrStrings, 2, Wire::Bytes(bytes)) => many.push(text(bytes)?.into()),
+            _ => {}
+        }
+    }
+    Ok(match (shape, one) {
+        (_, Some(schema)) => schema,
+        (Shape::SchemaOrBool, None) => allows.into(),
+        (_, None) => many.into(),
     })
 }
 
@@ -327,9 +313,9 @@ fn time(mut bytes: &[u8], micro: bool) -> Result<Value> {
     let time =
         jiff::Timestamp::new(seconds, nanos).map_err(|_| Malformed("a time is out of range"))?;
     Ok(if micro {
-        corten_api::meta::format_micro_time(time).into()
+        crate::meta::format_micro_time(time).into()
     } else {
-        corten_api::meta::format_time(time).into()
+        crate::meta::format_time(time).into()
     })
 }
 
@@ -382,48 +368,4 @@ fn varint(bytes: &mut &[u8]) -> Result<u64> {
         }
     }
     Err(Malformed("a number is too long"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn field(tag: u8, bytes: &[u8]) -> Vec<u8> {
-        let mut out = vec![tag << 3 | 2, u8::try_from(bytes.len()).unwrap()];
-        out.extend_from_slice(bytes);
-        out
-    }
-
-    fn envelope(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
-        let meta = [field(1, api_version.as_bytes()), field(2, kind.as_bytes())].concat();
-        [MAGIC.to_vec(), field(1, &meta), field(2, raw)].concat()
-    }
-
-    #[test]
-    fn reads_what_go_writes() {
-        let metadata = [field(1, b"a"), field(2, b""), field(8, b"")].concat();
-        let entry = [field(1, b"k"), field(2, b"v")].concat();
-        let raw = [field(1, &metadata), field(2, &entry)].concat();
-        let expected = GroupVersionKind::from_static("", "v1", "ConfigMap");
-        let read = parse(&envelope("v1", "ConfigMap", &raw), &expected).unwrap();
-        assert_eq!(
-            read,
-            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": "v"}})
-        );
-        let options = parse(&envelope("apps/v1", "DeleteOptions", &[8, 0]), &expected).unwrap();
-        assert_eq!(options["gracePeriodSeconds"], 0);
-    }
-
-    #[test]
-    fn refuses_nonsense() {
-        let expected = GroupVersionKind::from_static("", "v1", "ConfigMap");
-        for bad in [
-            &b"{}"[..],
-            b"k8s\0\x0a",
-            b"k8s\0\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
-            b"k8s\0\x0f",
-        ] {
-            assert_eq!(parse(bad, &expected).unwrap_err().code(), 400, "{bad:?}");
-        }
-    }
 }
