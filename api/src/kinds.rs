@@ -9,7 +9,7 @@ mod descriptor;
 mod errors;
 mod registry;
 mod strategy;
-mod value;
+pub(crate) mod value;
 
 pub mod duration;
 pub mod names;

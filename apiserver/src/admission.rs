@@ -1,13 +1,15 @@
 //! Admission: what the cluster adds to an object, and what it refuses although the request is well formed and allowed.
 //!
-//! Two functions that read top to bottom: [`Admission::admit`] may change the object, [`Admission::validate`] only refuses.
-//! Webhooks, quotas and policies will stand in the same two places. Invariant: admission reads the watch caches and never
+//! Functions that read top to bottom: [`Admission::admit`] may change the object, [`Admission::validate`] only refuses, and
+//! [`Admission::charge`], the last before the store, takes what is let in from the namespace's quotas.
+//! Webhooks and policies will stand in the first two places. Invariant: admission reads the watch caches and never
 //! the store, except to make sure before it says that a namespace does not exist.
 
 mod namespace;
 mod nodes;
 mod pod_security;
 mod pods;
+mod quota;
 mod service_account;
 
 use corten_api::status::Status;
@@ -102,6 +104,18 @@ impl Admission {
             no_escalation(registry, review, object, old)?;
         }
         Ok(())
+    }
+
+    /// Takes what the object uses from the quotas of its namespace, or refuses it.
+    pub async fn charge(
+        &self,
+        registry: &Registry,
+        review: &Review<'_>,
+        new: &Value,
+        old: Option<&Value>,
+    ) -> Result<(), Status> {
+        // Charging writes an object, which is again under review.
+        Box::pin(quota::charge(registry, review, new, old)).await
     }
 
     /// What a client is to be told about an object that is let through.

@@ -184,25 +184,20 @@ impl Garbage {
         object: &PartialObject,
         dependents: &[(Node, Arc<PartialObject>)],
     ) -> Result<()> {
-        for (dependent, held) in dependents {
-            let meta = &held.metadata;
-            if meta.deletion_timestamp.is_none() || !has(meta, FOREGROUND) {
-                continue;
-            }
-            let mut references = object.metadata.owner_references.clone().unwrap_or_default();
-            for reference in references
-                .iter_mut()
-                .filter(|r| Some(&r.uid) == meta.uid.as_ref())
-            {
-                reference.block_owner_deletion = Some(false);
-            }
-            tracing::debug!(%dependent, "unblocks a cycle of owners");
-            let own = self.graph.node_of(object);
-            if let Some(own) = own {
-                self.patch_owners(&own, &object.metadata, &references, false)
-                    .await?;
-            }
+        let waits = |held: &PartialObject| {
+            held.metadata.deletion_timestamp.is_some() && has(&held.metadata, FOREGROUND)
+        };
+        if !dependents.iter().any(|(_, held)| waits(held)) {
             return Ok(());
+        }
+        // The cycle may lead over many: whichever owner it leads through must not wait for this object.
+        if let (Some(own), Some(references)) = (
+            self.graph.node_of(object),
+            verdict::unblocked(&object.metadata),
+        ) {
+            tracing::debug!(%own, "unblocks a cycle of owners");
+            self.patch_owners(&own, &object.metadata, &references, false)
+                .await?;
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ pub mod garbage;
 pub mod namespace;
 pub mod node;
 pub mod pods;
+pub mod quota;
 pub mod replicaset;
 pub mod rootca;
 pub mod serviceaccount;

@@ -22,6 +22,7 @@ static BUILT_IN: &[&ResourceDescriptor] = &[
     &core::pod::DESCRIPTOR,
     &core::pod_template::DESCRIPTOR,
     &core::replication_controller::DESCRIPTOR,
+    &core::resource_quota::DESCRIPTOR,
     &core::secret::DESCRIPTOR,
     &core::service_account::DESCRIPTOR,
     &core::service::DESCRIPTOR,

@@ -1,3 +1,5 @@
+//! There and back for every kind, and against bytes worked out by hand.
+
 use serde_json::{Value, json};
 
 use super::*;

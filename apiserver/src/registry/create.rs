@@ -84,6 +84,7 @@ impl Registry {
             operation: Operation::Create,
         };
         warnings.extend(self.admission.warnings(self, &review, &object, None));
+        let mut charged = false;
         for _ in 0..ATTEMPTS {
             if generated {
                 target.name = names::generate(&prefix);
@@ -100,6 +101,10 @@ impl Registry {
             };
             self.admission
                 .validate(self, &review, Some(&object), None)?;
+            // Once, whatever its name will be.
+            if !std::mem::replace(&mut charged, true) {
+                self.admission.charge(self, &review, &object, None).await?;
+            }
             match self.insert(context, &target, object.clone()).await {
                 Err(status)
                     if status.is(&corten_api::status::Reason::AlreadyExists) && generated => {}

@@ -135,7 +135,7 @@ fn to_the_root(uri: &Uri) -> Result<Response<Body>, Status> {
 async fn dial(to: &Destination) -> Result<agent::Connection, Status> {
     let host = format!("{}:{}", to.address, to.port);
     let refused = |error: String| {
-        Status::service_unavailable(&format!(
+        Status::service_unavailable(format!(
             "error trying to reach service: dial tcp {host}: {error}"
         ))
     };
@@ -191,7 +191,7 @@ async fn pass_on(
     outgoing.headers_mut().insert(HOST, host);
     let answered = connection.sender.send_request(outgoing).await;
     let mut answer = answered.map_err(|error| {
-        Status::service_unavailable(&format!("error trying to reach service: {error}"))
+        Status::service_unavailable(format!("error trying to reach service: {error}"))
     })?;
     if let (StatusCode::SWITCHING_PROTOCOLS, Some(client_side)) = (answer.status(), client_side) {
         let far_side = hyper::upgrade::on(&mut answer);
@@ -230,11 +230,11 @@ async fn back(
             .and_then(|length| length.parse::<usize>().ok())
             .is_none_or(|length| length <= PAGE_BYTES_MAX);
     if !is_page {
-        let body = body.map_err(|error| BoxError::from(error)).boxed_unsync();
+        let body = body.map_err(BoxError::from).boxed_unsync();
         return Ok(Response::from_parts(head, body));
     }
     let page = Limited::new(body, PAGE_BYTES_MAX).collect().await;
-    let page = page.map_err(|error| Status::service_unavailable(&error.to_string()))?;
+    let page = page.map_err(|error| Status::service_unavailable(error.to_string()))?;
     let page: Bytes = html::rewrite(&page.to_bytes(), prefix, host).into();
     head.headers
         .insert(CONTENT_LENGTH, HeaderValue::from(page.len()));

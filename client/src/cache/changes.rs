@@ -48,6 +48,11 @@ impl<T> Change<T> {
         }
     }
 
+    /// Whether the object went away.
+    pub fn is_removed(&self) -> bool {
+        matches!(self, Self::Deleted(_))
+    }
+
     /// The state before, if there was one and it differs.
     pub fn old(&self) -> Option<&Arc<T>> {
         match self {

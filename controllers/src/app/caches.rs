@@ -10,7 +10,8 @@ use corten_client::client::ListOptions;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, Service, ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, ResourceQuota, Service,
+    ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -37,6 +38,7 @@ pub(super) struct Caches {
     pub(super) replication_controllers: Cache<ReplicationController>,
     pub(super) deployments: Cache<Deployment>,
     pub(super) budgets: Cache<PodDisruptionBudget>,
+    pub(super) quotas: Cache<ResourceQuota>,
     /// The metadata of every kind that is collected.
     pub(super) graph: Graph,
 }
@@ -85,6 +87,7 @@ impl Caches {
             replication_controllers: Cache::start(client, CacheOptions::all(), shutdown),
             deployments: Cache::start(client, CacheOptions::all(), shutdown),
             budgets: Cache::start(client, CacheOptions::all(), shutdown),
+            quotas: Cache::start(client, CacheOptions::all(), shutdown),
             graph: Graph {
                 kinds: Arc::new(Graph::collected().map(metadata).collect()),
             },
@@ -110,6 +113,7 @@ impl Caches {
             ),
             ("deployments", self.deployments.is_synced()),
             ("poddisruptionbudgets", self.budgets.is_synced()),
+            ("resourcequotas", self.quotas.is_synced()),
         ];
         let metadata = self
             .graph

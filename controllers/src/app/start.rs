@@ -26,6 +26,7 @@ use crate::node::eviction::{Seen, TaintEviction};
 use crate::node::ipam::NodeIpam;
 use crate::node::lifecycle::{Heartbeats, NodeLifecycle};
 use crate::node::podgc::PodGarbage;
+use crate::quota::Quotas;
 use crate::replicaset::{ReplicaSets, Replicated};
 use crate::rootca::{RootCa, RootCertificates};
 use crate::serviceaccount::ServiceAccounts;
@@ -69,6 +70,7 @@ impl Starter<'_> {
             self.ipam(checked),
             self.podgc(),
             self.disruptions(),
+            self.quotas(),
         ];
         match root_ca {
             Some(certificates) => running.push(self.root_ca(certificates)),
@@ -283,6 +285,33 @@ impl Starter<'_> {
         self.go(runner
             .watch(&caches.nodes, PodGarbage::of_node)
             .watch(&caches.pods, |_, _| Vec::new()))
+    }
+
+    fn quotas(&self) -> JoinHandle<()> {
+        let caches = self.caches;
+        let controller = Quotas {
+            quotas: caches.quotas.clone(),
+            pods: caches.pods.clone(),
+            services: caches.services.clone(),
+            graph: caches.graph.clone(),
+        };
+        let mut runner = self
+            .runner(controller)
+            .watch(&caches.quotas, Quotas::of_quota)
+            .watch(&caches.pods, Quotas::of_pod)
+            .watch(&caches.services, Quotas::of_service);
+        for (kind, cache) in caches
+            .graph
+            .kinds
+            .iter()
+            .filter(|(kind, _)| kind.namespaced)
+        {
+            // Pods and Services are watched whole.
+            if !(kind.group.is_empty() && matches!(kind.resource, "pods" | "services")) {
+                runner = runner.watch(cache, Quotas::of_counted);
+            }
+        }
+        self.go(runner)
     }
 
     fn disruptions(&self) -> JoinHandle<()> {

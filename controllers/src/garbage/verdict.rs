@@ -57,3 +57,14 @@ pub(super) fn of(meta: &ObjectMeta, owners: &[Owner], has_dependents: bool) -> V
         Propagation::Background
     })
 }
+
+/// The owners of an object, none of which waits for it any more; none when none did.
+pub(super) fn unblocked(meta: &ObjectMeta) -> Option<Vec<OwnerReference>> {
+    let mut references = meta.owner_references.clone()?;
+    let mut changed = false;
+    for reference in &mut references {
+        changed |= reference.block_owner_deletion == Some(true);
+        reference.block_owner_deletion = Some(false);
+    }
+    changed.then_some(references)
+}

@@ -159,3 +159,42 @@ async fn an_owner_that_never_was_takes_its_dependents() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cycle_of_three_owners_was_never_collected() {
+    let cluster = start(|_| {}).await;
+    let names = ["one", "two", "three"];
+    for name in names {
+        let map =
+            json!({"metadata": {"name": name, "namespace": "default", "labels": {"cycle": "yes"}}});
+        cluster
+            .create::<ConfigMap>(serde_json::from_value(map).expect("a map"))
+            .await;
+    }
+    for (i, name) in names.iter().enumerate() {
+        let owner = names[(i + 2) % 3];
+        let held: Option<ConfigMap> = cluster
+            .client
+            .get_opt("default", owner)
+            .await
+            .expect("read");
+        let uid = held.expect("just made").metadata.uid;
+        let reference = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": owner, "uid": uid, "blockOwnerDeletion": true});
+        let patch = json!({"metadata": {"ownerReferences": [reference]}});
+        cluster.merge::<ConfigMap>("default", name, patch).await;
+    }
+    cluster
+        .delete::<ConfigMap>("default", "one", &how(Propagation::Foreground))
+        .await;
+    until("all of the cycle are gone", async || {
+        let left = cluster.list::<ConfigMap>("default").await;
+        let cycle = |map: &ConfigMap| {
+            map.metadata
+                .labels
+                .as_ref()
+                .is_some_and(|l| l.contains_key("cycle"))
+        };
+        (!left.iter().any(cycle)).then_some(())
+    })
+    .await;
+}

@@ -102,7 +102,7 @@ pub(super) fn of_service(
         found.extend(addresses.filter_map(|address| Some((address["ip"].as_str()?, port))));
     }
     if found.is_empty() {
-        return Err(Status::service_unavailable(&format!(
+        return Err(Status::service_unavailable(format!(
             "no endpoints available for service {:?}",
             name.name
         )));
@@ -121,7 +121,7 @@ fn port_name(service: &Value, name: &Name<'_>) -> Result<String, Status> {
     };
     let mut ports = service["spec"]["ports"].as_array().into_iter().flatten();
     let port = ports.find(|port| port["port"] == number).ok_or_else(|| {
-        Status::service_unavailable(&format!(
+        Status::service_unavailable(format!(
             "no service port {number} found for service {:?}",
             name.name
         ))

@@ -1,0 +1,153 @@
+//! What objects take of a ResourceQuota: names of resources, how much an object uses, and whether a quota's scopes take it in.
+//!
+//! Pure; the API server charges by it before it stores an object, the controller counts by it. Facts (names, which pods
+//! count, scopes) are upstream's `quota/v1` evaluators.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::kinds::value::Get;
+use crate::quantity::{Format, Quantity};
+
+mod pod;
+#[cfg(test)]
+mod tests;
+
+pub use pod::missing as missing_in_pod;
+
+/// Amounts by resource name.
+pub type Amounts = BTreeMap<String, Quantity>;
+
+/// Core kinds that are also counted under their plain names.
+const PLAIN: [&str; 7] = [
+    "configmaps",
+    "persistentvolumeclaims",
+    "pods",
+    "replicationcontrollers",
+    "resourcequotas",
+    "secrets",
+    "services",
+];
+
+fn one() -> Quantity {
+    Quantity::new(1, Format::DecimalSi)
+}
+
+/// The name under which objects of any kind are counted.
+pub fn count_name(group: &str, resource: &str) -> String {
+    if group.is_empty() {
+        format!("count/{resource}")
+    } else {
+        format!("count/{resource}.{group}")
+    }
+}
+
+/// Names under which one more object of a kind counts one, whatever is in it.
+pub fn counted(group: &str, resource: &str) -> Vec<String> {
+    let mut names = vec![count_name(group, resource)];
+    // Of pods, those that have ended do not count under the plain name.
+    if group.is_empty() && PLAIN.contains(&resource) && resource != "pods" {
+        names.push(resource.to_owned());
+    }
+    names
+}
+
+/// Everything that an object uses.
+pub fn usage(group: &str, resource: &str, object: &Value) -> Amounts {
+    let counts = counted(group, resource);
+    let mut amounts: Amounts = counts.into_iter().map(|name| (name, one())).collect();
+    match (group, resource) {
+        ("", "pods") => amounts.extend(pod::usage(object)),
+        ("", "services") => amounts.extend(service(object)),
+        ("", "persistentvolumeclaims") => amounts.extend(claim(object)),
+        _ => {}
+    }
+    amounts
+}
+
+fn service(object: &Value) -> Amounts {
+    let spec = object.at("spec");
+    let ports = spec.list("ports");
+    let given = ports
+        .iter()
+        .filter(|port| port.int("nodePort").unwrap_or(0) != 0);
+    let node_ports = match spec.text("type") {
+        "NodePort" => ports.len(),
+        "LoadBalancer" if spec.at("allocateLoadBalancerNodePorts") != &Value::Bool(false) => {
+            ports.len()
+        }
+        "LoadBalancer" => given.count(),
+        _ => 0,
+    };
+    let count = i64::try_from(node_ports).unwrap_or(i64::MAX);
+    let balancers = i64::from(spec.text("type") == "LoadBalancer");
+    let amount = |number| Quantity::new(number, Format::DecimalSi);
+    BTreeMap::from([
+        ("services.nodeports".to_owned(), amount(count)),
+        ("services.loadbalancers".to_owned(), amount(balancers)),
+    ])
+}
+
+fn claim(object: &Value) -> Amounts {
+    let spec = object.at("spec");
+    let storage = Quantity::from_json(spec.at("resources").at("requests").at("storage"));
+    let storage = storage.unwrap_or_else(|_| Quantity::new(0, Format::BinarySi));
+    let mut amounts = Amounts::from([("requests.storage".to_owned(), storage)]);
+    let class = spec.text("storageClassName");
+    if !class.is_empty() {
+        let name = |what: &str| format!("{class}.storageclass.storage.k8s.io/{what}");
+        amounts.insert(name("requests.storage"), storage);
+        amounts.insert(name("persistentvolumeclaims"), one());
+    }
+    amounts
+}
+
+/// Whether the scopes of a quota's spec take an object in. Scopes speak of pods: a quota with any takes nothing else.
+pub fn takes_in(spec: &Value, group: &str, resource: &str, object: &Value) -> bool {
+    let expressions = spec.at("scopeSelector").list("matchExpressions");
+    let scopes = spec.list("scopes");
+    if scopes.is_empty() && expressions.is_empty() {
+        return true;
+    }
+    if !(group.is_empty() && resource == "pods") {
+        return false;
+    }
+    let plain = scopes.iter().filter_map(Value::as_str);
+    plain
+        .into_iter()
+        .all(|scope| pod::in_scope(object, scope, "Exists", &[]))
+        && expressions.iter().all(|expression| {
+            let values = expression.list("values").iter().filter_map(Value::as_str);
+            let values: Vec<&str> = values.collect();
+            pod::in_scope(
+                object,
+                expression.text("scopeName"),
+                expression.text("operator"),
+                &values,
+            )
+        })
+}
+
+/// Amounts out of a map of an object, such as `status.used`; what cannot be read is left out.
+pub fn amounts(map: &Value) -> Amounts {
+    let entries = map.as_object().into_iter().flatten();
+    entries
+        .filter_map(|(name, value)| Some((name.clone(), Quantity::from_json(value).ok()?)))
+        .collect()
+}
+
+/// Amounts as they stand in an object.
+pub fn to_json(amounts: &Amounts) -> Value {
+    let entry = |(name, amount): (&String, &Quantity)| (name.clone(), amount.to_string().into());
+    Value::Object(amounts.iter().map(entry).collect())
+}
+
+/// `cpu=1,pods=2`.
+pub fn words(amounts: &Amounts) -> String {
+    let words: Vec<String> = amounts
+        .iter()
+        .map(|(name, amount)| format!("{name}={amount}"))
+        .collect();
+    words.join(",")
+}
