@@ -67,6 +67,17 @@ const KEYS: &[&str] = &[
     "items",
     "schedulingGates",
     "creationTimestamp",
+    "metrics",
+    "currentMetrics",
+    "resource",
+    "object",
+    "external",
+    "target",
+    "averageValue",
+    "behavior",
+    "scaleUp",
+    "policies",
+    "autoscaling.alpha.kubernetes.io/metrics",
 ];
 
 fn json() -> impl Strategy<Value = Value> {
@@ -122,6 +133,10 @@ proptest! {
             let mut status = new.clone();
             strategy.prepare_for_status_update(&mut status, &old);
             strategy.validate_status_update(&status, &old);
+            let mut stored = new.clone();
+            strategy.encode_for_storage(&mut stored);
+            let mut view = old.clone();
+            strategy.decode_from_storage(&mut view);
             for subresource in ["finalize", "ephemeralcontainers", "other"] {
                 let mut part = new.clone();
                 strategy.prepare_for_subresource_update(subresource, &mut part, &old);
