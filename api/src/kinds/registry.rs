@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use super::{
-    ResourceDescriptor, apps, authentication, authorization, autoscaling, coordination, core,
-    discovery, events, policy, rbac, scheduling,
+    ResourceDescriptor, apps, authentication, authorization, autoscaling, certificates,
+    coordination, core, discovery, events, policy, rbac, scheduling,
 };
 
 /// All built-in resources, grouped in discovery's order.
@@ -35,6 +35,7 @@ static BUILT_IN: &[&ResourceDescriptor] = &[
     &authorization::subject_access_review::DESCRIPTOR,
     &autoscaling::horizontal_pod_autoscaler::DESCRIPTOR,
     &autoscaling::horizontal_pod_autoscaler::v1::DESCRIPTOR,
+    &certificates::certificate_signing_request::DESCRIPTOR,
     &policy::pod_disruption_budget::DESCRIPTOR,
     &rbac::cluster_role_binding::DESCRIPTOR,
     &rbac::cluster_role::DESCRIPTOR,
@@ -186,6 +187,7 @@ mod tests {
             "authentication.k8s.io",
             "authorization.k8s.io",
             "autoscaling",
+            "certificates.k8s.io",
             "policy",
             "rbac.authorization.k8s.io",
             "scheduling.k8s.io",

@@ -78,6 +78,9 @@ const KEYS: &[&str] = &[
     "scaleUp",
     "policies",
     "autoscaling.alpha.kubernetes.io/metrics",
+    "request",
+    "usages",
+    "certificate",
 ];
 
 fn json() -> impl Strategy<Value = Value> {
@@ -137,7 +140,7 @@ proptest! {
             strategy.encode_for_storage(&mut stored);
             let mut view = old.clone();
             strategy.decode_from_storage(&mut view);
-            for subresource in ["finalize", "ephemeralcontainers", "other"] {
+            for subresource in ["finalize", "ephemeralcontainers", "approval", "other"] {
                 let mut part = new.clone();
                 strategy.prepare_for_subresource_update(subresource, &mut part, &old);
                 strategy.validate_subresource_update(subresource, &part, &old);
