@@ -16,6 +16,7 @@ pub mod names;
 pub mod object_meta;
 pub mod table;
 
+pub mod admissionregistration;
 pub mod apps;
 pub mod authentication;
 pub mod authorization;
