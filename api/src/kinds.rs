@@ -16,10 +16,12 @@ pub mod names;
 pub mod object_meta;
 pub mod table;
 
+pub mod admissionregistration;
 pub mod apps;
 pub mod authentication;
 pub mod authorization;
 pub mod autoscaling;
+pub mod certificates;
 pub mod coordination;
 pub mod core;
 pub mod discovery;
@@ -31,7 +33,7 @@ pub mod scheduling;
 pub use descriptor::{Column, ResourceDescriptor, Subresource};
 pub use errors::{Errors, Path};
 pub use registry::{Group, Kinds, registry};
-pub use strategy::{Fields, Generation, GracefulDelete, NameRule, Rules, Strategy};
+pub use strategy::{Fields, Generation, GracefulDelete, NameRule, Request, Rules, Strategy};
 
 #[cfg(test)]
 mod tests;

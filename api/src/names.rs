@@ -350,5 +350,33 @@ pub fn http_header_name(name: &str) -> Faults {
     vec![rule_message(text, &["X-Header-Name"], "[-A-Za-z0-9]+")]
 }
 
+/// The reason of a condition.
+pub fn condition_reason(reason: &str) -> Faults {
+    let bytes = reason.as_bytes();
+    let inner = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b',' | b':');
+    let good = bytes.first().is_some_and(u8::is_ascii_alphabetic)
+        && bytes
+            .last()
+            .is_some_and(|byte| !matches!(byte, b',' | b':'))
+        && bytes.iter().all(inner);
+    if good {
+        return Faults::new();
+    }
+    let text = "a condition reason must start with alphabetic character, optionally followed by a string of \
+        alphanumeric characters or '_,:', and must end with an alphanumeric character or '_'";
+    let examples = [
+        "my_name",
+        "MY_NAME",
+        "MyName",
+        "ReasonA,ReasonB",
+        "ReasonA:ReasonB",
+    ];
+    vec![rule_message(
+        text,
+        &examples,
+        "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?",
+    )]
+}
+
 #[cfg(test)]
 mod tests;

@@ -115,16 +115,10 @@ impl Namespaces {
         if !content.is_empty() {
             return content;
         }
-        for kind in kinds::registry().all() {
+        // Some kinds appear in two versions or groups and are stored once.
+        for kind in kinds::registry().stored() {
             let target = Target::resource(kind.group, kind.version, kind.resource);
-            // Events appear under two groups and are stored once.
-            let again = kind.group == "events.k8s.io";
-            if kind.namespaced
-                && !kind.is_virtual()
-                && kind.has_verb("deletecollection")
-                && !again
-                && target != pods
-            {
+            if kind.namespaced && kind.has_verb("deletecollection") && target != pods {
                 self.empty_kind(&target, namespace, &mut content).await;
             }
         }

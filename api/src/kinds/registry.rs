@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use super::{
-    ResourceDescriptor, apps, authentication, authorization, coordination, core, discovery, events,
-    policy, rbac, scheduling,
+    ResourceDescriptor, apps, authentication, authorization, autoscaling, certificates,
+    coordination, core, discovery, events, policy, rbac, scheduling,
 };
 
 /// All built-in resources, grouped in discovery's order.
@@ -36,6 +36,9 @@ static BUILT_IN: &[&ResourceDescriptor] = &[
     &authorization::self_subject_access_review::DESCRIPTOR,
     &authorization::self_subject_rules_review::DESCRIPTOR,
     &authorization::subject_access_review::DESCRIPTOR,
+    &autoscaling::horizontal_pod_autoscaler::DESCRIPTOR,
+    &autoscaling::horizontal_pod_autoscaler::v1::DESCRIPTOR,
+    &certificates::certificate_signing_request::DESCRIPTOR,
     &policy::pod_disruption_budget::DESCRIPTOR,
     &rbac::cluster_role_binding::DESCRIPTOR,
     &rbac::cluster_role::DESCRIPTOR,
@@ -125,6 +128,17 @@ impl Kinds {
         self.all.iter().copied()
     }
 
+    /// The stored resources, each once: of several views of the same objects, the one whose form is stored.
+    pub fn stored(&self) -> impl Iterator<Item = &'static ResourceDescriptor> + use<> {
+        let all = self.all;
+        let first = move |(i, descriptor): &(usize, &ResourceDescriptor)| {
+            let prefix = descriptor.storage_prefix;
+            !prefix.is_empty() && all[..*i].iter().all(|d| d.storage_prefix != prefix)
+        };
+        let stored = all.iter().copied().enumerate().filter(first);
+        stored.map(|(_, descriptor)| descriptor)
+    }
+
     /// The resources of one group and version, by name.
     pub fn in_version(&self, group: &str, version: &str) -> Vec<&'static ResourceDescriptor> {
         self.all()
@@ -175,6 +189,8 @@ mod tests {
             "events.k8s.io",
             "authentication.k8s.io",
             "authorization.k8s.io",
+            "autoscaling",
+            "certificates.k8s.io",
             "policy",
             "rbac.authorization.k8s.io",
             "scheduling.k8s.io",
@@ -204,16 +220,53 @@ mod tests {
     }
 
     #[test]
-    fn storage_prefixes_are_shared_only_by_the_two_views_of_events() {
+    fn storage_prefixes_are_shared_only_by_views_of_one_kind() {
         let mut seen: HashMap<&str, &str> = HashMap::new();
+        let mut shared: Vec<(&str, &str)> = Vec::new();
         for descriptor in registry().all().filter(|d| !d.is_virtual()) {
             if let Some(other) = seen.insert(descriptor.storage_prefix, descriptor.kind) {
-                assert_eq!((other, descriptor.kind), ("Event", "Event"));
+                assert_eq!(other, descriptor.kind);
+                shared.push((descriptor.storage_prefix, other));
             }
         }
+        let expected = [
+            ("events", "Event"),
+            ("horizontalpodautoscalers", "HorizontalPodAutoscaler"),
+        ];
+        assert_eq!(shared, expected);
         assert_eq!(seen.get("minions"), Some(&"Node"));
         assert_eq!(seen.get("services/specs"), Some(&"Service"));
         assert_eq!(seen.get("services/endpoints"), Some(&"Endpoints"));
+    }
+
+    #[test]
+    fn what_is_stored_is_listed_once() {
+        let of_kind = |kind: &str| -> Vec<String> {
+            let stored = registry().stored().filter(|d| d.kind == kind);
+            stored.map(ResourceDescriptor::api_version).collect()
+        };
+        assert_eq!(of_kind("Event"), ["v1"]);
+        assert_eq!(of_kind("HorizontalPodAutoscaler"), ["autoscaling/v2"]);
+        assert_eq!(of_kind("Pod"), ["v1"]);
+        assert!(registry().stored().all(|d| !d.is_virtual()));
+    }
+
+    #[test]
+    fn the_first_view_of_a_prefix_is_what_is_stored() {
+        let mut seen: HashMap<&str, &ResourceDescriptor> = HashMap::new();
+        for descriptor in registry().all().filter(|d| !d.is_virtual()) {
+            let first = seen.entry(descriptor.storage_prefix).or_insert(descriptor);
+            let view = serde_json::json!({
+                "apiVersion": descriptor.api_version(), "kind": descriptor.kind, "metadata": {"name": "x"}});
+            let mut stored = view.clone();
+            descriptor.strategy.encode_for_storage(&mut stored);
+            assert_eq!(stored["apiVersion"], first.api_version());
+            if first.version == descriptor.version && first.group == descriptor.group {
+                assert_eq!(stored, view, "{descriptor:?}");
+            }
+            descriptor.strategy.decode_from_storage(&mut stored);
+            assert_eq!(stored["apiVersion"], view["apiVersion"]);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! server, not here. Invariant: no hook changes `metadata.resourceVersion`.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -87,6 +88,21 @@ pub enum Generation {
     Content,
 }
 
+/// What the server knows of a request that its object does not say.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// When it came.
+    pub now: Timestamp,
+    /// Who sent it.
+    pub username: &'a str,
+    /// Identifies the sender across renames; may be empty.
+    pub uid: &'a str,
+    /// The sender's groups.
+    pub groups: &'a [String],
+    /// Further facts about the sender.
+    pub extra: &'a BTreeMap<String, Vec<String>>,
+}
+
 /// How a delete request is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GracefulDelete {
@@ -145,6 +161,10 @@ pub trait Strategy: Send + Sync {
 
     /// Sets what the server owns in a new object.
     fn init(&self, _object: &mut Value) {}
+
+    /// Notes who sent a request and when, for kinds that keep it. Called between `prepare_*` and `validate_*` of any
+    /// write; `old` is `None` for a new object.
+    fn note_request(&self, _new: &mut Value, _old: Option<&Value>, _request: &Request<'_>) {}
 
     /// Carries over what an update of the main resource may not touch, besides `status` and metadata.
     fn carry_over(&self, _new: &mut Value, _old: &Value) {}

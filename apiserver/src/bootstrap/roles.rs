@@ -76,6 +76,30 @@ pub(super) const ROLES: &[Role] = &[
         "create get list watch | certificates.k8s.io | certificatesigningrequests",
     ),
     role(
+        "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
+        "create | certificates.k8s.io | certificatesigningrequests/nodeclient",
+    ),
+    role(
+        "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
+        "create | certificates.k8s.io | certificatesigningrequests/selfnodeclient",
+    ),
+    role(
+        "system:certificates.k8s.io:legacy-unknown-approver",
+        "approve | certificates.k8s.io | signers | kubernetes.io/legacy-unknown",
+    ),
+    role(
+        "system:certificates.k8s.io:kubelet-serving-approver",
+        "approve | certificates.k8s.io | signers | kubernetes.io/kubelet-serving",
+    ),
+    role(
+        "system:certificates.k8s.io:kube-apiserver-client-approver",
+        "approve | certificates.k8s.io | signers | kubernetes.io/kube-apiserver-client",
+    ),
+    role(
+        "system:certificates.k8s.io:kube-apiserver-client-kubelet-approver",
+        "approve | certificates.k8s.io | signers | kubernetes.io/kube-apiserver-client-kubelet",
+    ),
+    role(
         "system:heapster",
         "get list watch | core | events namespaces nodes pods
          get list watch | extensions | deployments",

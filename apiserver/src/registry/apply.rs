@@ -28,7 +28,7 @@ impl Registry {
         body: &[u8],
     ) -> Result<Answer, Status> {
         if target.subresource == "scale" {
-            return Err(Status::not_implemented("applying a Scale"));
+            return self.apply_scale(context, target, body).await;
         }
         let (part, gvk) = (part_of(target)?, target.gvk());
         let ty = schema::lookup(&gvk).ok_or(patch::PatchError::Unsupported)?;
@@ -68,7 +68,7 @@ impl Registry {
     }
 }
 
-fn read_wishes(
+pub(super) fn read_wishes(
     context: &Context,
     target: &Target,
     part: Part<'_>,
@@ -109,7 +109,7 @@ fn read_wishes(
     Ok((wishes, warnings))
 }
 
-fn writer_of(context: &Context, target: &Target, operation: Operation) -> Writer {
+pub(super) fn writer_of(context: &Context, target: &Target, operation: Operation) -> Writer {
     let manager = match context.field_manager.as_str() {
         "" => NOBODY,
         manager => manager,

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 pub use corten_api::decode::FieldValidation;
+use corten_api::kinds::Request;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -37,6 +38,17 @@ impl Context {
             managers: None,
             validation: FieldValidation::default(),
             now: Timestamp::now(),
+        }
+    }
+
+    /// What kinds may note of the request in their objects.
+    pub(super) fn request(&self) -> Request<'_> {
+        Request {
+            now: self.now,
+            username: &self.user.name,
+            uid: &self.user.uid,
+            groups: &self.user.groups,
+            extra: &self.user.extra,
         }
     }
 

@@ -66,6 +66,7 @@ impl Registry {
             .admit(self, &review, &mut object, None)
             .await?;
         strategy.prepare_for_create(&mut object);
+        strategy.note_request(&mut object, None, &context.request());
         let prefix = meta::generate_name(&object).to_owned();
         let generated = target.name.is_empty() && !prefix.is_empty();
         if target.name.is_empty() && !generated {

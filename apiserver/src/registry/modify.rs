@@ -313,6 +313,7 @@ impl Registry {
             Part::Sub(sub) => strategy.prepare_for_subresource_update(sub, new, old),
             Part::Main | Part::Own => strategy.prepare_for_update(new, old),
         }
+        strategy.note_request(new, Some(old), &context.request());
         let errors = match part {
             Part::Status => strategy.validate_status_update(new, old),
             Part::Sub(sub) => strategy.validate_subresource_update(sub, new, old),

@@ -4,12 +4,15 @@
 //! revision that the Scale names.
 
 use corten_api::field::{FieldError, FieldPath};
+use corten_api::managed::{self, Managers};
 use corten_api::meta::{self, GroupKind};
 use corten_api::selector::{LabelSelector, Operator, Requirement};
 use corten_api::status::Status;
+use corten_api::{patch, schema};
 use serde_json::{Value, json};
 
-use super::modify::{Compute, Part};
+use super::apply::{note, read_wishes, writer_of};
+use super::modify::{Compute, Notes, Part, object_gvk};
 use super::{Answer, Context, Registry, Target};
 
 impl Registry {
@@ -52,6 +55,49 @@ impl Registry {
             .modify(context, target, Part::Main, &mut on_object)
             .await?;
         Ok(Answer::value(scale_of(&answer.into_value())))
+    }
+
+    /// Server-side apply of a Scale. The number has the same path in the object, so the wish is laid over the object
+    /// itself, whose list of managers then names the writer with the subresource.
+    pub(super) async fn apply_scale(
+        &self,
+        context: &Context,
+        target: &Target,
+        body: &[u8],
+    ) -> Result<Answer, Status> {
+        let (scale, warnings) = read_wishes(context, target, Part::Main, body)?;
+        replicas_of(target, &scale)?;
+        let gvk = object_gvk(target.descriptor);
+        let ty = schema::lookup(&gvk).ok_or(patch::PatchError::Unsupported)?;
+        let mut wishes = json!({"apiVersion": gvk.api_version(), "kind": target.descriptor.kind});
+        if let Some(replicas) = scale["spec"].get("replicas") {
+            wishes["spec"]["replicas"] = replicas.clone();
+        }
+        for precondition in ["uid", "resourceVersion"] {
+            if let Some(given) = scale["metadata"].get(precondition) {
+                wishes["metadata"][precondition] = given.clone();
+            }
+        }
+        let writer = writer_of(context, target, managed::Operation::Apply);
+        let now = meta::format_time(context.now);
+        let mut compute = |old: &Value| {
+            let (mut live, managers) = (old.clone(), Managers::of(old));
+            meta::metadata_mut(&mut live).shift_remove("managedFields");
+            let applied =
+                managed::apply(ty, &live, &wishes, managers, &writer, context.force, &now)
+                    .map_err(|conflicts| managed::conflicts_status(&conflicts))?;
+            let mut new = applied.object;
+            // Who applied a number and wishes none any more gets what a Scale without one says.
+            if new["spec"]["replicas"].is_null() {
+                new["spec"]["replicas"] = 0.into();
+            }
+            note(&mut new, applied.managers.to_json());
+            Ok(new)
+        };
+        let answer = self
+            .modify_noted(context, target, Part::Main, Notes::Taken, &mut compute)
+            .await?;
+        Ok(Answer::value(scale_of(&answer.into_value())).warn(warnings))
     }
 }
 

@@ -55,12 +55,9 @@ impl Graph {
     /// The kinds that are collected: all that are stored and can be deleted, but Events, which nobody owns and which go
     /// by themselves.
     pub fn collected() -> impl Iterator<Item = &'static ResourceDescriptor> {
-        let all = kinds::registry().all();
-        all.filter(|kind| {
-            !kind.is_virtual()
-                && kind.has_verb("delete")
-                && kind.has_verb("watch")
-                && kind.kind != "Event"
+        let stored = kinds::registry().stored();
+        stored.filter(|kind| {
+            kind.has_verb("delete") && kind.has_verb("watch") && kind.kind != "Event"
         })
     }
 

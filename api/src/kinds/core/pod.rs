@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 pub use defaults::{default_spec, default_template};
 pub use validate::validate_spec;
-pub(crate) use validate::validate_taint_effect;
+pub(crate) use validate::{validate_resource_name, validate_taint_effect};
 pub use warnings::warnings;
 
 use crate::field::FieldError;

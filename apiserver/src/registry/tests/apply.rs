@@ -111,6 +111,57 @@ async fn what_others_own_is_refused_and_force_takes_it() {
 }
 
 #[tokio::test]
+async fn a_scale_is_applied_to_the_object_itself() {
+    let api = TestApi::start().await;
+    let me = by("me", false);
+    apply(&api, &me, &deployment(Some(2), "a")).await.unwrap();
+    let scale = Target {
+        subresource: "scale".to_owned(),
+        ..web()
+    };
+    let wish = json!({
+        "apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "web", "labels": {"x": "y"}},
+        "spec": {"replicas": 5},
+    });
+    let body = wish.to_string();
+    let refused = api
+        .registry
+        .patch(
+            &by("scaler", false),
+            &scale,
+            PatchKind::Apply,
+            body.as_bytes(),
+        )
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), 409);
+    assert_eq!(
+        refused.message,
+        "Apply failed with 1 conflict: conflict with \"me\": .spec.replicas"
+    );
+    let scaled = api
+        .registry
+        .patch(
+            &by("scaler", true),
+            &scale,
+            PatchKind::Apply,
+            body.as_bytes(),
+        )
+        .await
+        .unwrap()
+        .into_value();
+    assert_eq!(scaled["kind"], "Scale");
+    assert_eq!(scaled["spec"]["replicas"], 5);
+    let object = api.registry.get(&web(), None).await.unwrap().into_value();
+    assert_eq!(object["spec"]["replicas"], 5);
+    assert_eq!(object["metadata"]["labels"], json!({"app": "web"}));
+    assert_eq!(managers(&object), [("me", "Apply"), ("scaler", "Apply")]);
+    let entry = &object["metadata"]["managedFields"][1];
+    assert_eq!(entry["subresource"], "scale");
+    assert_eq!(entry["fieldsV1"], json!({"f:spec": {"f:replicas": {}}}));
+}
+
+#[tokio::test]
 async fn what_is_not_wished_any_more_goes() {
     let api = TestApi::start().await;
     let me = by("me", false);

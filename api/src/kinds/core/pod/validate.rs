@@ -13,6 +13,7 @@ mod volume;
 
 use serde_json::Value;
 
+pub(crate) use resources::resource_name as validate_resource_name;
 pub(crate) use scheduling::taint_effect as validate_taint_effect;
 pub(super) use scheduling::tolerations as validate_tolerations;
 

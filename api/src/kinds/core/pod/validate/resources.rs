@@ -79,7 +79,8 @@ fn is_extended(name: &str) -> bool {
     name.contains('/') && !name.contains("kubernetes.io/") && !name.starts_with("requests.")
 }
 
-fn resource_name(name: &str, path: &Path<'_>, errors: &mut Errors) {
+/// Checks the name of a resource that containers may ask for.
+pub(crate) fn resource_name(name: &str, path: &Path<'_>, errors: &mut Errors) {
     let faults = names::qualified_name(name);
     if !faults.is_empty() {
         errors.invalid_each(path, name, faults);
