@@ -22,6 +22,7 @@ setup-test: setup-build setup-run
 	@xtask/setup/kubectl.sh
 	@xtask/setup/etcdctl.sh
 	@xtask/setup/etcd.sh
+	@xtask/setup/clients.sh
 
 build: setup-build ## Build every binary (release)
 	@$(ENV); step "building (release)"; cargo build --release --locked --workspace --bin corten

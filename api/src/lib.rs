@@ -7,6 +7,7 @@ pub mod decode;
 pub mod field;
 pub mod intstr;
 pub mod kinds;
+pub mod limits;
 pub mod managed;
 pub mod meta;
 pub mod names;

@@ -15,6 +15,7 @@ mod pod;
 mod tests;
 
 pub use pod::missing as missing_in_pod;
+pub(crate) use pod::total as pod_total;
 
 /// Amounts by resource name.
 pub type Amounts = BTreeMap<String, Quantity>;

@@ -5,6 +5,8 @@
 //! Webhooks and policies will stand in the first two places. Invariant: admission reads the watch caches and never
 //! the store, except to make sure before it says that a namespace does not exist.
 
+mod certificates;
+mod limits;
 mod namespace;
 mod nodes;
 mod pod_security;
@@ -80,6 +82,7 @@ impl Admission {
             service_account::admit(registry, review, object).await?;
             pods::set_priority(registry, review, object)?;
             pods::add_default_tolerations(self, object);
+            limits::admit(registry, review, object);
         }
         if review.operation == Operation::Create && review.is("", "nodes") {
             nodes::taint(object);
@@ -99,7 +102,9 @@ impl Admission {
             namespace::keep_system_namespaces(review)?;
         }
         node_restriction(review, object, old)?;
+        certificates::validate(registry, review, object, old)?;
         pod_security::validate(registry, review, object, old)?;
+        limits::validate(registry, review, object)?;
         if let Some(object) = object {
             no_escalation(registry, review, object, old)?;
         }

@@ -17,6 +17,7 @@ static BUILT_IN: &[&ResourceDescriptor] = &[
     &core::config_map::DESCRIPTOR,
     &core::endpoints::DESCRIPTOR,
     &core::event::DESCRIPTOR,
+    &core::limit_range::DESCRIPTOR,
     &core::namespace::DESCRIPTOR,
     &core::node::DESCRIPTOR,
     &core::pod::DESCRIPTOR,

@@ -36,7 +36,7 @@ fn is_native(name: &str) -> bool {
 }
 
 /// Requests or limits of the whole pod: of all containers together, or of the hungriest moment of its start, and its overhead.
-fn total(spec: &Value, which: &str) -> Amounts {
+pub(crate) fn total(spec: &Value, which: &str) -> Amounts {
     let of = |container: &Value| super::amounts(container.at("resources").at(which));
     let mut running = Amounts::new();
     for container in spec.list("containers") {

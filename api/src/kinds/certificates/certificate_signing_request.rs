@@ -9,6 +9,7 @@ mod validate;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+pub use self::contents::organizations;
 use self::validate::{Through, validate};
 use crate::field::FieldError;
 use crate::kinds::descriptor::{ALL_VERBS, GET_PATCH_UPDATE};

@@ -70,6 +70,22 @@ pub(super) fn certificate_fault(encoded: &str) -> Option<String> {
     (!found).then(|| "must contain at least one CERTIFICATE PEM block".to_owned())
 }
 
+/// The organizations in the subject of a request: the groups that it asks for. None of what cannot be read.
+pub fn organizations(encoded: &str) -> Vec<String> {
+    let text = decoded(encoded);
+    let Some(block) = pem::blocks(&text).next() else {
+        return Vec::new();
+    };
+    let Ok((_, request)) = X509CertificationRequest::from_der(&block.bytes) else {
+        return Vec::new();
+    };
+    let subject = &request.certification_request_info.subject;
+    let names = subject.iter_organization();
+    names
+        .filter_map(|name| name.as_str().ok().map(str::to_owned))
+        .collect()
+}
+
 /// PEM is ASCII; what is not becomes what no block can hold.
 fn decoded(encoded: &str) -> String {
     let bytes = STANDARD.decode(encoded).unwrap_or_default();
