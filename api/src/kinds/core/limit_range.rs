@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::kinds::descriptor::ALL_VERBS;
 use crate::kinds::value::{Get, items_at, object_at};
@@ -212,6 +212,8 @@ fn validate_order(item: &Value, name: &str, path: &Path<'_>, errors: &mut Errors
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::kinds::errors::testing::create;
 
