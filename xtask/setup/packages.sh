@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that building and running Corten needs. Quick and harmless when they are there.
-# usage: packages.sh build|run|test ...
+# usage: packages.sh build|run|test|python|javascript|conformance ...
 . "$(dirname "$0")/env.sh"
 want=()
 for group in "$@"; do
@@ -8,6 +8,8 @@ for group in "$@"; do
         build) want+=(build-essential clang libclang-dev pkg-config git ca-certificates make) ;;
         run) want+=(procps curl crun runc nftables conntrack iproute2 busybox-static) ;;
         test) want+=(docker-registry skopeo jq etcd-client) ;;
+        python) want+=(python3 python3-venv) ;;
+        javascript) want+=(nodejs npm) ;;
         conformance) want+=(bind9-dnsutils netcat-openbsd bash) ;;
         *) echo "unknown package group $group" >&2; exit 2 ;;
     esac

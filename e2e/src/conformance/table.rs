@@ -151,8 +151,16 @@ fn row_line(name: &str, row: &Row, missing: &str) -> String {
     let why = missing
         .lines()
         .filter_map(|line| line.split_once('\t'))
-        .find(|(part, _)| row.result != "passed" && name.contains(part))
-        .map_or("", |(_, why)| why);
+        .find(|(part, _)| name.contains(part))
+        .map_or(String::new(), |(_, why)| {
+            // Some tests end well as soon as what they need cannot be made.
+            let early = if row.result == "passed" {
+                "ended early: "
+            } else {
+                ""
+            };
+            format!("{early}{why}")
+        });
     let short = name.split_once("] ").map_or(name, |(_, rest)| rest);
     format!(
         "| {} | {result} | {} | {} | {} | {why} |",
