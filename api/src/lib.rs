@@ -5,6 +5,8 @@
 
 pub mod decode;
 pub mod field;
+#[cfg(test)]
+mod garbled;
 pub mod intstr;
 pub mod kinds;
 pub mod limits;

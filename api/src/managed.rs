@@ -18,6 +18,8 @@ use crate::schema::Type;
 mod apply;
 mod compare;
 mod entries;
+#[cfg(test)]
+mod laws;
 mod merge;
 mod set;
 #[cfg(test)]

@@ -7,7 +7,7 @@
 mod pointers;
 mod read;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod write;
 
 pub use read::parse;

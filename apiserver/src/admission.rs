@@ -81,8 +81,11 @@ impl Admission {
         if review.operation == Operation::Create && review.is("", "pods") {
             service_account::admit(registry, review, object).await?;
             pods::set_priority(registry, review, object)?;
-            pods::add_default_tolerations(self, object);
             limits::admit(registry, review, object);
+        }
+        // On updates too: a client that writes the list anew need not know what stands in it.
+        if review.operation != Operation::Delete && review.is("", "pods") {
+            pods::add_default_tolerations(self, object);
         }
         if review.operation == Operation::Create && review.is("", "nodes") {
             nodes::taint(object);

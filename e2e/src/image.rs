@@ -107,11 +107,14 @@ pub fn tools(version: &str) -> Recipe {
     recipe
 }
 
+/// What images commonly have.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// Writes a docker archive of `recipe` under the name `tag`; returns its path.
 pub fn build(recipe: &Recipe, tag: &str, dir: &Path) -> Result<PathBuf> {
     let layer = layer(recipe)?;
     let diff_id = format!("sha256:{}", hex::encode(Sha256::digest(&layer)));
-    let mut env = vec!["PATH=/bin:/sbin:/usr/bin:/usr/sbin".to_owned()];
+    let mut env = vec![PATH.to_owned()];
     env.extend(recipe.env.iter().cloned());
     let config = serde_json::json!({
         "architecture": "amd64", "os": "linux", "created": "2026-01-01T00:00:00Z",

@@ -113,8 +113,14 @@ fn prune(view: View, merged: &Value, last: &Set, owned: &Set) -> Value {
     if last.is_empty() {
         return merged.clone();
     }
-    let (last, owned) = (with_parents(view, last), with_parents(view, owned));
-    let present = with_parents(view, &fields_of(view, merged));
+    let fields = fields_of(view, merged);
+    // Name, uid and their like are nobody's and stay with whatever goes around them.
+    let untracked = fields.difference(&without_untracked(fields.clone()));
+    let (last, owned) = (
+        with_parents(view, last),
+        with_parents(view, &owned.union(&untracked)),
+    );
+    let present = with_parents(view, &fields);
     // With a struct or an item goes all that is in it: so those that hold something of others must stay, and what is
     // nobody's goes only as far as this manager owned it.
     let gone = |pruned: &Value| present.difference(&with_parents(view, &fields_of(view, pruned)));

@@ -9,7 +9,7 @@ use crate::schema;
 const T1: &str = "2026-01-01T00:00:01Z";
 const T2: &str = "2026-01-01T00:00:02Z";
 
-fn deployment() -> &'static Type {
+pub(super) fn deployment() -> &'static Type {
     schema::lookup(&GroupVersionKind::from_static("apps", "v1", "Deployment")).expect("known")
 }
 
@@ -44,7 +44,7 @@ fn stored(mut object: Value, managers: &Managers) -> Value {
     object
 }
 
-fn written(object: &Value, by: &str) -> Value {
+pub(super) fn written(object: &Value, by: &str) -> Value {
     let writer = writer(by, Operation::Update);
     let managers = update(
         deployment(),
@@ -57,7 +57,12 @@ fn written(object: &Value, by: &str) -> Value {
     stored(object.clone(), &managers)
 }
 
-fn applied(live: &Value, wishes: &Value, by: &str, force: bool) -> Result<Value, Vec<Conflict>> {
+pub(super) fn applied(
+    live: &Value,
+    wishes: &Value,
+    by: &str,
+    force: bool,
+) -> Result<Value, Vec<Conflict>> {
     let mut bare = live.clone();
     if let Some(metadata) = bare["metadata"].as_object_mut() {
         metadata.shift_remove("managedFields");
@@ -75,7 +80,7 @@ fn applied(live: &Value, wishes: &Value, by: &str, force: bool) -> Result<Value,
     Ok(stored(applied.object, &applied.managers))
 }
 
-fn owned(object: &Value, manager: &str) -> Vec<String> {
+pub(super) fn owned(object: &Value, manager: &str) -> Vec<String> {
     let entries = object["metadata"]["managedFields"].as_array();
     let entry = entries
         .into_iter()
@@ -387,4 +392,20 @@ fn too_many_updaters_are_folded() {
     assert_eq!(list[0]["manager"], "ancient-changes");
     let object = stored(object, &managers);
     assert!(owned(&object, "ancient-changes").contains(&".metadata.labels.l0".to_owned()));
+}
+
+#[test]
+fn a_manager_that_lets_go_of_all_leaves_name_and_uid() {
+    let mut live = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "default", "uid": "u1"}});
+    let mut wishes = live.clone();
+    wishes["metadata"]["finalizers"] = json!(["a/x"]);
+    live = applied(&live, &wishes, "one", false).expect("there is nobody else");
+    wishes["metadata"]
+        .as_object_mut()
+        .expect("metadata")
+        .shift_remove("finalizers");
+    let left = applied(&live, &wishes, "one", false).expect("there is nobody else");
+    assert_eq!(left["metadata"]["name"], "web", "{left}");
+    assert_eq!(left["metadata"]["uid"], "u1", "{left}");
+    assert_eq!(left["metadata"].get("finalizers"), None, "{left}");
 }

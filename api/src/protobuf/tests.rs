@@ -46,7 +46,7 @@ fn refuses_nonsense() {
 }
 
 /// A value for every field of a type, so deep.
-fn sample(ty: &'static Type, depth: usize, n: &mut i64) -> Value {
+pub(crate) fn sample(ty: &'static Type, depth: usize, n: &mut i64) -> Value {
     let fields = ty.fields().iter().filter(|field| field.tag != 0);
     let value = |field: &'static schema::Field, n: &mut i64| {
         Some((field.name.to_owned(), shaped(&field.shape, depth, n)?))

@@ -84,9 +84,12 @@ fn program(programs: &Path, name: &str, place: &str) -> (String, PathBuf) {
     (place.to_owned(), programs.join(name))
 }
 
+/// bash in the place of the shell: Debian's busybox drops variables with unusual names, which upstream's image passes on.
 fn shell() -> Recipe {
     Recipe {
         command: words(&["sh"]),
+        programs: vec!["/usr/bin/bash"],
+        links: vec![("bin/sh".to_owned(), "../usr/bin/bash".to_owned())],
         ..Recipe::default()
     }
 }
@@ -99,6 +102,8 @@ fn agnhost(programs: &Path) -> Recipe {
         binaries: vec![
             program(programs, "agnhost", "agnhost"),
             program(programs, "agnhost", "agnhost-2"),
+            program(programs, "localhost.crt", "localhost.crt"),
+            program(programs, "localhost.key", "localhost.key"),
         ],
         files: vec![(
             "etc/nsswitch.conf".to_owned(),

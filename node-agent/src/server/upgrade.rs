@@ -18,7 +18,13 @@ use crate::traits::{AccessError, StreamRequest, StreamSession};
 /// How SPDY clients say which versions they speak, and hear which was chosen.
 pub(super) const STREAM_PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
 /// Ours for remote commands, best first.
-const WEBSOCKET_COMMAND: &[&str] = &["v5.channel.k8s.io", "v4.channel.k8s.io"];
+const WEBSOCKET_COMMAND: &[&str] = &[
+    "v5.channel.k8s.io",
+    "v4.channel.k8s.io",
+    "v4.base64.channel.k8s.io",
+    "channel.k8s.io",
+    "base64.channel.k8s.io",
+];
 const SPDY_COMMAND: &[&str] = &["v5.channel.k8s.io", "v4.channel.k8s.io"];
 
 /// What the client wants to change to.
@@ -87,7 +93,8 @@ pub(super) async fn remote(
         match upgrade.await {
             Ok(upgraded) => match kind {
                 Wanted::WebSocket => {
-                    websocket::remote(websocket::accept(upgraded).await, session).await
+                    let framing = websocket::Framing::of(protocol);
+                    websocket::remote(websocket::accept(upgraded).await, framing, session).await
                 }
                 Wanted::Spdy => {
                     spdy::command::remote(hyper_util::rt::TokioIo::new(upgraded), &streams, session)

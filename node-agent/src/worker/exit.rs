@@ -99,14 +99,24 @@ fn log_tail(path: &Path) -> String {
     let length = std::fs::metadata(path).map_or(0, |meta| meta.len());
     let from = SeekFrom::Start(length.saturating_sub(LOG_TAIL_READ));
     let text = String::from_utf8_lossy(&read_slice(path, from, LOG_TAIL_READ)).into_owned();
-    let lines: Vec<&str> = text
-        .lines()
-        .filter_map(|line| line.splitn(4, ' ').nth(3))
-        .collect();
-    let mut tail = lines[lines.len().saturating_sub(LOG_TAIL.1)..].join("\n");
-    if !tail.is_empty() {
-        tail.push('\n');
+    // A line in pieces ends with its last one; what a container left without an end of line stays so.
+    let mut lines: Vec<String> = vec![String::new()];
+    for line in text.lines() {
+        let mut parts = line.splitn(4, ' ').skip(2);
+        let (Some(tag), Some(content)) = (parts.next(), parts.next()) else {
+            continue;
+        };
+        let last = lines.last_mut().expect("there is always one");
+        last.push_str(content);
+        if tag != "P" {
+            last.push('\n');
+            lines.push(String::new());
+        }
     }
+    lines.retain(|line| !line.is_empty());
+    let mut tail = lines
+        .split_off(lines.len().saturating_sub(LOG_TAIL.1))
+        .concat();
     let mut from = tail.len().saturating_sub(LOG_TAIL.0);
     while !tail.is_char_boundary(from) {
         from += 1;
@@ -127,6 +137,12 @@ mod tests {
         let text = read_slice(&path, SeekFrom::Start(0), MESSAGE_MAX);
         assert_eq!(text.len() as u64, MESSAGE_MAX);
         assert!(log_tail(&path).len() <= LOG_TAIL.0);
+        std::fs::write(
+            &path,
+            "t stderr F one\nt stdout P two \nt stdout P and more\n",
+        )
+        .expect("a log");
+        assert_eq!(log_tail(&path), "one\ntwo and more");
         assert!(read_slice(&dir.path().join("absent"), SeekFrom::Start(0), 1).is_empty());
     }
 }
