@@ -9,6 +9,7 @@ mod compress;
 mod dispatch;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod frames;
 mod leftover;
 mod limits;
 mod metrics;

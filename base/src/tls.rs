@@ -3,6 +3,7 @@
 
 mod reload;
 mod server;
+mod unverified;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
 pub use server::{TlsListener, accept};
+pub use unverified::unverified_client_config;
 
 /// The three files that mTLS needs, PEM each.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

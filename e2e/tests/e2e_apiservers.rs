@@ -32,7 +32,7 @@ const WATCHERS: usize = 9;
 
 #[test]
 fn killed_api_servers_cost_no_write_and_no_event() {
-    let cluster = Cluster::start("apiservers", 3, 1).expect("cluster");
+    let cluster = Cluster::start("servers", 3, 1).expect("cluster");
     run(&cluster).unwrap_or_else(|error| panic!("{error:#}"));
 }
 

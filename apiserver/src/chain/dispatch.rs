@@ -8,7 +8,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::json;
 
-use super::{Edge, compress, respond, version};
+use super::{Edge, compress, frames, respond, version};
 use crate::request::{Body, Caller, empty};
 use crate::{discovery, openapi};
 
@@ -16,7 +16,7 @@ impl Edge {
     pub(super) async fn dispatch(
         &self,
         caller: Caller,
-        request: Request<Body>,
+        mut request: Request<Body>,
         grpc: bool,
     ) -> Result<Response<Body>, Status> {
         if grpc {
@@ -26,6 +26,18 @@ impl Edge {
         if !info.is_resource_request {
             return self.path(&request);
         }
+        match frames::wanted(&info, &mut request)? {
+            Some(waiting) => Ok(waiting.answer(self.resource(caller, request).await?)),
+            None => self.resource(caller, request).await,
+        }
+    }
+
+    async fn resource(
+        &self,
+        caller: Caller,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Status> {
+        let info = &caller.info;
         if info.resource == "pods" || info.subresource == "proxy" {
             match info.subresource.as_str() {
                 "log" | "exec" | "attach" | "portforward" => {

@@ -1,7 +1,8 @@
 //! pods/proxy, services/proxy and nodes/proxy: any HTTP request, passed on to a pod, an endpoint of a Service or a node.
 //!
 //! The right to do so was judged before. What comes back is passed on as it is, but for links in HTML pages, which would lead
-//! out of the proxy. Invariant: no credential of the caller goes along.
+//! out of the proxy. Over https no certificate is verified, as upstream does: pods have none that could be. Invariant: no credential
+//! of the caller goes along.
 
 mod destination;
 mod html;
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use corten_api::meta::GroupResource;
 use corten_api::status::Status;
 use corten_base::tasks::{TaskKind, spawn};
+use corten_base::tls::unverified_client_config;
 use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION};
 use http::header::{TRANSFER_ENCODING, UPGRADE};
 use http::uri::PathAndQuery;
@@ -18,8 +20,11 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use super::{DROPPED, Streaming, agent, pipe};
 use crate::chain::objects::Resource;
@@ -101,6 +106,7 @@ impl Streaming {
         dial(&Destination {
             address,
             port: port.unwrap_or(agents_port),
+            tls: name.is_tls(),
         })
         .await
     }
@@ -144,6 +150,24 @@ async fn dial(to: &Destination) -> Result<agent::Connection, Status> {
         .await
         .map_err(|_| refused("i/o timeout".to_owned()))?
         .map_err(|error| refused(error.to_string()))?;
+    if !to.tls {
+        return connection(stream, host).await;
+    }
+    let name = ServerName::try_from(to.address.clone()).map_err(Status::internal)?;
+    let config = unverified_client_config().map_err(Status::internal)?;
+    let handshake = TlsConnector::from(config).connect(name, stream);
+    let stream = tokio::time::timeout(agent::CONNECT_TIMEOUT, handshake)
+        .await
+        .map_err(|_| refused("TLS handshake timeout".to_owned()))?
+        .map_err(|error| refused(error.to_string()))?;
+    connection(stream, host).await
+}
+
+/// HTTP over what was dialled.
+async fn connection<S>(stream: S, host: String) -> Result<agent::Connection, Status>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let (sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(Status::internal)?;

@@ -17,6 +17,9 @@ use crate::spec::resources::QosClass;
 /// Prefix of container ids.
 pub const ID_SCHEME: &str = "corten://";
 
+/// What a container waits for that nothing else is known of.
+const CREATING: &str = "ContainerCreating";
+
 /// The status of the pod.
 pub fn render(machine: &PodMachine, now: Now) -> PodStatus {
     let phase = phase(machine);
@@ -210,13 +213,7 @@ fn states(
                     .delay(ended.at)
                     .min(backoff::MAX)
                     .as_secs();
-                let delay = if delay >= 60 && delay.is_multiple_of(60) {
-                    format!("{}m0s", delay / 60)
-                } else if delay >= 60 {
-                    format!("{}m{}s", delay / 60, delay % 60)
-                } else {
-                    format!("{delay}s")
-                };
+                let delay = spoken(delay);
                 let text = format!(
                     "back-off {delay} restarting failed container={} pod={}_{}({})",
                     container.name(),
@@ -248,9 +245,32 @@ fn states(
                 let text = format!("Back-off pulling image \"{image}\": {reason}: {cause}");
                 return (waiting("ImagePullBackOff", Some(text)), last);
             }
+            let reason = if reason == CREATING {
+                not_yet(machine)
+            } else {
+                reason
+            };
             (waiting(reason, message.clone()), last)
         }
-        State::Pulling | State::Creating => (waiting("ContainerCreating", None), last),
+        State::Pulling | State::Creating => (waiting(not_yet(machine), None), last),
+    }
+}
+
+/// Seconds as Go writes them.
+fn spoken(seconds: u64) -> String {
+    match seconds / 60 {
+        0 => format!("{seconds}s"),
+        minutes => format!("{minutes}m{}s", seconds % 60),
+    }
+}
+
+/// What a container that has not begun waits for: upstream says the same of all containers of a pod that has ones to initialize it.
+fn not_yet(machine: &PodMachine) -> &'static str {
+    let init = |container: &ContainerMachine| container.kind != ContainerKind::App;
+    if machine.containers.iter().any(init) {
+        "PodInitializing"
+    } else {
+        CREATING
     }
 }
 

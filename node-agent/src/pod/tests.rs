@@ -250,6 +250,12 @@ fn init_containers_gate_the_rest() {
         "containers": [{"name": "c", "image": "i"}],
     }));
     assert_eq!(bench.sandbox(), [pull("one")]);
+    let init = bench
+        .status()
+        .init_container_statuses
+        .expect("init containers");
+    let waits = |at: usize| init[at].state.as_ref()?.waiting.as_ref()?.reason.clone();
+    assert_eq!(waits(1).as_deref(), Some("PodInitializing"), "as upstream");
     bench.run("one", 0);
     assert_eq!(bench.exit("one", 0, 1), [pull("one")]);
     assert_eq!(bench.waiting(0).as_deref(), Some("PodInitializing"));

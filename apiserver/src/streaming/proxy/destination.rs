@@ -26,13 +26,18 @@ impl<'a> Name<'a> {
         };
         (!name.is_empty()).then_some(Self { scheme, name, port })
     }
+
+    pub(super) fn is_tls(&self) -> bool {
+        self.scheme == "https"
+    }
 }
 
-/// An address and a port.
+/// An address, a port, and how it is spoken to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Destination {
     pub(super) address: String,
     pub(super) port: u16,
+    pub(super) tls: bool,
 }
 
 /// A port by its number; none for none.
@@ -46,18 +51,8 @@ pub(super) fn number(port: &str) -> Result<Option<u16>, Status> {
         .ok_or_else(|| Status::bad_request(format!("invalid port {port:?}")))
 }
 
-fn no_tls(name: &Name<'_>) -> Result<(), Status> {
-    match name.scheme {
-        "https" => Err(Status::not_implemented(
-            "proxying to https through the API server".to_owned(),
-        )),
-        _ => Ok(()),
-    }
-}
-
 /// A pod's own address; without a port, the first that its containers declare.
 pub(super) fn of_pod(pod: &Value, name: &Name<'_>) -> Result<Destination, Status> {
-    no_tls(name)?;
     let declared = || {
         let containers = pod["spec"]["containers"].as_array()?;
         let mut ports = containers
@@ -74,6 +69,7 @@ pub(super) fn of_pod(pod: &Value, name: &Name<'_>) -> Result<Destination, Status
     Ok(Destination {
         address: address.to_owned(),
         port,
+        tls: name.is_tls(),
     })
 }
 
@@ -84,7 +80,6 @@ pub(super) fn of_service(
     name: &Name<'_>,
     chance: u32,
 ) -> Result<Destination, Status> {
-    no_tls(name)?;
     let wanted = port_name(service, name)?;
     let subsets = endpoints["subsets"].as_array().into_iter().flatten();
     let mut found = Vec::new();
@@ -111,6 +106,7 @@ pub(super) fn of_service(
     Ok(Destination {
         address: address.to_owned(),
         port,
+        tls: name.is_tls(),
     })
 }
 
@@ -165,7 +161,8 @@ mod tests {
         assert_eq!(port("p"), Ok(8080));
         assert_eq!(port("p:81"), Ok(81));
         assert_eq!(port("p:web"), Err(400));
-        assert_eq!(port("https:p:443"), Err(501));
+        let secure = of_pod(&pod, &name("https:p:443")).expect("a destination");
+        assert!(secure.tls && secure.port == 443);
         assert_eq!(
             of_pod(&json!({}), &name("p")).map_err(|status| status.code()),
             Err(400)
