@@ -1,6 +1,8 @@
 //! The cluster's certificate authority: makes it, loads it, issues certificates to files. Keys are ECDSA P-256, written with
 //! mode 0600, and every file appears whole (written aside, then renamed).
 
+mod requests;
+
 use std::io::Write;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,6 +13,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
+pub use requests::{SigningRequest, Subject};
 
 /// Clocks of hosts differ: a certificate is valid from a little before it was made.
 const BACKDATE: Duration = Duration::from_secs(5 * 60);
@@ -125,14 +128,16 @@ impl Authority {
 
     /// Reads `<dir>/<name>.crt` and `<dir>/<name>.key`.
     pub fn load(dir: &Path, name: &str) -> Result<Self, PkiError> {
-        let cert_pem = read(&dir.join(format!("{name}.crt")))?;
-        let key_pem = read(&dir.join(format!("{name}.key")))?;
-        let fail = |source| PkiError::Make {
-            name: name.to_owned(),
-            source,
+        let at = |ending: &str| dir.join(format!("{name}.{ending}"));
+        Self::read(&at("crt"), &at("key"))
+    }
+
+    fn from_pem(name: String, cert_pem: String, key_pem: String) -> Result<Self, PkiError> {
+        let make = || {
+            let key = KeyPair::from_pem(&key_pem)?;
+            Issuer::from_ca_cert_pem(&cert_pem, key)
         };
-        let key = KeyPair::from_pem(&key_pem).map_err(fail)?;
-        let issuer = Issuer::from_ca_cert_pem(&cert_pem, key).map_err(fail)?;
+        let issuer = make().map_err(|source| PkiError::Make { name, source })?;
         Ok(Self {
             issuer,
             cert_pem,

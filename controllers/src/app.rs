@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use corten_base::admin::AdminServer;
 use corten_base::config::ConfigError;
+use corten_base::pki::Authority;
 use corten_base::shutdown::Shutdown;
 use corten_base::tasks::{TaskKind, spawn};
 use corten_client::Client;
@@ -41,6 +42,9 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The authority that signs certificates could not be read.
+    #[error("cannot read the signing authority")]
+    Authority(#[from] corten_base::pki::PkiError),
     /// The port could not be bound.
     #[error("cannot bind {addr} for health and metrics")]
     Bind {
@@ -57,6 +61,7 @@ pub struct Controllers {
     checked: Checked,
     client: Client,
     root_ca: Option<RootCertificates>,
+    authority: Option<Authority>,
     admin: AdminServer,
     election: LeaderConfig,
 }
@@ -72,6 +77,13 @@ impl Controllers {
             })
         };
         let root_ca = config.root_ca_file.as_ref().map(read).transpose()?;
+        let authority = match (
+            &config.cluster_signing_cert_file,
+            &config.cluster_signing_key_file,
+        ) {
+            (Some(certificate), Some(key)) => Some(Authority::read(certificate, key)?),
+            _ => None,
+        };
         let client = match client {
             Some(client) => client,
             None => Client::connect(&config.client)?,
@@ -81,6 +93,7 @@ impl Controllers {
             checked,
             client,
             root_ca,
+            authority,
             admin: AdminServer::new("corten-controllers"),
             election: LeaderConfig::new(LEASE, &LeaderConfig::process_identity()),
         })
@@ -100,7 +113,7 @@ impl Controllers {
 
     /// Runs until `shutdown`, then lets the keys in hand come to their end and gives the lease back.
     pub async fn run(mut self, shutdown: Shutdown) -> Result<(), StartError> {
-        let root_ca = self.root_ca.take();
+        let (root_ca, authority) = (self.root_ca.take(), self.authority.take());
         if let Some(addr) = self.config.bind_address {
             let bind = |source| StartError::Bind { addr, source };
             self.admin
@@ -127,7 +140,7 @@ impl Controllers {
             host: host.trim().to_owned(),
             shutdown: &shutdown,
         };
-        let running = starter.all(&self.checked, root_ca);
+        let running = starter.all(&self.checked, root_ca, authority);
         futures::future::join_all(running).await;
         if let Some(election) = election {
             // It gives the lease back, so that the next holder need not wait for it to run out. A panic in it has

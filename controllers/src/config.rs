@@ -26,6 +26,12 @@ pub struct Config {
     /// PEM file of the authority that pods shall trust; without it no ConfigMap kube-root-ca.crt is published.
     #[arg(long)]
     pub root_ca_file: Option<PathBuf>,
+    /// PEM file of the authority that signs approved certificate requests; without it none is signed.
+    #[arg(long)]
+    pub cluster_signing_cert_file: Option<PathBuf>,
+    /// PEM file of that authority's key.
+    #[arg(long)]
+    pub cluster_signing_key_file: Option<PathBuf>,
     /// Seconds that a node may be silent before it counts as unreachable, with or without an `s`. Default 50.
     #[arg(long)]
     pub node_monitor_grace_period: Option<String>,
@@ -62,6 +68,8 @@ impl Config {
             cluster_cidr,
             node_cidr_mask_size,
             root_ca_file,
+            cluster_signing_cert_file,
+            cluster_signing_key_file,
             node_monitor_grace_period,
             leader_elect,
             bind_address
@@ -91,6 +99,11 @@ impl Config {
                 "node_monitor_grace_period {grace:?} is not a number of seconds above 0"
             ));
         }
+        if self.cluster_signing_cert_file.is_some() != self.cluster_signing_key_file.is_some() {
+            faults.push(
+                "cluster_signing_cert_file and cluster_signing_key_file go together".to_owned(),
+            );
+        }
         if !faults.is_empty() {
             return Err(ConfigError::Invalid(faults));
         }
@@ -112,12 +125,13 @@ mod tests {
         let config = Config {
             node_cidr_mask_size: Some(8),
             node_monitor_grace_period: Some("soon".to_owned()),
+            cluster_signing_key_file: Some("ca.key".into()),
             ..Config::default()
         };
         let Err(ConfigError::Invalid(faults)) = config.check() else {
             panic!("it must fail")
         };
-        assert_eq!(faults.len(), 2);
+        assert_eq!(faults.len(), 3);
     }
 
     #[test]

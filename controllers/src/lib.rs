@@ -19,6 +19,7 @@ pub mod quota;
 pub mod replicaset;
 pub mod rootca;
 pub mod serviceaccount;
+pub mod signing;
 
 pub use app::Controllers;
 pub use config::Config;

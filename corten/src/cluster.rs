@@ -208,6 +208,8 @@ impl HostSettings {
             client: self.client("controllers"),
             cluster_cidr: Some(self.networks.pods),
             root_ca_file: Some(self.pki.path("ca.crt")),
+            cluster_signing_cert_file: Some(self.pki.path("ca.crt")),
+            cluster_signing_key_file: Some(self.pki.path("ca.key")),
             leader_elect: Some(!alone),
             bind_address: Some(SocketAddr::from(([127, 0, 0, 1], ports::CONTROLLERS))),
             ..corten_controllers::Config::default()

@@ -8,6 +8,7 @@ use corten_client::Target;
 use corten_client::cache::{Cache, CacheOptions, MetaCache};
 use corten_client::client::ListOptions;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, ResourceQuota, Service,
@@ -39,6 +40,7 @@ pub(super) struct Caches {
     pub(super) deployments: Cache<Deployment>,
     pub(super) budgets: Cache<PodDisruptionBudget>,
     pub(super) quotas: Cache<ResourceQuota>,
+    pub(super) requests: Cache<CertificateSigningRequest>,
     /// The metadata of every kind that is collected.
     pub(super) graph: Graph,
 }
@@ -88,6 +90,7 @@ impl Caches {
             deployments: Cache::start(client, CacheOptions::all(), shutdown),
             budgets: Cache::start(client, CacheOptions::all(), shutdown),
             quotas: Cache::start(client, CacheOptions::all(), shutdown),
+            requests: Cache::start(client, CacheOptions::all(), shutdown),
             graph: Graph {
                 kinds: Arc::new(Graph::collected().map(metadata).collect()),
             },
@@ -114,6 +117,7 @@ impl Caches {
             ("deployments", self.deployments.is_synced()),
             ("poddisruptionbudgets", self.budgets.is_synced()),
             ("resourcequotas", self.quotas.is_synced()),
+            ("certificatesigningrequests", self.requests.is_synced()),
         ];
         let metadata = self
             .graph

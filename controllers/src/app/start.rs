@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use corten_base::admin::Loops;
+use corten_base::pki::Authority;
 use corten_base::shutdown::Shutdown;
 use corten_base::tasks::{TaskKind, spawn};
 use corten_client::Client;
@@ -30,6 +31,7 @@ use crate::quota::Quotas;
 use crate::replicaset::{ReplicaSets, Replicated};
 use crate::rootca::{RootCa, RootCertificates};
 use crate::serviceaccount::ServiceAccounts;
+use crate::signing::{self, Signing};
 use crate::worker;
 
 /// Namespaces that are emptied at the same time.
@@ -55,6 +57,7 @@ impl Starter<'_> {
         &self,
         checked: &Checked,
         root_ca: Option<RootCertificates>,
+        authority: Option<Authority>,
     ) -> Vec<JoinHandle<()>> {
         let mut running = vec![
             self.deployments(),
@@ -72,6 +75,12 @@ impl Starter<'_> {
             self.disruptions(),
             self.quotas(),
         ];
+        match authority {
+            Some(authority) => running.push(self.signing(authority)),
+            None => {
+                tracing::info!("no cluster_signing_cert_file: certificate requests are not signed");
+            }
+        }
         match root_ca {
             Some(certificates) => running.push(self.root_ca(certificates)),
             None => tracing::info!("no root_ca_file: kube-root-ca.crt is not published"),
@@ -181,6 +190,16 @@ impl Starter<'_> {
         });
         spawn("root-ca-file", TaskKind::Critical, following);
         self.go(runner)
+    }
+
+    fn signing(&self, authority: Authority) -> JoinHandle<()> {
+        let controller = Signing {
+            requests: self.caches.requests.clone(),
+            authority: Arc::new(authority),
+            valid_for: signing::VALID_FOR,
+        };
+        let runner = self.runner(controller);
+        self.go(runner.watch(&self.caches.requests, Signing::of_request))
     }
 
     fn namespaces(&self) -> JoinHandle<()> {

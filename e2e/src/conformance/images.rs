@@ -70,7 +70,7 @@ fn recipes(programs: &Path) -> Vec<(String, Recipe)> {
         },
     ));
     let mut names = shell();
-    names.programs = vec!["/usr/bin/dig", "/usr/bin/curl"];
+    names.programs.extend(["/usr/bin/dig", "/usr/bin/curl"]);
     names.command = words(&["sleep", "1000000"]);
     all.push((test("jessie-dnsutils:1.7"), names));
     all
@@ -84,12 +84,17 @@ fn program(programs: &Path, name: &str, place: &str) -> (String, PathBuf) {
     (place.to_owned(), programs.join(name))
 }
 
-/// bash in the place of the shell: Debian's busybox drops variables with unusual names, which upstream's image passes on.
+/// bash in the place of the shell: Debian's busybox drops variables with unusual names, which upstream's images pass on, and takes
+/// its own nc and nslookup before those that the tests mean.
+fn bash() -> (String, String) {
+    ("bin/sh".to_owned(), "../usr/bin/bash".to_owned())
+}
+
 fn shell() -> Recipe {
     Recipe {
         command: words(&["sh"]),
         programs: vec!["/usr/bin/bash"],
-        links: vec![("bin/sh".to_owned(), "../usr/bin/bash".to_owned())],
+        links: vec![bash()],
         ..Recipe::default()
     }
 }
@@ -118,7 +123,7 @@ fn agnhost(programs: &Path) -> Recipe {
             "/usr/bin/ss",
             "/usr/bin/nc.openbsd",
         ],
-        links: vec![("usr/bin/nc".to_owned(), "nc.openbsd".to_owned())],
+        links: vec![("usr/bin/nc".to_owned(), "nc.openbsd".to_owned()), bash()],
         users: vec![("user-defined-in-image".to_owned(), 1000)],
         groups: vec![(
             "group-defined-in-image".to_owned(),

@@ -6,8 +6,10 @@
 //! | get (yaml, jsonpath, -l, --field-selector), apply, diff, edit, label, annotate, patch, explain, api-resources, auth can-i, delete | `objects` |
 //! | get (wide, -w), describe, wait, events, logs (-f, --previous), exec (-i, -it), cp, attach (-i, -it), run -i, port-forward | `streams` |
 //! | create, scale, rollout, set image, expose, run | `workloads` |
+//! | certificate approve, deny; auth whoami, config set-credentials | `certificates` |
 //! | cordon, drain, uncordon, delete namespace | `nodes` |
 
+mod certificates;
 mod nodes;
 mod objects;
 mod streams;
@@ -19,8 +21,13 @@ use corten_e2e::cluster::Cluster;
 #[test]
 fn every_verb_of_a_working_guide() {
     let cluster = Cluster::start("kubectl", 1, 2).expect("cluster");
-    let steps: [fn(&Cluster) -> Result<()>; 4] =
-        [objects::run, streams::run, workloads::run, nodes::run];
+    let steps: [fn(&Cluster) -> Result<()>; 5] = [
+        objects::run,
+        streams::run,
+        workloads::run,
+        certificates::run,
+        nodes::run,
+    ];
     for run in steps {
         run(&cluster).unwrap_or_else(|error| panic!("{error:#}"));
     }
