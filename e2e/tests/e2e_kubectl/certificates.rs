@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use corten_e2e::cluster::{Cluster, step};
@@ -77,16 +77,13 @@ pub(crate) fn run(cluster: &Cluster) -> Result<()> {
 /// The administrator's kubeconfig with the new user in the administrator's place.
 fn kubeconfig(cluster: &Cluster, certificate: &[u8], key: &str) -> Result<String> {
     let config = cluster.dir().join("jane.kubeconfig");
-    let text = std::fs::read_to_string(cluster.lab().kubeconfig())?;
-    std::fs::write(&config, &text)?;
+    std::fs::copy(cluster.lab().kubeconfig(), &config)?;
     let config = config.display().to_string();
     let files = cluster.dir().join("jane");
     std::fs::write(files.with_extension("crt"), certificate)?;
     std::fs::write(files.with_extension("key"), key)?;
-    let user = text
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("user: "));
-    let user = user.context("a user in the kubeconfig")?.trim_matches('"');
+    let path = "jsonpath={.users[0].name}";
+    let user = &cluster.kubectl(&["--kubeconfig", &config, "config", "view", "-o", path])?;
     cluster.kubectl(&[
         "--kubeconfig",
         &config,
