@@ -6,6 +6,7 @@
 //! ```
 
 mod endpoint;
+pub mod mirror;
 mod place;
 
 use std::collections::BTreeMap;
@@ -53,10 +54,13 @@ pub fn service_of(slice: &EndpointSlice) -> Vec<String> {
 }
 
 fn owner(slice: &EndpointSlice) -> Option<ObjectName> {
+    managed_by(slice, MANAGED_BY)
+}
+
+/// Namespace and Service of a slice that this manager looks after.
+fn managed_by(slice: &EndpointSlice, manager: &str) -> Option<ObjectName> {
     let labels = slice.metadata.labels.as_ref()?;
-    let ours = labels
-        .get(MANAGED_BY_LABEL)
-        .is_some_and(|by| by == MANAGED_BY);
+    let ours = labels.get(MANAGED_BY_LABEL).is_some_and(|by| by == manager);
     let service = labels.get(SERVICE_LABEL).filter(|_| ours)?;
     Some(ObjectName::new(
         slice.metadata.namespace.clone().unwrap_or_default(),
@@ -179,7 +183,7 @@ impl Controller for EndpointSlices {
             .filter_map(|slice| slice.metadata.name.clone())
             .collect();
         for mut slice in placed.creates {
-            slice.metadata.name = Some(free_name(service, &mut taken));
+            slice.metadata.name = Some(free_name(&service.metadata, &mut taken));
             dress(service, &mut slice.metadata);
             plan.push(Action::create(&slice));
         }
@@ -187,10 +191,9 @@ impl Controller for EndpointSlices {
     }
 }
 
-/// A name that none of the Service's slices has. The same state gives the same name, so that a repeated create fails
+/// A name out of the owner's that none of its slices has. The same state gives the same name, so that a repeated create fails
 /// instead of making a second slice.
-fn free_name(service: &Service, taken: &mut Vec<String>) -> String {
-    let meta = &service.metadata;
+fn free_name(meta: &ObjectMeta, taken: &mut Vec<String>) -> String {
     let (base, uid) = (
         meta.name.as_deref().unwrap_or_default(),
         meta.uid.as_deref().unwrap_or_default(),

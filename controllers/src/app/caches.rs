@@ -17,7 +17,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
-use crate::endpointslice::{self, service_of};
+use crate::endpointslice::{self, mirror, service_of};
 use crate::garbage::{self, Graph};
 use crate::node::lifecycle::LEASE_NAMESPACE;
 use crate::node::{self, node_of};
@@ -55,7 +55,9 @@ impl Caches {
             .index(pods::BY_CONTROLLER, pods::controller_uid)
             .index(node::BY_NODE, node_of);
         let sets = CacheOptions::all().index(pods::BY_CONTROLLER, pods::controller_uid);
-        let slices = CacheOptions::all().index(endpointslice::BY_SERVICE, service_of);
+        let slices = CacheOptions::all()
+            .index(endpointslice::BY_SERVICE, service_of)
+            .index(mirror::BY_MIRRORED, mirror::mirrored);
         let leases = CacheOptions::all().select(ListOptions::namespace(LEASE_NAMESPACE));
         let metadata = |kind: &'static corten_api::kinds::ResourceDescriptor| {
             let options = CacheOptions::all()

@@ -21,6 +21,7 @@ use crate::deployment::Deployments;
 use crate::disruption::Disruptions;
 use crate::endpoints::EndpointsController;
 use crate::endpointslice::EndpointSlices;
+use crate::endpointslice::mirror::Mirrors;
 use crate::garbage::Garbage;
 use crate::namespace::{self, Namespaces};
 use crate::node::eviction::{Seen, TaintEviction};
@@ -64,6 +65,7 @@ impl Starter<'_> {
             self.replicated(&self.caches.replica_sets),
             self.replicated(&self.caches.replication_controllers),
             self.slices(),
+            self.mirrors(),
             self.endpoints(),
             self.accounts(),
             self.namespaces(),
@@ -142,6 +144,21 @@ impl Starter<'_> {
         self.go(runner
             .watch(&caches.pods, EndpointSlices::of_pod)
             .watch(&caches.slices, EndpointSlices::of_slice))
+    }
+
+    fn mirrors(&self) -> JoinHandle<()> {
+        let caches = self.caches;
+        let controller = Mirrors {
+            services: caches.services.clone(),
+            endpoints: caches.endpoints.clone(),
+            slices: caches.slices.clone(),
+        };
+        let runner = self
+            .runner(controller)
+            .watch(&caches.services, Mirrors::of_service);
+        self.go(runner
+            .watch(&caches.endpoints, Mirrors::of_endpoints)
+            .watch(&caches.slices, Mirrors::of_slice))
     }
 
     fn endpoints(&self) -> JoinHandle<()> {

@@ -64,7 +64,7 @@ fn families(service: &Service) -> Vec<String> {
     listed.unwrap_or_else(|| vec!["IPv4".to_owned()])
 }
 
-fn family_of(address: &str) -> &'static str {
+pub(super) fn family_of(address: &str) -> &'static str {
     if address.contains(':') {
         "IPv6"
     } else {

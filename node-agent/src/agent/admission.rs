@@ -72,18 +72,37 @@ fn check(allocatable: &Capacity, others: &[&Pod], pod: &Pod) -> Result<(), Refus
         }
     }
     let ours = host_ports(pod);
-    if others
-        .iter()
-        .flat_map(|other| host_ports(other))
-        .any(|port| ours.contains(&port))
+    let theirs = others.iter().flat_map(|other| host_ports(other));
+    if theirs
+        .into_iter()
+        .any(|port| ours.iter().any(|own| own.meets(&port)))
     {
         return refuse("NodePorts".to_owned(), "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports".to_owned());
     }
     Ok(())
 }
 
-/// Protocol and number of each port on the host; addresses are ignored, which can only refuse more.
-fn host_ports(pod: &Pod) -> Vec<(String, i32)> {
+/// A port on the host.
+#[derive(Debug, PartialEq, Eq)]
+struct HostPort {
+    protocol: String,
+    number: i32,
+    /// The one address of the host that it is on; none for all.
+    ip: Option<String>,
+}
+
+impl HostPort {
+    /// Whether both cannot be had: the same port on an address of both.
+    fn meets(&self, other: &Self) -> bool {
+        let same_ip = match (&self.ip, &other.ip) {
+            (Some(one), Some(two)) => one == two,
+            _ => true,
+        };
+        same_ip && self.protocol == other.protocol && self.number == other.number
+    }
+}
+
+fn host_ports(pod: &Pod) -> Vec<HostPort> {
     let Some(spec) = &pod.spec else {
         return Vec::new();
     };
@@ -93,11 +112,12 @@ fn host_ports(pod: &Pod) -> Vec<(String, i32)> {
         .flat_map(|c| c.ports.iter().flatten());
     ports
         .filter_map(|port| {
-            let number = port.host_port.filter(|number| *number > 0)?;
-            Some((
-                port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
-                number,
-            ))
+            let everywhere = |ip: &String| ip.is_empty() || ip == "0.0.0.0" || ip == "::";
+            Some(HostPort {
+                protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
+                number: port.host_port.filter(|number| *number > 0)?,
+                ip: port.host_ip.clone().filter(|ip| !everywhere(ip)),
+            })
         })
         .collect()
 }
@@ -145,6 +165,25 @@ mod tests {
         );
         let same_port = check(&allocatable, &[&pod("1m", 80)], &small).expect_err("port taken");
         assert_eq!(same_port.reason, "NodePorts");
+        let on = |ip: &str| {
+            let mut pod = pod("1m", 80);
+            let ports = pod
+                .spec
+                .as_mut()
+                .and_then(|spec| spec.containers[0].ports.as_mut());
+            ports.expect("ports")[0].host_ip = Some(ip.to_owned());
+            pod
+        };
+        assert_eq!(
+            check(&allocatable, &[&on("127.0.0.1")], &on("192.0.2.1")),
+            Ok(())
+        );
+        for taken in ["192.0.2.1", "0.0.0.0", ""] {
+            assert!(
+                check(&allocatable, &[&on(taken)], &on("192.0.2.1")).is_err(),
+                "{taken}"
+            );
+        }
         let full = check(&allocatable, &[&pod("1m", 1), &pod("1m", 2)], &small).expect_err("full");
         assert_eq!(full.reason, "OutOfpods");
     }

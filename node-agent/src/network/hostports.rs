@@ -88,6 +88,7 @@ pub(super) fn table<'a>(name: &str, ports: impl Iterator<Item = &'a HostPort>) -
   chain nat-output {{
     type nat hook output priority -101; policy accept;
     fib daddr type local ip daddr != 127.0.0.0/8 jump host-ports
+    ip daddr 127.0.0.0/8 ip saddr != 127.0.0.0/8 dnat ip to ip daddr . meta l4proto . th dport map @limited
   }}
 }}
 ",
