@@ -70,7 +70,9 @@ fn recipes(programs: &Path) -> Vec<(String, Recipe)> {
         },
     ));
     let mut names = shell();
-    names.programs.extend(["/usr/bin/dig", "/usr/bin/curl"]);
+    names
+        .programs
+        .extend(["/usr/bin/dig", "/usr/bin/curl", "/usr/bin/getent"]);
     names.command = words(&["sleep", "1000000"]);
     all.push((test("jessie-dnsutils:1.7"), names));
     all
@@ -116,6 +118,7 @@ fn agnhost(programs: &Path) -> Recipe {
         )],
         programs: vec![
             "/usr/bin/curl",
+            "/usr/bin/getent",
             "/usr/bin/dig",
             "/usr/bin/nslookup",
             "/usr/bin/bash",
