@@ -73,6 +73,7 @@ fn recipes(programs: &Path) -> Vec<(String, Recipe)> {
     names
         .programs
         .extend(["/usr/bin/dig", "/usr/bin/curl", "/usr/bin/getent"]);
+    names.files.push(hosts_first());
     names.command = words(&["sleep", "1000000"]);
     all.push((test("jessie-dnsutils:1.7"), names));
     all
@@ -101,6 +102,12 @@ fn shell() -> Recipe {
     }
 }
 
+/// Names are looked up in /etc/hosts before the cluster's DNS is asked.
+fn hosts_first() -> (String, String) {
+    let text = "hosts: files dns\n".to_owned();
+    ("etc/nsswitch.conf".to_owned(), text)
+}
+
 /// One program with many jobs, and the tools that tests call in its containers.
 fn agnhost(programs: &Path) -> Recipe {
     Recipe {
@@ -112,10 +119,7 @@ fn agnhost(programs: &Path) -> Recipe {
             program(programs, "localhost.crt", "localhost.crt"),
             program(programs, "localhost.key", "localhost.key"),
         ],
-        files: vec![(
-            "etc/nsswitch.conf".to_owned(),
-            "hosts: files dns\n".to_owned(),
-        )],
+        files: vec![hosts_first()],
         programs: vec![
             "/usr/bin/curl",
             "/usr/bin/getent",
