@@ -12,6 +12,7 @@ mod nodes;
 mod pod_security;
 mod pods;
 mod quota;
+mod runtime_class;
 mod service_account;
 
 use corten_api::status::Status;
@@ -82,6 +83,7 @@ impl Admission {
             service_account::admit(registry, review, object).await?;
             pods::set_priority(registry, review, object)?;
             limits::admit(registry, review, object);
+            runtime_class::admit(registry, review, object).await?;
         }
         // On updates too: a client that writes the list anew need not know what stands in it.
         if review.operation != Operation::Delete && review.is("", "pods") {

@@ -13,6 +13,7 @@ use corten_client::object::{Object, reference};
 use corten_client::{Client, Error};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodStatus, Secret, Service, ServiceAccount};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -35,6 +36,7 @@ pub struct ClusterApi {
     services: Cache<Service>,
     config_maps: Held<ConfigMap>,
     secrets: Held<Secret>,
+    runtime_classes: Held<RuntimeClass>,
 }
 
 impl ClusterApi {
@@ -45,6 +47,7 @@ impl ClusterApi {
             services,
             config_maps: Mutex::default(),
             secrets: Mutex::default(),
+            runtime_classes: Mutex::default(),
         }
     }
 
@@ -230,6 +233,11 @@ impl ObjectSource for ClusterApi {
 
     async fn secret(&self, namespace: &str, name: &str) -> Result<Arc<Secret>, SourceError> {
         self.read(&self.secrets, "secret", namespace, name).await
+    }
+
+    async fn runtime_handler(&self, class: &str) -> Result<String, SourceError> {
+        let found = self.read(&self.runtime_classes, "runtimeclass", "", class);
+        Ok(found.await?.handler.clone())
     }
 
     async fn service_account_token(

@@ -132,6 +132,13 @@ pub struct NoObjects;
 
 #[async_trait]
 impl ObjectSource for NoObjects {
+    async fn runtime_handler(&self, class: &str) -> Result<String, SourceError> {
+        Err(SourceError::NotFound {
+            kind: "runtimeclass",
+            name: class.to_owned(),
+        })
+    }
+
     async fn config_map(&self, _: &str, name: &str) -> Result<Arc<ConfigMap>, SourceError> {
         Err(SourceError::NotFound {
             kind: "configmap",

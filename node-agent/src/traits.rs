@@ -222,6 +222,8 @@ pub enum SourceError {
 pub trait ObjectSource: Send + Sync + 'static {
     async fn config_map(&self, namespace: &str, name: &str) -> Result<Arc<ConfigMap>, SourceError>;
     async fn secret(&self, namespace: &str, name: &str) -> Result<Arc<Secret>, SourceError>;
+    /// The handler of a RuntimeClass.
+    async fn runtime_handler(&self, class: &str) -> Result<String, SourceError>;
     /// A bound token: the implementation fills `boundObjectRef` with the pod. Caching and renewal are the caller's.
     async fn service_account_token(
         &self,

@@ -18,6 +18,13 @@ struct Objects {
 
 #[async_trait]
 impl ObjectSource for Objects {
+    async fn runtime_handler(&self, class: &str) -> Result<String, SourceError> {
+        Err(SourceError::NotFound {
+            kind: "runtimeclass",
+            name: class.to_owned(),
+        })
+    }
+
     async fn config_map(
         &self,
         _namespace: &str,

@@ -141,12 +141,7 @@ async fn start(shared: &Arc<Shared>, request: &Request) -> Result<StartOutcome, 
     write_json(&container.dir.path("run.json"), &run).map_err(|error| create(&error))?;
     let start = StartRequest {
         cgroup_path: cgroup_path(shared, &container),
-        handler: request
-            .pod
-            .spec
-            .as_ref()
-            .and_then(|s| s.runtime_class_name.clone())
-            .unwrap_or_default(),
+        handler: handler(shared, request).await?,
         config,
         layers: request.image.layers.clone(),
         tty: request.spec.tty == Some(true),
@@ -161,6 +156,16 @@ async fn start(shared: &Arc<Shared>, request: &Request) -> Result<StartOutcome, 
         .start(start)
         .await
         .map_err(|error| create(&error))
+}
+
+/// The handler of the pod's RuntimeClass; empty for the default.
+async fn handler(shared: &Shared, request: &Request) -> Result<String, SpecError> {
+    let spec = request.pod.spec.as_ref();
+    let Some(class) = spec.and_then(|spec| spec.runtime_class_name.as_deref()) else {
+        return Ok(String::new());
+    };
+    let found = shared.context.objects.runtime_handler(class).await;
+    found.map_err(|error| SpecError::Create(error.to_string()))
 }
 
 /// Where the container is counted and bounded.
