@@ -4,6 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
@@ -148,15 +149,24 @@ pub fn write_json_durably<T: Serialize>(path: &Path, value: &T) -> io::Result<()
         .map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
-/// Writes a file so that readers see the old content or the new, never a part. Nothing here must survive a power cut: no
+/// Tells apart what is written at the same time.
+static WRITES: AtomicU64 = AtomicU64::new(0);
+
+/// Writes a file so that readers see the old content or the new, never a part, however many write it at once. Nothing here must survive a power cut: no
 /// container does, and an unreadable record counts as lost.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".tmp");
+    let write = WRITES.fetch_add(1, Ordering::Relaxed);
+    name.push(format!(".{}-{write}.tmp", std::process::id()));
     let temporary = path.with_file_name(name);
-    let mut file = File::create(&temporary)?;
-    file.write_all(bytes)?;
-    std::fs::rename(&temporary, path)
+    let written = File::create(&temporary)
+        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|()| std::fs::rename(&temporary, path));
+    if written.is_err() {
+        // What is half written helps nobody.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written
 }
 
 /// The start time of a process in clock ticks since boot, or None when it is gone.
@@ -178,5 +188,30 @@ impl StartedRecord {
     /// Whether the recorded process still exists (and is not another one with its number).
     pub fn process_exists(&self) -> bool {
         self.boot_id == boot_id() && process_start_ticks(self.pid) == Some(self.pid_start_ticks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_may_write_a_record_at_once() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("pod.json");
+        std::thread::scope(|scope| {
+            for thread in 0..4_u32 {
+                let path = &path;
+                scope.spawn(move || {
+                    for n in 0..200_u32 {
+                        write_json(path, &vec![thread; 1000 + n as usize]).expect("it is written");
+                    }
+                });
+            }
+        });
+        let whole: Vec<u32> = read_json(&path).expect("a whole record");
+        assert!(whole.len() >= 1000 && whole.iter().all(|value| *value == whole[0]));
+        let left = std::fs::read_dir(dir.path()).expect("a folder").count();
+        assert_eq!(left, 1, "no temporary file stays");
     }
 }
