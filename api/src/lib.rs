@@ -3,6 +3,7 @@
 //! Invariant: objects are `serde_json::Value`s that passed `decode`, so every other module may rely on their shape.
 #![warn(missing_docs)]
 
+pub mod cron;
 pub mod decode;
 pub mod field;
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use crate::field::{FieldError, FieldPath};
+use crate::field::{ErrorKind, FieldError, FieldPath};
 
 /// Where in an object something is, as a chain to its parent.
 #[derive(Clone, Copy)]
@@ -118,6 +118,16 @@ impl Errors {
             value.into_value(),
             detail,
         ));
+    }
+
+    /// Something is malformed, but showing it would not tell where.
+    pub fn invalid_unshown(&mut self, path: &Path<'_>, detail: &str) {
+        self.0.push(FieldError {
+            kind: ErrorKind::Invalid,
+            path: path.to_field_path(),
+            value: None,
+            detail: detail.to_owned(),
+        });
     }
 
     /// One error for each thing that is wrong with a value.

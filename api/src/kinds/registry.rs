@@ -28,8 +28,11 @@ static BUILT_IN: &[&ResourceDescriptor] = &[
     &core::service_account::DESCRIPTOR,
     &core::service::DESCRIPTOR,
     // Named groups, most important first.
+    &apps::controller_revision::DESCRIPTOR,
+    &apps::daemon_set::DESCRIPTOR,
     &apps::deployment::DESCRIPTOR,
     &apps::replica_set::DESCRIPTOR,
+    &apps::stateful_set::DESCRIPTOR,
     &events::event::DESCRIPTOR,
     &authentication::self_subject_review::DESCRIPTOR,
     &authentication::token_review::DESCRIPTOR,

@@ -189,6 +189,23 @@ pub trait Strategy: Send + Sync {
         Vec::new()
     }
 
+    /// Warnings about a new object, besides those of `warnings`.
+    fn warnings_of_new(&self, _object: &Value) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Names an object whose client left the name to the server; called again when that name was taken.
+    fn set_generated_name(&self, object: &mut Value, name: &str) {
+        if let Some(meta) = object_at(object, "metadata") {
+            set(meta, "name", name);
+        }
+    }
+
+    /// Whether what the object owns stays when a client deletes it and says nothing about that.
+    fn orphans_by_default(&self) -> bool {
+        false
+    }
+
     /// Adds the kind's own fields for field selectors.
     fn add_fields<'a>(&self, _object: &'a Value, _fields: &mut Fields<'a>) {}
 

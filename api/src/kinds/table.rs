@@ -146,6 +146,12 @@ mod tests {
             ("ServiceAccount", "NAME SECRETS AGE"),
             ("Deployment", "NAME READY UP-TO-DATE AVAILABLE AGE"),
             ("ReplicaSet", "NAME DESIRED CURRENT READY AGE"),
+            (
+                "DaemonSet",
+                "NAME DESIRED CURRENT READY UP-TO-DATE AVAILABLE NODE SELECTOR AGE",
+            ),
+            ("StatefulSet", "NAME READY AGE"),
+            ("ControllerRevision", "NAME CONTROLLER REVISION AGE"),
             ("EndpointSlice", "NAME ADDRESSTYPE PORTS ENDPOINTS AGE"),
             ("Lease", "NAME HOLDER AGE"),
             (
@@ -180,6 +186,19 @@ mod tests {
             (
                 "Deployment",
                 "NAME READY UP-TO-DATE AVAILABLE AGE CONTAINERS IMAGES SELECTOR",
+            ),
+            (
+                "DaemonSet",
+                "NAME DESIRED CURRENT READY UP-TO-DATE AVAILABLE NODE SELECTOR AGE CONTAINERS IMAGES SELECTOR",
+            ),
+            ("StatefulSet", "NAME READY AGE CONTAINERS IMAGES"),
+            (
+                "Job",
+                "NAME STATUS COMPLETIONS DURATION AGE CONTAINERS IMAGES SELECTOR",
+            ),
+            (
+                "CronJob",
+                "NAME SCHEDULE TIMEZONE SUSPEND ACTIVE LAST SCHEDULE AGE CONTAINERS IMAGES SELECTOR",
             ),
             ("RoleBinding", "NAME ROLE AGE USERS GROUPS SERVICEACCOUNTS"),
         ];

@@ -67,6 +67,21 @@ const KEYS: &[&str] = &[
     "items",
     "schedulingGates",
     "creationTimestamp",
+    "jobTemplate",
+    "podFailurePolicy",
+    "onExitCodes",
+    "onPodConditions",
+    "successPolicy",
+    "completions",
+    "completionMode",
+    "backoffLimitPerIndex",
+    "succeededIndexes",
+    "schedule",
+    "timeZone",
+    "volumeClaimTemplates",
+    "updateStrategy",
+    "deprecated.daemonset.template.generation",
+    "uncountedTerminatedPods",
     "metrics",
     "currentMetrics",
     "resource",
@@ -115,7 +130,9 @@ fn json() -> impl Strategy<Value = Value> {
             Just("ÄÖ-"),
             Just("ClientIP"),
             Just("50%"),
-            Just("None")
+            Just("None"),
+            Just("Indexed"),
+            Just("3-1,x")
         ]
         .prop_map(Value::from),
     ];

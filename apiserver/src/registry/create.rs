@@ -78,7 +78,8 @@ impl Registry {
         let nothing = Value::Object(serde_json::Map::new());
         let managers = managers.unwrap_or_else(|| noted(context, &target, &nothing, &object, None));
         note(&mut object, managers);
-        let mut warnings = strategy.warnings(&object);
+        let mut warnings = strategy.warnings_of_new(&object);
+        warnings.extend(strategy.warnings(&object));
         let review = Review {
             context,
             target: &target,
@@ -89,7 +90,7 @@ impl Registry {
         for _ in 0..ATTEMPTS {
             if generated {
                 target.name = names::generate(&prefix);
-                meta::set_name(&mut object, target.name.clone());
+                strategy.set_generated_name(&mut object, &target.name);
             }
             let errors = strategy.validate_create(&object);
             if !errors.is_empty() {

@@ -325,7 +325,10 @@ fn fate(
             Fate::Mark(new)
         };
     }
-    set_propagation(&mut new, options.propagation);
+    let wanted = options
+        .propagation
+        .or_else(|| default_propagation(descriptor, old));
+    set_propagation(&mut new, wanted);
     let grace = match graceful {
         GracefulDelete::Immediate => 0,
         GracefulDelete::After { seconds } => seconds,
@@ -341,6 +344,13 @@ fn fate(
         new["status"]["phase"] = Value::from("Terminating");
     }
     Fate::Mark(new)
+}
+
+/// Kinds older than the garbage collector leave their dependents alone, unless the object's finalizers say otherwise.
+fn default_propagation(descriptor: &ResourceDescriptor, object: &Value) -> Option<Propagation> {
+    let decided = meta::has_finalizer(object, meta::FINALIZER_ORPHAN)
+        || meta::has_finalizer(object, meta::FINALIZER_FOREGROUND);
+    (descriptor.strategy.orphans_by_default() && !decided).then_some(Propagation::Orphan)
 }
 
 /// The garbage collector is told by finalizers what the client wants for the dependents.

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::workload::{
-    is_zero, percent, validate_int_or_percent, validate_pod_template, validate_selector,
-    validate_selector_stays,
+    is_zero, percent, validate_collisions, validate_counts, validate_int_or_percent,
+    validate_pod_template, validate_selector, validate_selector_stays,
 };
 use crate::kinds::core::pod;
 use crate::kinds::descriptor::ALL_VERBS;
@@ -91,8 +91,8 @@ impl Strategy for Deployment {
         let spec = object.at("spec");
         let path = Path::new("spec");
         errors.non_negative(&path.child("replicas"), spec.int("replicas"));
-        validate_selector(spec, errors);
-        validate_pod_template(spec, errors);
+        validate_selector(spec, "deployment", errors);
+        validate_pod_template(spec, "ReplicaSet", errors);
         validate_strategy(spec.at("strategy"), &path.child("strategy"), errors);
         errors.non_negative(&path.child("minReadySeconds"), spec.int("minReadySeconds"));
         errors.non_negative(
@@ -114,43 +114,19 @@ impl Strategy for Deployment {
     }
 
     fn validate_status(&self, new: &Value, old: &Value, errors: &mut Errors) {
-        let status = new.at("status");
-        let path = Path::new("status");
-        let count = |key: &str| status.int(key).unwrap_or(0);
-        for key in [
-            "observedGeneration",
-            "replicas",
-            "updatedReplicas",
+        validate_counts(
+            new.at("status"),
+            &[
+                "observedGeneration",
+                "replicas",
+                "unavailableReplicas",
+                "collisionCount",
+            ],
+            &["updatedReplicas", "readyReplicas", "availableReplicas"],
             "readyReplicas",
-            "availableReplicas",
-            "unavailableReplicas",
-            "collisionCount",
-        ] {
-            errors.non_negative(&path.child(key), status.int(key));
-        }
-        for key in ["updatedReplicas", "readyReplicas", "availableReplicas"] {
-            if count(key) > count("replicas") {
-                errors.invalid(
-                    &path.child(key),
-                    count(key),
-                    "cannot be greater than status.replicas",
-                );
-            }
-        }
-        if count("availableReplicas") > count("readyReplicas") {
-            let at = path.child("availableReplicas");
-            errors.invalid(
-                &at,
-                count("availableReplicas"),
-                "cannot be greater than readyReplicas",
-            );
-        }
-        if let Some(before) = old.at("status").int("collisionCount")
-            && count("collisionCount") < before
-        {
-            let at = path.child("collisionCount");
-            errors.invalid(&at, count("collisionCount"), "cannot be decremented");
-        }
+            errors,
+        );
+        validate_collisions(new, old, errors);
     }
 
     fn warnings(&self, object: &Value) -> Vec<String> {
@@ -285,11 +261,6 @@ mod tests {
         assert_eq!(create(&Deployment, deployment()), none);
         let cases = [
             (
-                "/spec/selector",
-                Value::Null,
-                "spec.selector: Required value",
-            ),
-            (
                 "/spec/template/metadata/labels",
                 json!({"app": "other"}),
                 "spec.template.metadata.labels: Invalid value: {\"app\":\"other\"}: `selector` does not match \
@@ -335,6 +306,20 @@ mod tests {
                 "{pointer}"
             );
         }
+    }
+
+    #[test]
+    fn a_missing_selector_finds_no_pods() {
+        let errors = create(
+            &Deployment,
+            with(deployment(), "/spec/selector", Value::Null),
+        );
+        let expected = [
+            "spec.selector: Required value",
+            "spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` does not match template \
+             `labels`",
+        ];
+        assert_eq!(errors, expected);
     }
 
     #[test]

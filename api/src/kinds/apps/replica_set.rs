@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::workload::{validate_pod_template, validate_selector, validate_selector_stays};
+use super::workload::{
+    validate_counts, validate_pod_template, validate_selector, validate_selector_stays,
+};
 use crate::kinds::core::pod;
 use crate::kinds::descriptor::ALL_VERBS;
 use crate::kinds::strategy::Generation;
@@ -71,11 +73,12 @@ impl Strategy for ReplicaSet {
         let path = Path::new("spec");
         errors.non_negative(&path.child("replicas"), spec.int("replicas"));
         errors.non_negative(&path.child("minReadySeconds"), spec.int("minReadySeconds"));
-        validate_selector(spec, errors);
+        // Upstream has this word here too.
+        validate_selector(spec, "deployment", errors);
         if spec.is_empty_at("template") {
             errors.required(&path.child("template"), "");
         } else {
-            validate_pod_template(spec, errors);
+            validate_pod_template(spec, "ReplicaSet", errors);
         }
     }
 
@@ -84,7 +87,7 @@ impl Strategy for ReplicaSet {
     }
 
     fn validate_status(&self, new: &Value, _old: &Value, errors: &mut Errors) {
-        validate_counts(new.at("status"), errors);
+        validate_status_counts(new.at("status"), errors);
     }
 
     fn add_fields<'a>(&self, object: &'a Value, fields: &mut Fields<'a>) {
@@ -116,31 +119,15 @@ impl Strategy for ReplicaSet {
     }
 }
 
-/// Checks the counts of pods in a status.
-pub(crate) fn validate_counts(status: &Value, errors: &mut Errors) {
-    let path = Path::new("status");
-    let count = |key: &str| status.int(key).unwrap_or(0);
-    let counts = ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
-    for key in ["replicas", "observedGeneration"].iter().chain(&counts) {
-        errors.non_negative(&path.child(key), status.int(key));
-    }
-    for key in counts {
-        if count(key) > count("replicas") {
-            errors.invalid(
-                &path.child(key),
-                count(key),
-                "cannot be greater than status.replicas",
-            );
-        }
-    }
-    if count("availableReplicas") > count("readyReplicas") {
-        let at = path.child("availableReplicas");
-        errors.invalid(
-            &at,
-            count("availableReplicas"),
-            "cannot be greater than readyReplicas",
-        );
-    }
+/// Checks the counts of pods in the status of a ReplicaSet, or of a ReplicationController, which has the same.
+pub(crate) fn validate_status_counts(status: &Value, errors: &mut Errors) {
+    validate_counts(
+        status,
+        &["replicas", "observedGeneration"],
+        &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
+        "readyReplicas",
+        errors,
+    );
 }
 
 #[cfg(test)]

@@ -56,8 +56,8 @@ fn validate_expression(expression: &Value, path: &Path<'_>, errors: &mut Errors)
     }
 }
 
-/// Checks the selector of a workload: present, not empty, and finding the template's pods.
-pub(crate) fn validate_selector(spec: &Value, errors: &mut Errors) {
+/// Checks the selector of a workload: present and not empty. `kind` is the word for it in upstream's message.
+pub(crate) fn validate_selector(spec: &Value, kind: &str, errors: &mut Errors) {
     let path = Path::new("spec.selector");
     let selector = spec.at("selector");
     if selector.is_null() {
@@ -65,43 +65,111 @@ pub(crate) fn validate_selector(spec: &Value, errors: &mut Errors) {
         return;
     }
     validate_label_selector(selector, &path, errors);
-    if selector.is_empty_at("matchLabels") && selector.is_empty_at("matchExpressions") {
-        errors.invalid(&path, selector, "empty selector is invalid for deployment");
+    validate_not_empty(selector, kind, errors);
+}
+
+/// Refuses a selector that would take every pod; none at all is another mistake.
+pub(crate) fn validate_not_empty(selector: &Value, kind: &str, errors: &mut Errors) {
+    let empty = selector.is_empty_at("matchLabels") && selector.is_empty_at("matchExpressions");
+    if empty && !selector.is_null() {
+        let detail = format!("empty selector is invalid for {kind}");
+        errors.invalid(&Path::new("spec.selector"), selector, detail);
     }
 }
 
-/// Checks a pod template, and that the workload's selector finds its pods.
-pub(crate) fn validate_pod_template(spec: &Value, errors: &mut Errors) {
+/// Refuses a selector that would not find the template's pods. A missing one finds none, an empty one all.
+pub(crate) fn validate_selector_matches(spec: &Value, errors: &mut Errors) {
+    let labels = spec.at("template").at("metadata").at("labels");
+    let none = serde_json::Map::new();
+    if let Ok(selector) = LabelSelector::from_json(spec.at("selector"))
+        && !selector.matches(labels.as_object().unwrap_or(&none))
+    {
+        let path = Path::new("spec.template.metadata.labels");
+        errors.invalid(&path, labels, NO_MATCH);
+    }
+}
+
+/// Checks the template of a workload whose pods run for ever, and that the selector finds them.
+pub(crate) fn validate_pod_template(spec: &Value, kind: &str, errors: &mut Errors) {
     let path = Path::new("spec.template");
     let template = spec.at("template");
-    let metadata = path.child("metadata");
-    let labels = template.at("metadata").at("labels");
-    let selector = spec.at("selector");
-    let empty = selector.is_empty_at("matchLabels") && selector.is_empty_at("matchExpressions");
-    if let Ok(parsed) = LabelSelector::from_json(selector)
-        && !empty
-    {
-        let none = serde_json::Map::new();
-        if !parsed.matches(labels.as_object().unwrap_or(&none)) {
-            errors.invalid(&metadata.child("labels"), labels, NO_MATCH);
-        }
-    }
-    validate_template(template.at("metadata"), &metadata, errors);
-    pod::validate_spec(template.at("spec"), &path.child("spec"), errors);
-    validate_template_life(template.at("spec"), &path.child("spec"), errors);
+    validate_selector_matches(spec, errors);
+    validate_template_spec(template, &path, errors);
+    validate_template_life(template.at("spec"), kind, errors);
 }
 
-/// Pods of replicated workloads must be able to run for ever.
-fn validate_template_life(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
-    let policy = spec.text("restartPolicy");
+/// Checks a pod template by itself: its metadata and the spec of its pods.
+pub fn validate_template_spec(template: &Value, path: &Path<'_>, errors: &mut Errors) {
+    // Upstream names the template's labels without `metadata`.
+    validate_template(template.at("metadata"), path, errors);
+    let spec = template.at("spec");
+    let path = path.child("spec");
+    pod::validate_spec(spec, &path, errors);
+    if !spec.is_empty_at("ephemeralContainers") {
+        let detail = "ephemeral containers not allowed in pod template";
+        errors.forbidden(&path.child("ephemeralContainers"), detail);
+    }
+}
+
+/// Pods of replicated workloads must be able to run for ever. `kind` is the workload's, for the message.
+pub(crate) fn validate_template_life(pod_spec: &Value, kind: &str, errors: &mut Errors) {
+    let path = Path::new("spec.template.spec");
+    let policy = pod_spec.text("restartPolicy");
     if policy != "Always" {
         errors.not_supported(&path.child("restartPolicy"), policy, &["Always"]);
     }
-    if spec.has("activeDeadlineSeconds") {
-        errors.forbidden(
-            &path.child("activeDeadlineSeconds"),
-            "activeDeadlineSeconds in ReplicaSet is not Supported",
-        );
+    if pod_spec.has("activeDeadlineSeconds") {
+        let detail = format!("activeDeadlineSeconds in {kind} is not Supported");
+        errors.forbidden(&path.child("activeDeadlineSeconds"), detail);
+    }
+}
+
+/// Checks the counts of pods in a status: none negative, none of `capped` above `replicas`, and no more available
+/// than ready. `ready` is what the message calls the latter.
+pub(crate) fn validate_counts(
+    status: &Value,
+    others: &[&str],
+    capped: &[&str],
+    ready: &str,
+    errors: &mut Errors,
+) {
+    let path = Path::new("status");
+    let count = |key: &str| status.int(key).unwrap_or(0);
+    validate_non_negative(status, &path, others, errors);
+    validate_non_negative(status, &path, capped, errors);
+    for key in capped {
+        if count(key) > count("replicas") {
+            let detail = "cannot be greater than status.replicas";
+            errors.invalid(&path.child(key), count(key), detail);
+        }
+    }
+    let available = count("availableReplicas");
+    if available > count("readyReplicas") {
+        let detail = format!("cannot be greater than {ready}");
+        errors.invalid(&path.child("availableReplicas"), available, detail);
+    }
+}
+
+/// Refuses negative numbers in the fields that are named.
+pub(crate) fn validate_non_negative(
+    object: &Value,
+    path: &Path<'_>,
+    keys: &[&str],
+    errors: &mut Errors,
+) {
+    for key in keys {
+        errors.non_negative(&path.child(key), object.int(key));
+    }
+}
+
+/// Refuses a count of name collisions that shrinks: names would be given out twice.
+pub(crate) fn validate_collisions(new: &Value, old: &Value, errors: &mut Errors) {
+    let count = |object: &Value| object.at("status").int("collisionCount");
+    if let Some(before) = count(old)
+        && count(new).is_none_or(|now| now < before)
+    {
+        let path = Path::new("status.collisionCount");
+        errors.invalid(&path, count(new).unwrap_or(0), "cannot be decremented");
     }
 }
 
@@ -141,7 +209,23 @@ pub(crate) fn percent(value: &Value) -> Option<i64> {
     value.as_str()?.strip_suffix('%')?.parse().ok()
 }
 
-/// Whether a count is zero, as a number or as a percentage.
+/// Whether a count is zero, as a number or as a percentage. What is neither counts as nothing.
 pub(crate) fn is_zero(value: &Value) -> bool {
-    percent(value).or_else(|| value.as_i64()) == Some(0)
+    let in_text = || value.as_str().and_then(|text| text.parse().ok());
+    let amount = percent(value).or_else(|| value.as_i64()).or_else(in_text);
+    amount.unwrap_or(0) == 0
+}
+
+/// What to tell whoever names a workload such that its pods' host names are no DNS labels.
+pub(crate) fn pod_name_warning(object: &Value) -> Option<String> {
+    let name = object.at("metadata").text("name");
+    let faults = crate::names::dns1123_label(name);
+    // A name that the server is to generate is not known yet.
+    (!name.is_empty() && !faults.is_empty()).then(|| {
+        format!(
+            "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS \
+             label is recommended: [{}]",
+            faults.join(" ")
+        )
+    })
 }

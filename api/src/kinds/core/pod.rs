@@ -16,6 +16,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+pub(crate) use defaults::canonical_amounts;
 pub use defaults::{default_spec, default_template};
 pub use validate::validate_spec;
 pub(crate) use validate::{validate_resource_name, validate_taint_effect};

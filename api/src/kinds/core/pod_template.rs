@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::kinds::apps::workload::validate_template_spec;
 use crate::kinds::core::pod;
 use crate::kinds::descriptor::ALL_VERBS;
-use crate::kinds::object_meta::validate_template;
 use crate::kinds::strategy::Generation;
 use crate::kinds::value::{Get, object_at};
 use crate::kinds::{Column, Errors, Path, ResourceDescriptor, Rules, Strategy, table};
@@ -52,10 +52,7 @@ impl Strategy for PodTemplate {
     }
 
     fn validate(&self, object: &Value, errors: &mut Errors) {
-        let path = Path::new("template");
-        let template = object.at("template");
-        validate_template(template.at("metadata"), &path.child("metadata"), errors);
-        pod::validate_spec(template.at("spec"), &path.child("spec"), errors);
+        validate_template_spec(object.at("template"), &Path::new("template"), errors);
     }
 
     fn warnings(&self, object: &Value) -> Vec<String> {

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::kinds::apps::replica_set::validate_counts;
-use crate::kinds::apps::workload::validate_pod_template;
+use crate::kinds::apps::replica_set::validate_status_counts;
+use crate::kinds::apps::workload::{pod_name_warning, validate_pod_template};
 use crate::kinds::core::pod;
 use crate::kinds::descriptor::ALL_VERBS;
 use crate::kinds::strategy::Generation;
@@ -96,16 +96,25 @@ impl Strategy for ReplicationController {
             "selector": {"matchLabels": spec.at("selector")},
             "template": spec.at("template"),
         });
-        validate_pod_template(&spec, errors);
+        validate_pod_template(&spec, "ReplicationController", errors);
     }
 
     fn validate_status(&self, new: &Value, _old: &Value, errors: &mut Errors) {
-        validate_counts(new.at("status"), errors);
+        validate_status_counts(new.at("status"), errors);
+    }
+
+    /// As it was before there was a garbage collector.
+    fn orphans_by_default(&self) -> bool {
+        true
     }
 
     fn add_fields<'a>(&self, object: &'a Value, fields: &mut Fields<'a>) {
         let replicas = object.at("status").int("replicas").unwrap_or(0);
         fields.add("status.replicas", replicas.to_string());
+    }
+
+    fn warnings_of_new(&self, object: &Value) -> Vec<String> {
+        pod_name_warning(object).into_iter().collect()
     }
 
     fn warnings(&self, object: &Value) -> Vec<String> {
@@ -177,6 +186,17 @@ mod tests {
                 json!(-1),
                 "spec.replicas: Invalid value: -1: must be greater than or equal to 0",
             ),
+            (
+                "/spec/template/metadata",
+                json!({}),
+                "spec.selector: Required value",
+            ),
+            (
+                "/spec/template/spec/activeDeadlineSeconds",
+                json!(5),
+                "spec.template.spec.activeDeadlineSeconds: Forbidden: activeDeadlineSeconds in ReplicationController is \
+                 not Supported",
+            ),
         ];
         for (pointer, value, expected) in cases {
             assert_eq!(
@@ -185,6 +205,18 @@ mod tests {
                 "{pointer}"
             );
         }
+    }
+
+    #[test]
+    fn names_that_are_no_labels_are_warned_of() {
+        let none: Vec<String> = vec![];
+        assert_eq!(ReplicationController.warnings_of_new(&controller()), none);
+        let dotted = with(controller(), "/metadata/name", json!("a.b"));
+        let warnings = ReplicationController.warnings_of_new(&dotted);
+        assert!(
+            warnings[0].starts_with("metadata.name: this is used in Pod names and hostnames,"),
+            "{warnings:?}"
+        );
     }
 
     #[test]

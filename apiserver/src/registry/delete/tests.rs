@@ -48,6 +48,18 @@ fn plain_objects_go_at_once_and_finalizers_hold_them() {
 }
 
 #[test]
+fn kinds_older_than_the_collector_leave_their_pods() {
+    let controller = json!({"metadata": {"name": "a", "namespace": "b"}});
+    let kind = ("", "replicationcontrollers");
+    let Fate::Mark(marked) = decide(kind, &controller, &json!({})) else {
+        panic!()
+    };
+    assert_eq!(marked["metadata"]["finalizers"], json!(["orphan"]));
+    let background = json!({"propagationPolicy": "Background"});
+    assert_eq!(decide(kind, &controller, &background), Fate::Remove);
+}
+
+#[test]
 fn propagation_becomes_finalizers() {
     let set = json!({"metadata": {"name": "a", "generation": 1}});
     for (policy, finalizer) in [("Foreground", "foregroundDeletion"), ("Orphan", "orphan")] {

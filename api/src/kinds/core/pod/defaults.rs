@@ -170,7 +170,7 @@ fn requests_from_limits(resources: &mut Value) {
 }
 
 /// Writes amounts in their canonical form, as every read shows them; malformed ones are left for validation.
-fn canonical_amounts(object: &mut Value, key: &str) {
+pub(crate) fn canonical_amounts(object: &mut Value, key: &str) {
     let Some(map) = object.get_mut(key).and_then(Value::as_object_mut) else {
         return;
     };
