@@ -2,8 +2,11 @@
 //! are queue workers (`worker`). `app` wires them. Nothing here stores state that outlives the process. Invariant: a
 //! controller meets the others only through objects of the API.
 
+mod amount;
 pub mod app;
 pub mod config;
+mod history;
+mod ownership;
 mod services;
 pub mod worker;
 
@@ -19,6 +22,7 @@ pub mod quota;
 pub mod replicaset;
 pub mod rootca;
 pub mod serviceaccount;
+pub mod statefulset;
 
 pub use app::Controllers;
 pub use config::Config;

@@ -7,11 +7,11 @@ use corten_client::Client;
 use corten_client::Target;
 use corten_client::cache::{Cache, CacheOptions, MetaCache};
 use corten_client::client::ListOptions;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, ResourceQuota, Service,
-    ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, ReplicationController,
+    ResourceQuota, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -37,6 +37,9 @@ pub(super) struct Caches {
     pub(super) replica_sets: Cache<ReplicaSet>,
     pub(super) replication_controllers: Cache<ReplicationController>,
     pub(super) deployments: Cache<Deployment>,
+    pub(super) stateful_sets: Cache<StatefulSet>,
+    pub(super) revisions: Cache<ControllerRevision>,
+    pub(super) claims: Cache<PersistentVolumeClaim>,
     pub(super) budgets: Cache<PodDisruptionBudget>,
     pub(super) quotas: Cache<ResourceQuota>,
     /// The metadata of every kind that is collected.
@@ -53,6 +56,7 @@ impl Caches {
             .index(pods::BY_CONTROLLER, pods::controller_uid)
             .index(node::BY_NODE, node_of);
         let sets = CacheOptions::all().index(pods::BY_CONTROLLER, pods::controller_uid);
+        let revisions = CacheOptions::all().index(pods::BY_CONTROLLER, pods::controller_uid);
         let slices = CacheOptions::all().index(endpointslice::BY_SERVICE, service_of);
         let leases = CacheOptions::all().select(ListOptions::namespace(LEASE_NAMESPACE));
         let metadata = |kind: &'static corten_api::kinds::ResourceDescriptor| {
@@ -86,6 +90,9 @@ impl Caches {
             replica_sets: Cache::start(client, sets, shutdown),
             replication_controllers: Cache::start(client, CacheOptions::all(), shutdown),
             deployments: Cache::start(client, CacheOptions::all(), shutdown),
+            stateful_sets: Cache::start(client, CacheOptions::all(), shutdown),
+            revisions: Cache::start(client, revisions, shutdown),
+            claims: Cache::start(client, CacheOptions::all(), shutdown),
             budgets: Cache::start(client, CacheOptions::all(), shutdown),
             quotas: Cache::start(client, CacheOptions::all(), shutdown),
             graph: Graph {
@@ -112,6 +119,9 @@ impl Caches {
                 self.replication_controllers.is_synced(),
             ),
             ("deployments", self.deployments.is_synced()),
+            ("statefulsets", self.stateful_sets.is_synced()),
+            ("controllerrevisions", self.revisions.is_synced()),
+            ("persistentvolumeclaims", self.claims.is_synced()),
             ("poddisruptionbudgets", self.budgets.is_synced()),
             ("resourcequotas", self.quotas.is_synced()),
         ];

@@ -30,6 +30,7 @@ use crate::quota::Quotas;
 use crate::replicaset::{ReplicaSets, Replicated};
 use crate::rootca::{RootCa, RootCertificates};
 use crate::serviceaccount::ServiceAccounts;
+use crate::statefulset::StatefulSets;
 use crate::worker;
 
 /// Namespaces that are emptied at the same time.
@@ -60,6 +61,7 @@ impl Starter<'_> {
             self.deployments(),
             self.replicated(&self.caches.replica_sets),
             self.replicated(&self.caches.replication_controllers),
+            self.stateful_sets(),
             self.slices(),
             self.endpoints(),
             self.accounts(),
@@ -117,6 +119,23 @@ impl Starter<'_> {
         };
         let runner = self.runner(controller).watch(sets, ReplicaSets::of_set);
         self.go(runner.watch(&self.caches.pods, ReplicaSets::of_pod))
+    }
+
+    fn stateful_sets(&self) -> JoinHandle<()> {
+        let caches = self.caches;
+        let controller = StatefulSets {
+            sets: caches.stateful_sets.clone(),
+            pods: caches.pods.clone(),
+            claims: caches.claims.clone(),
+            revisions: caches.revisions.clone(),
+        };
+        let runner = self
+            .runner(controller)
+            .watch(&caches.stateful_sets, StatefulSets::of_set)
+            .watch(&caches.pods, StatefulSets::of_pod);
+        self.go(runner
+            .watch(&caches.claims, StatefulSets::of_claim)
+            .watch(&caches.revisions, StatefulSets::of_revision))
     }
 
     fn slices(&self) -> JoinHandle<()> {
@@ -321,13 +340,15 @@ impl Starter<'_> {
             pods: caches.pods.clone(),
             replica_sets: caches.replica_sets.clone(),
             deployments: caches.deployments.clone(),
+            stateful_sets: caches.stateful_sets.clone(),
         };
         let runner = self
             .runner(controller)
             .watch(&caches.budgets, Disruptions::of_budget);
         let runner = runner
             .watch(&caches.pods, Disruptions::of_pod)
-            .watch(&caches.replica_sets, Disruptions::of_set);
+            .watch(&caches.replica_sets, Disruptions::of_set)
+            .watch(&caches.stateful_sets, Disruptions::of_stateful_set);
         self.go(runner.watch(&caches.deployments, Disruptions::of_deployment))
     }
 }
