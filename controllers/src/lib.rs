@@ -10,6 +10,7 @@ mod ownership;
 mod services;
 pub mod worker;
 
+pub mod daemonset;
 pub mod deployment;
 pub mod disruption;
 pub mod endpoints;

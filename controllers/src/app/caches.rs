@@ -7,7 +7,9 @@ use corten_client::Client;
 use corten_client::Target;
 use corten_client::cache::{Cache, CacheOptions, MetaCache};
 use corten_client::client::ListOptions;
-use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::apps::v1::{
+    ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
+};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, ReplicationController,
@@ -38,6 +40,7 @@ pub(super) struct Caches {
     pub(super) replication_controllers: Cache<ReplicationController>,
     pub(super) deployments: Cache<Deployment>,
     pub(super) stateful_sets: Cache<StatefulSet>,
+    pub(super) daemon_sets: Cache<DaemonSet>,
     pub(super) revisions: Cache<ControllerRevision>,
     pub(super) claims: Cache<PersistentVolumeClaim>,
     pub(super) budgets: Cache<PodDisruptionBudget>,
@@ -91,6 +94,7 @@ impl Caches {
             replication_controllers: Cache::start(client, CacheOptions::all(), shutdown),
             deployments: Cache::start(client, CacheOptions::all(), shutdown),
             stateful_sets: Cache::start(client, CacheOptions::all(), shutdown),
+            daemon_sets: Cache::start(client, CacheOptions::all(), shutdown),
             revisions: Cache::start(client, revisions, shutdown),
             claims: Cache::start(client, CacheOptions::all(), shutdown),
             budgets: Cache::start(client, CacheOptions::all(), shutdown),
@@ -120,6 +124,7 @@ impl Caches {
             ),
             ("deployments", self.deployments.is_synced()),
             ("statefulsets", self.stateful_sets.is_synced()),
+            ("daemonsets", self.daemon_sets.is_synced()),
             ("controllerrevisions", self.revisions.is_synced()),
             ("persistentvolumeclaims", self.claims.is_synced()),
             ("poddisruptionbudgets", self.budgets.is_synced()),

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::caches::Caches;
 use crate::config::Checked;
+use crate::daemonset::{DaemonSets, FailedPods};
 use crate::deployment::Deployments;
 use crate::disruption::Disruptions;
 use crate::endpoints::EndpointsController;
@@ -62,6 +63,7 @@ impl Starter<'_> {
             self.replicated(&self.caches.replica_sets),
             self.replicated(&self.caches.replication_controllers),
             self.stateful_sets(),
+            self.daemon_sets(),
             self.slices(),
             self.endpoints(),
             self.accounts(),
@@ -136,6 +138,24 @@ impl Starter<'_> {
         self.go(runner
             .watch(&caches.claims, StatefulSets::of_claim)
             .watch(&caches.revisions, StatefulSets::of_revision))
+    }
+
+    fn daemon_sets(&self) -> JoinHandle<()> {
+        let caches = self.caches;
+        let controller = DaemonSets {
+            sets: caches.daemon_sets.clone(),
+            pods: caches.pods.clone(),
+            nodes: caches.nodes.clone(),
+            revisions: caches.revisions.clone(),
+            failures: FailedPods::default(),
+        };
+        let runner = self
+            .runner(controller)
+            .watch(&caches.daemon_sets, DaemonSets::of_set)
+            .watch(&caches.pods, DaemonSets::of_pod);
+        self.go(runner
+            .watch(&caches.nodes, DaemonSets::of_node)
+            .watch(&caches.revisions, DaemonSets::of_revision))
     }
 
     fn slices(&self) -> JoinHandle<()> {

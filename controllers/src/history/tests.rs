@@ -2,7 +2,7 @@
 
 use corten_client::Error;
 use corten_client::cache::CacheOptions;
-use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::apps::v1::{DaemonSet, StatefulSet};
 use serde_json::{Value, json};
 
 use super::*;
@@ -20,6 +20,10 @@ fn object(image: &str) -> Value {
 
 fn set(image: &str) -> StatefulSet {
     serde_json::from_value(object(image)).expect("stateful set")
+}
+
+fn daemons(image: &str) -> DaemonSet {
+    serde_json::from_value(object(image)).expect("daemon set")
 }
 
 /// A revision as somebody else may have written it: without the empty `resources`.
@@ -88,6 +92,10 @@ fn a_revision_records_the_template_as_upstream_does() {
         first["metadata"]["annotations"]["kubernetes.io/change-cause"],
         json!("why")
     );
+    // A DaemonSet of the same name and template has another name for it, and says the hash elsewhere.
+    let other = created(&daemons("v1"), &history);
+    assert_ne!(other["metadata"]["name"], first["metadata"]["name"]);
+    assert!(other["metadata"]["labels"]["controller-revision-hash"].is_string());
 }
 
 #[test]
