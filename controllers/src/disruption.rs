@@ -1,5 +1,5 @@
-//! Disruption: owns the status of PodDisruptionBudgets. Watches budgets, pods, ReplicaSets and Deployments; writes
-//! `poddisruptionbudgets/status`. The eviction handler of the API server spends `disruptionsAllowed`, and notes what it
+//! Disruption: owns the status of PodDisruptionBudgets. Watches budgets, pods, ReplicaSets, Deployments and
+//! StatefulSets; writes `poddisruptionbudgets/status`. The eviction handler of the API server spends `disruptionsAllowed`, and notes what it
 //! let go in `disruptedPods`; both are weighed by the revision, so neither overwrites the other.
 
 mod expected;
@@ -11,7 +11,7 @@ use corten_client::ObjectName;
 use corten_client::cache::{Cache, Change};
 use corten_client::runner::{Action, Controller, Plan};
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
@@ -28,6 +28,8 @@ pub struct Disruptions {
     pub replica_sets: Cache<ReplicaSet>,
     /// All Deployments.
     pub deployments: Cache<Deployment>,
+    /// All StatefulSets.
+    pub stateful_sets: Cache<StatefulSet>,
 }
 
 /// What one plan depends on.
@@ -69,7 +71,21 @@ impl Disruptions {
         if change.old().is_some_and(|old| size(old) == size(set)) {
             return Vec::new();
         }
-        let uid = set.metadata.uid.as_deref().unwrap_or_default();
+        self.covering_pods_of(set.metadata.uid.as_deref().unwrap_or_default())
+    }
+
+    /// Keys to wake for a resized StatefulSet.
+    pub fn of_stateful_set(&self, change: &Change<StatefulSet>) -> Vec<ObjectName> {
+        let set = change.object();
+        let size = |set: &StatefulSet| set.spec.as_ref().and_then(|spec| spec.replicas);
+        if change.old().is_some_and(|old| size(old) == size(set)) {
+            return Vec::new();
+        }
+        self.covering_pods_of(set.metadata.uid.as_deref().unwrap_or_default())
+    }
+
+    /// The budgets that cover pods which the object of this uid manages.
+    fn covering_pods_of(&self, uid: &str) -> Vec<ObjectName> {
         let mut keys: Vec<ObjectName> = self
             .pods
             .by_index(BY_CONTROLLER, uid)
@@ -120,7 +136,12 @@ impl Controller for Disruptions {
             .into_iter()
             .filter(|pod| covers(&budget, pod));
         let scaled = covered.map(|pod| {
-            let scale = expected::scale_of(&pod, &self.replica_sets, &self.deployments);
+            let scale = expected::scale_of(
+                &pod,
+                &self.replica_sets,
+                &self.deployments,
+                &self.stateful_sets,
+            );
             (pod, scale)
         });
         View {

@@ -2,11 +2,15 @@
 //! are queue workers (`worker`). `app` wires them. Nothing here stores state that outlives the process. Invariant: a
 //! controller meets the others only through objects of the API.
 
+mod amount;
 pub mod app;
 pub mod config;
+mod history;
+mod ownership;
 mod services;
 pub mod worker;
 
+pub mod daemonset;
 pub mod deployment;
 pub mod disruption;
 pub mod endpoints;
@@ -20,6 +24,7 @@ pub mod replicaset;
 pub mod rootca;
 pub mod serviceaccount;
 pub mod signing;
+pub mod statefulset;
 
 pub use app::Controllers;
 pub use config::Config;

@@ -1,6 +1,7 @@
 //! What several controllers ask of pods: conditions, readiness, activity, selectors, owner references. Pure.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use corten_client::object::controller_of;
 use jiff::Timestamp;
@@ -69,6 +70,21 @@ pub fn is_available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> bool {
         || ready_since(pod).is_some_and(|since| {
             now.as_second() - since.as_second() >= i64::from(min_ready_seconds)
         })
+}
+
+/// When the first of these pods that is ready, but not for long enough, becomes available.
+pub fn until_available<'a>(
+    pods: impl Iterator<Item = &'a Pod>,
+    min_ready_seconds: i32,
+    now: Timestamp,
+) -> Option<Duration> {
+    let limit = i64::from(min_ready_seconds);
+    pods.filter_map(ready_since)
+        .map(|since| limit - (now.as_second() - since.as_second()))
+        .filter(|left| *left > 0)
+        // A clock that went back must not make the wait longer than the limit.
+        .map(|left| Duration::from_secs(u64::try_from(left.min(limit)).unwrap_or(1)))
+        .min()
 }
 
 /// Whether a label selector takes these labels. An empty selector takes everything, as the API has it.

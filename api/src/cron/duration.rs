@@ -91,7 +91,11 @@ mod tests {
             ("1h1s", 3_601_000_000_000),
         ];
         for (text, expected) in cases {
-            assert_eq!(parse(text), Ok(SignedDuration::from_nanos(expected)), "{text}");
+            assert_eq!(
+                parse(text),
+                Ok(SignedDuration::from_nanos(expected)),
+                "{text}"
+            );
         }
     }
 

@@ -72,7 +72,10 @@ impl Field {
                 let one = number_or_name(one, bounds)?;
                 (one, one)
             }
-            [first, last] => (number_or_name(first, bounds)?, number_or_name(last, bounds)?),
+            [first, last] => (
+                number_or_name(first, bounds)?,
+                number_or_name(last, bounds)?,
+            ),
             _ => return fault("too many hyphens".to_owned()),
         };
         let step = match parts.as_slice() {
@@ -88,7 +91,9 @@ impl Field {
         };
         let (min, max) = (bounds.min, bounds.max);
         if first < min {
-            return fault(format!("beginning of range ({first}) below minimum ({min})"));
+            return fault(format!(
+                "beginning of range ({first}) below minimum ({min})"
+            ));
         }
         if last > max {
             return fault(format!("end of range ({last}) above maximum ({max})"));
@@ -111,7 +116,10 @@ impl Field {
 
 fn number_or_name(text: &str, bounds: &Bounds) -> Result<u32, ScheduleError> {
     let same = |name: &&str| name.eq_ignore_ascii_case(text);
-    match (bounds.min..).zip(bounds.names).find(|(_, name)| same(name)) {
+    match (bounds.min..)
+        .zip(bounds.names)
+        .find(|(_, name)| same(name))
+    {
         Some((number, _)) => Ok(number),
         None => number(text),
     }

@@ -14,11 +14,31 @@ fn next(schedule: &str, after: &str, zone: &str) -> String {
 fn next_times() {
     let cases = [
         ("* * * * *", "2024-01-01T00:00:00Z", "2024-01-01T00:01:00Z"),
-        ("* * * * *", "2024-01-01T00:00:59.5Z", "2024-01-01T00:01:00Z"),
-        ("*/15 * * * *", "2024-01-01T00:15:00Z", "2024-01-01T00:30:00Z"),
-        ("5/20 3 * * *", "2024-01-01T03:46:00Z", "2024-01-02T03:05:00Z"),
-        ("0 0 1 JAN ?", "2024-01-01T00:00:00Z", "2025-01-01T00:00:00Z"),
-        ("0 12 * * mon-fri", "2024-01-05T12:00:00Z", "2024-01-08T12:00:00Z"),
+        (
+            "* * * * *",
+            "2024-01-01T00:00:59.5Z",
+            "2024-01-01T00:01:00Z",
+        ),
+        (
+            "*/15 * * * *",
+            "2024-01-01T00:15:00Z",
+            "2024-01-01T00:30:00Z",
+        ),
+        (
+            "5/20 3 * * *",
+            "2024-01-01T03:46:00Z",
+            "2024-01-02T03:05:00Z",
+        ),
+        (
+            "0 0 1 JAN ?",
+            "2024-01-01T00:00:00Z",
+            "2025-01-01T00:00:00Z",
+        ),
+        (
+            "0 12 * * mon-fri",
+            "2024-01-05T12:00:00Z",
+            "2024-01-08T12:00:00Z",
+        ),
         // The thirteenth, or a Friday.
         ("0 0 13 * 5", "2024-01-10T00:00:00Z", "2024-01-12T00:00:00Z"),
         ("0 0 13 * 5", "2024-01-12T00:00:00Z", "2024-01-13T00:00:00Z"),
@@ -27,9 +47,17 @@ fn next_times() {
         (", * * * *", "2024-03-01T00:00:00Z", "never"),
         ("@weekly", "2024-01-01T00:00:00Z", "2024-01-07T00:00:00Z"),
         ("@hourly", "2024-01-01T00:00:00Z", "2024-01-01T01:00:00Z"),
-        ("@every 90m", "2024-01-01T00:00:00.7Z", "2024-01-01T01:30:00Z"),
+        (
+            "@every 90m",
+            "2024-01-01T00:00:00.7Z",
+            "2024-01-01T01:30:00Z",
+        ),
         ("@every 1ms", "2024-01-01T00:00:00Z", "2024-01-01T00:00:01Z"),
-        ("TZ=Asia/Tokyo 0 9 * * *", "2024-01-01T00:00:00Z", "2024-01-02T00:00:00Z"),
+        (
+            "TZ=Asia/Tokyo 0 9 * * *",
+            "2024-01-01T00:00:00Z",
+            "2024-01-02T00:00:00Z",
+        ),
     ];
     for (schedule, after, expected) in cases {
         assert_eq!(next(schedule, after, "UTC"), expected, "{schedule}");
@@ -47,7 +75,11 @@ fn clocks_that_change() {
         ("0 9 * * *", "2024-07-01T00:00:00Z", "2024-07-01T13:00:00Z"),
     ];
     for (schedule, after, expected) in cases {
-        assert_eq!(next(schedule, after, "America/New_York"), expected, "{schedule}");
+        assert_eq!(
+            next(schedule, after, "America/New_York"),
+            expected,
+            "{schedule}"
+        );
     }
 }
 
@@ -58,8 +90,14 @@ fn faults_are_named() {
         ("* * *", "expected exactly 5 fields, found 3: [* * *]"),
         ("60 * * * *", "end of range (60) above maximum (59): 60"),
         ("* * 0 * *", "beginning of range (0) below minimum (1): 0"),
-        ("5-1 * * * *", "beginning of range (5) beyond end of range (1): 5-1"),
-        ("*/0 * * * *", "step of range should be a positive number: */0"),
+        (
+            "5-1 * * * *",
+            "beginning of range (5) beyond end of range (1): 5-1",
+        ),
+        (
+            "*/0 * * * *",
+            "step of range should be a positive number: */0",
+        ),
         ("1-2-3 * * * *", "too many hyphens: 1-2-3"),
         ("1/2/3 * * * *", "too many slashes: 1/2/3"),
         (

@@ -7,12 +7,15 @@ use corten_client::Client;
 use corten_client::Target;
 use corten_client::cache::{Cache, CacheOptions, MetaCache};
 use corten_client::client::ListOptions;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use corten_client::object::Object;
+use k8s_openapi::api::apps::v1::{
+    ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
+};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, ResourceQuota, Service,
-    ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, ReplicationController,
+    ResourceQuota, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -38,6 +41,10 @@ pub(super) struct Caches {
     pub(super) replica_sets: Cache<ReplicaSet>,
     pub(super) replication_controllers: Cache<ReplicationController>,
     pub(super) deployments: Cache<Deployment>,
+    pub(super) stateful_sets: Cache<StatefulSet>,
+    pub(super) daemon_sets: Cache<DaemonSet>,
+    pub(super) revisions: Cache<ControllerRevision>,
+    pub(super) claims: Cache<PersistentVolumeClaim>,
     pub(super) budgets: Cache<PodDisruptionBudget>,
     pub(super) quotas: Cache<ResourceQuota>,
     pub(super) requests: Cache<CertificateSigningRequest>,
@@ -49,12 +56,23 @@ fn named(name: &str) -> ListOptions {
     ListOptions::default().fields(&format!("metadata.name={name}"))
 }
 
+/// A cache of a kind that this release may not serve yet; then nothing is in it.
+fn served<K: Object>(client: &Client, options: CacheOptions<K>, shutdown: &Shutdown) -> Cache<K> {
+    let kinds = corten_api::kinds::registry();
+    let mut all = kinds.all();
+    match all.any(|kind| kind.group == K::GROUP && kind.resource == K::URL_PATH_SEGMENT) {
+        true => Cache::start(client, options, shutdown),
+        false => Cache::fixed(None, options),
+    }
+}
+
 impl Caches {
     pub(super) fn start(client: &Client, shutdown: &Shutdown) -> Self {
         let pods = CacheOptions::all()
             .index(pods::BY_CONTROLLER, pods::controller_uid)
             .index(node::BY_NODE, node_of);
         let sets = CacheOptions::all().index(pods::BY_CONTROLLER, pods::controller_uid);
+        let revisions = CacheOptions::all().index(pods::BY_CONTROLLER, pods::controller_uid);
         let slices = CacheOptions::all()
             .index(endpointslice::BY_SERVICE, service_of)
             .index(mirror::BY_MIRRORED, mirror::mirrored);
@@ -90,6 +108,10 @@ impl Caches {
             replica_sets: Cache::start(client, sets, shutdown),
             replication_controllers: Cache::start(client, CacheOptions::all(), shutdown),
             deployments: Cache::start(client, CacheOptions::all(), shutdown),
+            stateful_sets: Cache::start(client, CacheOptions::all(), shutdown),
+            daemon_sets: Cache::start(client, CacheOptions::all(), shutdown),
+            revisions: Cache::start(client, revisions, shutdown),
+            claims: served(client, CacheOptions::all(), shutdown),
             budgets: Cache::start(client, CacheOptions::all(), shutdown),
             quotas: Cache::start(client, CacheOptions::all(), shutdown),
             requests: Cache::start(client, CacheOptions::all(), shutdown),
@@ -117,6 +139,10 @@ impl Caches {
                 self.replication_controllers.is_synced(),
             ),
             ("deployments", self.deployments.is_synced()),
+            ("statefulsets", self.stateful_sets.is_synced()),
+            ("daemonsets", self.daemon_sets.is_synced()),
+            ("controllerrevisions", self.revisions.is_synced()),
+            ("persistentvolumeclaims", self.claims.is_synced()),
             ("poddisruptionbudgets", self.budgets.is_synced()),
             ("resourcequotas", self.quotas.is_synced()),
             ("certificatesigningrequests", self.requests.is_synced()),

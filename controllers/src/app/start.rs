@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::caches::Caches;
 use crate::config::Checked;
+use crate::daemonset::{DaemonSets, FailedPods};
 use crate::deployment::Deployments;
 use crate::disruption::Disruptions;
 use crate::endpoints::EndpointsController;
@@ -33,6 +34,7 @@ use crate::replicaset::{ReplicaSets, Replicated};
 use crate::rootca::{RootCa, RootCertificates};
 use crate::serviceaccount::ServiceAccounts;
 use crate::signing::{self, Signing};
+use crate::statefulset::StatefulSets;
 use crate::worker;
 
 /// Namespaces that are emptied at the same time.
@@ -64,6 +66,8 @@ impl Starter<'_> {
             self.deployments(),
             self.replicated(&self.caches.replica_sets),
             self.replicated(&self.caches.replication_controllers),
+            self.stateful_sets(),
+            self.daemon_sets(),
             self.slices(),
             self.mirrors(),
             self.endpoints(),
@@ -128,6 +132,41 @@ impl Starter<'_> {
         };
         let runner = self.runner(controller).watch(sets, ReplicaSets::of_set);
         self.go(runner.watch(&self.caches.pods, ReplicaSets::of_pod))
+    }
+
+    fn stateful_sets(&self) -> JoinHandle<()> {
+        let caches = self.caches;
+        let controller = StatefulSets {
+            sets: caches.stateful_sets.clone(),
+            pods: caches.pods.clone(),
+            claims: caches.claims.clone(),
+            revisions: caches.revisions.clone(),
+        };
+        let runner = self
+            .runner(controller)
+            .watch(&caches.stateful_sets, StatefulSets::of_set)
+            .watch(&caches.pods, StatefulSets::of_pod);
+        self.go(runner
+            .watch(&caches.claims, StatefulSets::of_claim)
+            .watch(&caches.revisions, StatefulSets::of_revision))
+    }
+
+    fn daemon_sets(&self) -> JoinHandle<()> {
+        let caches = self.caches;
+        let controller = DaemonSets {
+            sets: caches.daemon_sets.clone(),
+            pods: caches.pods.clone(),
+            nodes: caches.nodes.clone(),
+            revisions: caches.revisions.clone(),
+            failures: FailedPods::default(),
+        };
+        let runner = self
+            .runner(controller)
+            .watch(&caches.daemon_sets, DaemonSets::of_set)
+            .watch(&caches.pods, DaemonSets::of_pod);
+        self.go(runner
+            .watch(&caches.nodes, DaemonSets::of_node)
+            .watch(&caches.revisions, DaemonSets::of_revision))
     }
 
     fn slices(&self) -> JoinHandle<()> {
@@ -357,13 +396,15 @@ impl Starter<'_> {
             pods: caches.pods.clone(),
             replica_sets: caches.replica_sets.clone(),
             deployments: caches.deployments.clone(),
+            stateful_sets: caches.stateful_sets.clone(),
         };
         let runner = self
             .runner(controller)
             .watch(&caches.budgets, Disruptions::of_budget);
         let runner = runner
             .watch(&caches.pods, Disruptions::of_pod)
-            .watch(&caches.replica_sets, Disruptions::of_set);
+            .watch(&caches.replica_sets, Disruptions::of_set)
+            .watch(&caches.stateful_sets, Disruptions::of_stateful_set);
         self.go(runner.watch(&caches.deployments, Disruptions::of_deployment))
     }
 }

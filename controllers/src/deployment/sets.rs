@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::json;
 
 use super::{create, template};
+use crate::amount::scaled;
 
 pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
 pub(super) const HISTORY: &str = "deployment.kubernetes.io/revision-history";
@@ -299,21 +300,4 @@ pub(super) fn max_surge(deployment: &Deployment) -> i32 {
 /// Pods that may be missing.
 pub(super) fn max_unavailable(deployment: &Deployment) -> i32 {
     limits(deployment).1
-}
-
-/// A number, or a percentage of `total`.
-fn scaled(value: &IntOrString, total: i32, round_up: bool) -> i32 {
-    match value {
-        IntOrString::Int(number) => *number,
-        IntOrString::String(text) => {
-            let percent: i64 = text.trim_end_matches('%').parse().unwrap_or(0);
-            let product = percent * i64::from(total);
-            let value = if round_up {
-                (product + 99) / 100
-            } else {
-                product / 100
-            };
-            i32::try_from(value).unwrap_or(i32::MAX)
-        }
-    }
 }

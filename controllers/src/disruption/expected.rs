@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use corten_client::cache::Cache;
 use corten_client::object::controller_of;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use crate::amount::scaled;
 
 /// The size of what manages a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +38,7 @@ pub(super) fn scale_of(
     pod: &Pod,
     sets: &Cache<ReplicaSet>,
     deployments: &Cache<Deployment>,
+    stateful_sets: &Cache<StatefulSet>,
 ) -> Scale {
     let Some(owner) = controller_of(&pod.metadata) else {
         return Scale::Unmanaged;
@@ -45,6 +48,14 @@ pub(super) fn scale_of(
         kind: owner.kind.clone(),
         name: owner.name.clone(),
     };
+    if owner.kind == "StatefulSet" {
+        let set = stateful_sets.get(namespace, &owner.name);
+        let set = set.filter(|set| set.metadata.uid.as_ref() == Some(&owner.uid));
+        return set.map_or_else(unknown, |set| Scale::Of {
+            uid: owner.uid.clone(),
+            replicas: set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1),
+        });
+    }
     if owner.kind != "ReplicaSet" {
         return unknown();
     }
@@ -88,7 +99,10 @@ pub(super) fn of(
     let spec = budget.spec.clone().unwrap_or_default();
     if let Some(unavailable) = spec.max_unavailable {
         let expected = by_scale(pods)?;
-        return Ok((expected, (expected - scaled(&unavailable, expected)).max(0)));
+        return Ok((
+            expected,
+            (expected - scaled(&unavailable, expected, true)).max(0),
+        ));
     }
     match spec.min_available {
         Some(IntOrString::Int(number)) => {
@@ -96,7 +110,7 @@ pub(super) fn of(
         }
         Some(percent) => {
             let expected = by_scale(pods)?;
-            Ok((expected, scaled(&percent, expected)))
+            Ok((expected, scaled(&percent, expected, true)))
         }
         // Neither is given: the API takes it for one that must be available.
         None => Ok((i32::try_from(pods.len()).unwrap_or(i32::MAX), 1)),
@@ -120,15 +134,4 @@ fn by_scale(pods: &[(Arc<Pod>, Scale)]) -> Result<i32, String> {
         }
     }
     Ok(sizes.values().sum())
-}
-
-/// A number, or a percentage rounded up.
-fn scaled(value: &IntOrString, total: i32) -> i32 {
-    match value {
-        IntOrString::Int(number) => *number,
-        IntOrString::String(text) => {
-            let percent: i64 = text.trim_end_matches('%').parse().unwrap_or(0);
-            i32::try_from((percent * i64::from(total) + 99) / 100).unwrap_or(i32::MAX)
-        }
-    }
 }

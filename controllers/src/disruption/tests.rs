@@ -25,6 +25,7 @@ fn plan(spec: Value, status: Value, pods: Vec<Pod>) -> Plan {
     budget["spec"]["selector"] = json!({"matchLabels": {"app": "web"}});
     let set = json!({"metadata": {"name": "rs", "namespace": "d", "uid": "rs", "ownerReferences": owner("Deployment", "web")}});
     let deployment = json!({"metadata": {"name": "web", "namespace": "d", "uid": "web"}, "spec": {"replicas": 4, "selector": {}, "template": {}}});
+    let stateful = json!({"metadata": {"name": "db", "namespace": "d", "uid": "db"}, "spec": {"replicas": 3, "selector": {}, "template": {}}});
     let controller = Disruptions {
         budgets: Cache::fixed(
             [serde_json::from_value(budget).expect("budget")],
@@ -40,6 +41,10 @@ fn plan(spec: Value, status: Value, pods: Vec<Pod>) -> Plan {
         ),
         deployments: Cache::fixed(
             [serde_json::from_value(deployment).expect("deployment")],
+            CacheOptions::all(),
+        ),
+        stateful_sets: Cache::fixed(
+            [serde_json::from_value(stateful).expect("stateful set")],
             CacheOptions::all(),
         ),
     };
@@ -102,6 +107,13 @@ fn budgets_add_up() {
             "{spec}"
         );
     }
+}
+
+#[test]
+fn stateful_sets_have_a_size() {
+    let pods = vec![pod("db-0", true, owner("StatefulSet", "db"))];
+    let plan = plan(json!({"maxUnavailable": 1}), Value::Null, pods);
+    assert_eq!(numbers(status(&plan)), [3, 2, 1, 0]);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! tolerates a taint for a while, has all of that while.
 
 mod seen;
-mod tolerate;
+pub(crate) mod tolerate;
 
 use std::sync::Arc;
 use std::time::Duration;

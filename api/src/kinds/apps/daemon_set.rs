@@ -307,11 +307,7 @@ mod tests {
                 json!({}),
                 "spec.selector: Invalid value: {}: empty selector is invalid for daemonset",
             ),
-            (
-                "/spec/selector/matchLabels/app",
-                json!("other"),
-                no_match,
-            ),
+            ("/spec/selector/matchLabels/app", json!("other"), no_match),
             (
                 "/spec/updateStrategy",
                 json!({"type": "Recreate"}),

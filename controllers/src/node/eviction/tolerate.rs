@@ -45,7 +45,8 @@ pub(super) fn patience(pod: &Pod, age: Duration, taints: &[(Taint, Duration)]) -
     shortest
 }
 
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+/// Whether a toleration is about a taint.
+pub(crate) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     let effect = toleration
         .effect
         .as_deref()

@@ -77,9 +77,7 @@ fn access_modes(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     for mode in modes.iter().filter(|mode| unknown(mode)) {
         errors.not_supported(path, mode, ACCESS_MODES);
     }
-    let others = modes
-        .iter()
-        .any(|mode| *mode != ONE_POD && !unknown(mode));
+    let others = modes.iter().any(|mode| *mode != ONE_POD && !unknown(mode));
     if modes.contains(&ONE_POD) && others {
         let detail = "may not use ReadWriteOncePod with other access modes";
         errors.forbidden(path, detail);

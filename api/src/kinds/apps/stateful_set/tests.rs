@@ -54,7 +54,10 @@ fn defaults() {
 #[test]
 fn a_strategy_that_is_named_is_not_filled_in() {
     let cases = [
-        (json!({"type": "RollingUpdate"}), json!({"type": "RollingUpdate"})),
+        (
+            json!({"type": "RollingUpdate"}),
+            json!({"type": "RollingUpdate"}),
+        ),
         (json!({"type": "OnDelete"}), json!({"type": "OnDelete"})),
         (
             json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 2}}),
@@ -82,7 +85,11 @@ fn mistakes_are_named() {
             json!({}),
             "spec.selector: Invalid value: {}: empty selector is invalid for statefulset",
         ),
-        ("/spec/selector", Value::Null, "spec.selector: Required value"),
+        (
+            "/spec/selector",
+            Value::Null,
+            "spec.selector: Required value",
+        ),
         (
             "/spec/podManagementPolicy",
             json!("Any"),
@@ -164,7 +171,10 @@ fn claims_and_other_sources_are_checked() {
         )
     };
     assert_eq!(
-        create(&StatefulSet, at(json!({"kind": "VolumeSnapshot", "name": "s"}))),
+        create(
+            &StatefulSet,
+            at(json!({"kind": "VolumeSnapshot", "name": "s"}))
+        ),
         [
             "spec.volumeClaimTemplates[0].spec.dataSource: Invalid value: \"VolumeSnapshot\": must be \
              'PersistentVolumeClaim' when referencing the default apiGroup"

@@ -69,11 +69,7 @@ pub(super) fn spec(spec: &Value, depth: Depth, errors: &mut Errors) {
     let at = path.child("updateStrategy");
     update_strategy(spec.at("updateStrategy"), &at, errors);
     let at = path.child("persistentVolumeClaimRetentionPolicy");
-    retention(
-        spec.at("persistentVolumeClaimRetentionPolicy"),
-        &at,
-        errors,
-    );
+    retention(spec.at("persistentVolumeClaimRetentionPolicy"), &at, errors);
     if depth == Depth::New {
         let at = path.child("volumeClaimTemplates");
         for (i, template) in spec.list("volumeClaimTemplates").iter().enumerate() {
@@ -101,7 +97,11 @@ fn update_strategy(strategy: &Value, path: &Path<'_>, errors: &mut Errors) {
     match (strategy.text("type"), strategy.opt("rollingUpdate")) {
         ("", _) => errors.required(path, ""),
         ("OnDelete", Some(rolling)) => {
-            errors.invalid(&at, rolling, "only allowed for updateStrategy 'RollingUpdate'");
+            errors.invalid(
+                &at,
+                rolling,
+                "only allowed for updateStrategy 'RollingUpdate'",
+            );
         }
         ("RollingUpdate", Some(rolling)) => {
             errors.non_negative(&at.child("partition"), rolling.int("partition"));
@@ -150,7 +150,8 @@ fn checked_template(spec: &Value) -> Cow<'_, Value> {
                 names.push(name);
             }
         }
-        let volume = |name: &&str| json!({"name": name, "persistentVolumeClaim": {"claimName": name}});
+        let volume =
+            |name: &&str| json!({"name": name, "persistentVolumeClaim": {"claimName": name}});
         let mut volumes: Vec<Value> = names.iter().map(volume).collect();
         // The controller puts a claim in the place of a volume of the same name.
         let others = pod_spec.list("volumes").iter();
