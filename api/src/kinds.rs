@@ -11,6 +11,7 @@ mod registry;
 mod strategy;
 pub(crate) mod value;
 
+pub mod addresses;
 pub mod duration;
 pub mod names;
 pub mod object_meta;
@@ -26,6 +27,8 @@ pub mod coordination;
 pub mod core;
 pub mod discovery;
 pub mod events;
+pub mod flowcontrol;
+pub mod networking;
 pub mod policy;
 pub mod rbac;
 pub mod scheduling;

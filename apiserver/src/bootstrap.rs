@@ -1,5 +1,5 @@
-//! What the API needs to be usable by anybody but its administrators: default roles and bindings, and the `kubernetes` Service
-//! with the addresses of the API servers.
+//! What the API needs to be usable by anybody but its administrators: default roles and bindings, default priority levels, and
+//! the `kubernetes` Service with the addresses of the API servers.
 //!
 //! System namespaces and priority classes are the registry's own affair. Everything is created through the registry, like any other write, and reconciled at each start: what an operator added stays,
 //! what is missing comes back, unless its autoupdate annotation says `false`. Invariant: running it twice, or on two servers at
@@ -7,6 +7,7 @@
 
 pub mod aggregate;
 pub mod endpoints;
+mod flow_control;
 mod roles;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use corten_api::kinds::flowcontrol::{self, mandatory};
 use corten_api::status::{Reason, Status};
 use corten_base::shutdown::Shutdown;
 use serde_json::Value;
@@ -67,6 +69,13 @@ pub async fn reconcile(objects: &dyn Objects) -> Result<(), Status> {
         )
         .await?;
     }
+    // Levels first: a schema without its level would be taken for a mistake.
+    for wanted in flow_control::levels() {
+        ensure_flow_control(objects, "prioritylevelconfigurations", wanted).await?;
+    }
+    for wanted in flow_control::schemas() {
+        ensure_flow_control(objects, "flowschemas", wanted).await?;
+    }
     Ok(())
 }
 
@@ -113,6 +122,51 @@ async fn ensure(
     }
     // Another server may be doing the same; the next pass sees its result.
     objects.update(resource, "", present).await.map(drop)
+}
+
+/// Brings back the spec of a default object of flow control, unless an operator has said that it is his or, without a word,
+/// has changed it. The mandatory ones are nobody's.
+async fn ensure_flow_control(
+    objects: &dyn Objects,
+    name: &'static str,
+    wanted: Value,
+) -> Result<(), Status> {
+    let resource = Resource {
+        group: flowcontrol::GROUP,
+        name,
+    };
+    let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
+    let Some(mut present) = objects.get(resource, "", name).await? else {
+        let name = name.to_owned();
+        return create_if_missing(objects, resource, "", &name, wanted).await;
+    };
+    let fixed = [mandatory::EXEMPT, mandatory::CATCH_ALL].contains(&name);
+    let annotation = &present["metadata"]["annotations"][mandatory::AUTOUPDATE];
+    let ours = match annotation.as_str() {
+        Some("true") => true,
+        Some("false") => fixed,
+        _ => fixed || present["metadata"]["generation"] == 1,
+    };
+    let told = if ours { "true" } else { "false" };
+    let stale = ours && !same_spec(&present["spec"], &wanted["spec"]);
+    if *annotation == *told && !stale {
+        return Ok(());
+    }
+    present["metadata"]["annotations"][mandatory::AUTOUPDATE] = told.into();
+    if stale {
+        present["spec"] = wanted["spec"].clone();
+    }
+    objects.update(resource, "", present).await.map(drop)
+}
+
+/// Whether two specs say the same; how much the exempt level lends is the operator's.
+fn same_spec(present: &Value, wanted: &Value) -> bool {
+    let fields = |spec: &Value| {
+        let mut fields = spec.as_object().cloned().unwrap_or_default();
+        fields.retain(|key, value| key != "exempt" && !value.is_null());
+        fields
+    };
+    fields(present) == fields(wanted)
 }
 
 fn merge_labels(present: &mut Value, wanted: &Value) -> bool {

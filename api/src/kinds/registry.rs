@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use super::{
     ResourceDescriptor, apps, authentication, authorization, autoscaling, certificates,
-    coordination, core, discovery, events, policy, rbac, scheduling,
+    coordination, core, discovery, events, flowcontrol, networking, policy, rbac, scheduling,
 };
 
 /// All built-in resources, grouped in discovery's order.
@@ -43,6 +43,11 @@ static BUILT_IN: &[&ResourceDescriptor] = &[
     &autoscaling::horizontal_pod_autoscaler::DESCRIPTOR,
     &autoscaling::horizontal_pod_autoscaler::v1::DESCRIPTOR,
     &certificates::certificate_signing_request::DESCRIPTOR,
+    &networking::ingress_class::DESCRIPTOR,
+    &networking::ingress::DESCRIPTOR,
+    &networking::ip_address::DESCRIPTOR,
+    &networking::network_policy::DESCRIPTOR,
+    &networking::service_cidr::DESCRIPTOR,
     &policy::pod_disruption_budget::DESCRIPTOR,
     &rbac::cluster_role_binding::DESCRIPTOR,
     &rbac::cluster_role::DESCRIPTOR,
@@ -51,6 +56,8 @@ static BUILT_IN: &[&ResourceDescriptor] = &[
     &scheduling::priority_class::DESCRIPTOR,
     &coordination::lease::DESCRIPTOR,
     &discovery::endpoint_slice::DESCRIPTOR,
+    &flowcontrol::flow_schema::DESCRIPTOR,
+    &flowcontrol::priority_level_configuration::DESCRIPTOR,
 ];
 
 /// The built-in kinds.
@@ -195,11 +202,13 @@ mod tests {
             "authorization.k8s.io",
             "autoscaling",
             "certificates.k8s.io",
+            "networking.k8s.io",
             "policy",
             "rbac.authorization.k8s.io",
             "scheduling.k8s.io",
             "coordination.k8s.io",
             "discovery.k8s.io",
+            "flowcontrol.apiserver.k8s.io",
         ];
         assert_eq!(names, expected);
     }
@@ -241,6 +250,7 @@ mod tests {
         assert_eq!(seen.get("minions"), Some(&"Node"));
         assert_eq!(seen.get("services/specs"), Some(&"Service"));
         assert_eq!(seen.get("services/endpoints"), Some(&"Endpoints"));
+        assert_eq!(seen.get("ingress"), Some(&"Ingress"));
     }
 
     #[test]

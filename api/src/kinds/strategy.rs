@@ -12,7 +12,7 @@ use serde_json::Value;
 use smallvec::SmallVec;
 
 use super::value::{Get, keep, object_at, remove, same, set};
-use super::{Errors, Path, duration, names, object_meta};
+use super::{Errors, Path, addresses, duration, names, object_meta};
 use crate::field::FieldError;
 
 /// Fixed facts of a kind that the generic code needs.
@@ -63,6 +63,8 @@ pub enum NameRule {
     Label1035,
     /// Any single path segment, for RBAC.
     PathSegment,
+    /// An IP address in its canonical form.
+    Ip,
 }
 
 impl NameRule {
@@ -73,6 +75,7 @@ impl NameRule {
             Self::Label => names::label(name, prefix),
             Self::Label1035 => names::label_1035(name, prefix),
             Self::PathSegment => names::path_segment(name, prefix),
+            Self::Ip => addresses::ip_faults(name),
         }
     }
 }
@@ -361,6 +364,16 @@ pub(crate) fn keep_system_metadata(new: &mut Value, old: &Value) {
     }
     keep(meta, old, "generation");
     remove(meta, "selfLink");
+}
+
+/// Restores the metadata that clients write, for kinds whose status update may change nothing but the status.
+pub(crate) fn keep_all_metadata(new: &mut Value, old: &Value) {
+    let old = old.at("metadata");
+    if let Some(meta) = object_at(new, "metadata") {
+        for key in ["labels", "annotations", "finalizers", "ownerReferences"] {
+            keep(meta, old, key);
+        }
+    }
 }
 
 fn content_changed(new: &Value, old: &Value) -> bool {

@@ -74,6 +74,39 @@ async fn what_is_missing_comes_back_and_what_was_added_stays() {
     assert_eq!(binding["subjects"][0]["name"], "system:masters");
 }
 
+#[tokio::test]
+async fn levels_come_back_unless_they_are_the_operators() {
+    let objects = Fake::with(&[]);
+    reconcile(&*objects).await.expect("first");
+    let resource = Resource {
+        group: flowcontrol::GROUP,
+        name: "prioritylevelconfigurations",
+    };
+    let shares = "/spec/limited/nominalConcurrencyShares";
+    let read = async |name: &str| {
+        let found = objects.get(resource, "", name).await.expect("read");
+        found.expect("there")
+    };
+    for (name, update) in [
+        ("system", "true"),
+        ("node-high", "false"),
+        ("catch-all", "false"),
+    ] {
+        let mut level = read(name).await;
+        *level.pointer_mut(shares).expect("shares") = json!(1);
+        level["metadata"]["annotations"][mandatory::AUTOUPDATE] = update.into();
+        objects.put(resource, level);
+    }
+    reconcile(&*objects).await.expect("second");
+    for (name, expected) in [("system", 30), ("node-high", 1), ("catch-all", 5)] {
+        assert_eq!(
+            read(name).await.pointer(shares),
+            Some(&json!(expected)),
+            "{name}"
+        );
+    }
+}
+
 /// The default roles, aggregated, as an authorizer.
 async fn defaults() -> Arc<Live> {
     let objects = Fake::with(&[]);

@@ -11,8 +11,8 @@ use self::validate::validate_spec;
 use super::match_resources::default_match_resources;
 use super::{CATEGORIES, GROUP};
 use crate::kinds::descriptor::ALL_VERBS;
-use crate::kinds::strategy::Generation;
-use crate::kinds::value::{Get, default_to, keep, object_at, set};
+use crate::kinds::strategy::{Generation, keep_all_metadata};
+use crate::kinds::value::{Get, default_to, object_at, set};
 use crate::kinds::{Column, Errors, ResourceDescriptor, Rules, Strategy, Subresource, duration};
 
 /// `validatingadmissionpolicies` of admissionregistration.k8s.io/v1.
@@ -67,11 +67,7 @@ impl Strategy for ValidatingAdmissionPolicy {
     }
 
     fn carry_over_status(&self, new: &mut Value, old: &Value) {
-        if let Some(meta) = object_at(new, "metadata") {
-            for key in ["labels", "annotations", "finalizers", "ownerReferences"] {
-                keep(meta, old.at("metadata"), key);
-            }
-        }
+        keep_all_metadata(new, old);
     }
 
     fn validate_new(&self, object: &Value, errors: &mut Errors) {

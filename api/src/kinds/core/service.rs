@@ -5,7 +5,7 @@
 
 mod validate;
 
-pub(crate) use validate::validate_port_reference;
+pub(crate) use validate::{validate_load_balancer_ingress, validate_port_reference};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};

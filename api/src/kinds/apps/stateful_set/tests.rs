@@ -71,6 +71,7 @@ fn a_strategy_that_is_named_is_not_filled_in() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of mistakes")]
 fn mistakes_are_named() {
     let none: Vec<String> = vec![];
     assert_eq!(create(&StatefulSet, stateful_set()), none);

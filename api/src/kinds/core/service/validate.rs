@@ -447,6 +447,15 @@ pub(super) fn status(service: &Value, errors: &mut Errors) {
         errors.forbidden(&path, "may only be used when `spec.type` is 'LoadBalancer'");
         return;
     }
+    validate_load_balancer_ingress(ingresses, &path, errors);
+}
+
+/// Checks where a load balancer is reached, in the status of Services and Ingresses.
+pub(crate) fn validate_load_balancer_ingress(
+    ingresses: &[Value],
+    path: &Path<'_>,
+    errors: &mut Errors,
+) {
     for (i, ingress) in ingresses.iter().enumerate() {
         let at = path.index(i);
         let ip = ingress.text("ip");
