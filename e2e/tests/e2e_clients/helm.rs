@@ -85,14 +85,15 @@ impl Helm<'_> {
         self.nothing_is_left("app.kubernetes.io/instance=all")
     }
 
-    /// An image that is not there: the upgrade fails in its time, and what ran goes on running.
+    /// An image that is not there: the upgrade fails in its time, and what ran goes on running. The Deployment's only: a StatefulSet
+    /// waits for a pod that never becomes ready, also when it is rolled back, here as upstream.
     fn a_failing_upgrade(&self, chart: &str) -> Result<()> {
         let failed = self.call(&[
             "upgrade",
             "all",
             chart,
             "--set",
-            "image=registry.test/none",
+            "web=registry.test/none",
             "--no-hooks",
             "--wait",
             "--timeout=10s",

@@ -17,7 +17,7 @@ spec:
   terminationGracePeriodSeconds: 1
   containers:
   - name: web
-    image: "{{ .Values.image }}:{{ .Values.version }}"
+    image: "{{ if eq .part "deployment" }}{{ .Values.web | default .Values.image }}{{ else }}{{ .Values.image }}{{ end }}:{{ .Values.version }}"
     ports: [{name: http, containerPort: 8080}]
     envFrom:
     - configMapRef: {name: {{ .Release.Name }}}
