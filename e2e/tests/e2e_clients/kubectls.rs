@@ -1,7 +1,10 @@
 //! kubectl of the two versions before ours and the two after it: the daily verbs; and what kustomize builds.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use corten_e2e::cluster::{Cluster, step};
+use corten_e2e::wait::until;
 
 use crate::{client, has, said};
 
@@ -75,6 +78,16 @@ fn verbs(cluster: &Cluster, version: &str, folder: &str) -> Result<()> {
     )?;
     kubectl(&["rollout", "undo", "deploy/site"])?;
     kubectl(&["rollout", "status", "deploy/site", "--timeout=60s"])?;
+    // A pod that still ends is one that `exec` and `logs` may choose.
+    until("the old pod is gone", Duration::from_secs(20), || {
+        let pods = kubectl(&["get", "pods", "-l", "app=site", "-o", "name"]);
+        let pods = pods.map_err(|error| error.to_string())?;
+        if pods.lines().count() == 1 {
+            Ok(())
+        } else {
+            Err(pods)
+        }
+    })?;
     has(
         &kubectl(&["exec", "deploy/site", "--", "sh", "-c", "echo $VERSION"])?,
         &["1"],
