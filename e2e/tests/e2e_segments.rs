@@ -148,7 +148,7 @@ fn services(cluster: &Cluster) -> Result<()> {
     for from in ["h1", "h2"] {
         let pod = format!("on-{from}");
         for target in [format!("http://{address}/"), "http://web/".to_owned()] {
-            let line = format!("for i in $(seq 12); do curl -fsSm3 {target} || exit 1; done");
+            let line = format!("for i in $(seq 60); do curl -fsSm3 {target} || exit 1; done");
             let answers = cluster.shell(&pod, &line)?;
             for to in ["on-h1", "on-h2", "on-h3"] {
                 ensure!(
