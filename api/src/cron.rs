@@ -21,7 +21,7 @@ const YEARS_MAX: i16 = 5;
 /// What is wrong with a schedule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct ScheduleError(String);
+pub struct ScheduleError(pub(crate) String);
 
 /// When something is to happen again and again.
 #[derive(Debug, Clone, PartialEq)]

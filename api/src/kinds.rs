@@ -5,6 +5,7 @@
 //! IO or reads a clock. Invariant: strategies see objects that passed the structural decoder, yet never panic
 //! on one that did not.
 
+pub(crate) mod conditions;
 mod descriptor;
 mod errors;
 mod registry;
@@ -22,6 +23,7 @@ pub mod apps;
 pub mod authentication;
 pub mod authorization;
 pub mod autoscaling;
+pub mod batch;
 pub mod certificates;
 pub mod coordination;
 pub mod core;
@@ -29,9 +31,12 @@ pub mod discovery;
 pub mod events;
 pub mod flowcontrol;
 pub mod networking;
+pub mod node;
 pub mod policy;
 pub mod rbac;
+pub mod resource;
 pub mod scheduling;
+pub mod storage;
 
 pub use descriptor::{Column, ResourceDescriptor, Subresource};
 pub use errors::{Errors, Path};

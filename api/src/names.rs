@@ -350,6 +350,17 @@ pub fn http_header_name(name: &str) -> Faults {
     vec![rule_message(text, &["X-Header-Name"], "[-A-Za-z0-9]+")]
 }
 
+/// The path of a URL, or what looks like one.
+pub fn http_path(path: &str) -> Faults {
+    const SIGNS: &[u8] = b"/-._~%!$&'()*+,;=:";
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || SIGNS.contains(&byte);
+    if !path.is_empty() && path.bytes().all(good) {
+        return Faults::new();
+    }
+    let rule = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+";
+    vec![rule_message("Invalid path", &[], rule)]
+}
+
 /// The reason of a condition.
 pub fn condition_reason(reason: &str) -> Faults {
     let bytes = reason.as_bytes();

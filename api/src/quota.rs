@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::kinds::value::Get;
 use crate::quantity::{Format, Quantity};
 
+mod claim;
 mod pod;
 #[cfg(test)]
 mod tests;
@@ -61,7 +62,7 @@ pub fn usage(group: &str, resource: &str, object: &Value) -> Amounts {
     match (group, resource) {
         ("", "pods") => amounts.extend(pod::usage(object)),
         ("", "services") => amounts.extend(service(object)),
-        ("", "persistentvolumeclaims") => amounts.extend(claim(object)),
+        ("", "persistentvolumeclaims") => amounts.extend(claim::usage(object)),
         _ => {}
     }
     amounts
@@ -90,43 +91,26 @@ fn service(object: &Value) -> Amounts {
     ])
 }
 
-fn claim(object: &Value) -> Amounts {
-    let spec = object.at("spec");
-    let storage = Quantity::from_json(spec.at("resources").at("requests").at("storage"));
-    let storage = storage.unwrap_or_else(|_| Quantity::new(0, Format::BinarySi));
-    let mut amounts = Amounts::from([("requests.storage".to_owned(), storage)]);
-    let class = spec.text("storageClassName");
-    if !class.is_empty() {
-        let name = |what: &str| format!("{class}.storageclass.storage.k8s.io/{what}");
-        amounts.insert(name("requests.storage"), storage);
-        amounts.insert(name("persistentvolumeclaims"), one());
-    }
-    amounts
-}
-
-/// Whether the scopes of a quota's spec take an object in. Scopes speak of pods: a quota with any takes nothing else.
+/// Whether the scopes of a quota's spec take an object in. Scopes speak of pods, and one of claims: a quota with any takes
+/// nothing else.
 pub fn takes_in(spec: &Value, group: &str, resource: &str, object: &Value) -> bool {
     let expressions = spec.at("scopeSelector").list("matchExpressions");
     let scopes = spec.list("scopes");
     if scopes.is_empty() && expressions.is_empty() {
         return true;
     }
-    if !(group.is_empty() && resource == "pods") {
-        return false;
-    }
-    let plain = scopes.iter().filter_map(Value::as_str);
-    plain
-        .into_iter()
-        .all(|scope| pod::in_scope(object, scope, "Exists", &[]))
+    let in_scope: fn(&Value, &str, &str, &[&str]) -> bool = match (group, resource) {
+        ("", "pods") => pod::in_scope,
+        ("", "persistentvolumeclaims") => claim::in_scope,
+        _ => return false,
+    };
+    let mut plain = scopes.iter().filter_map(Value::as_str);
+    plain.all(|scope| in_scope(object, scope, "Exists", &[]))
         && expressions.iter().all(|expression| {
             let values = expression.list("values").iter().filter_map(Value::as_str);
             let values: Vec<&str> = values.collect();
-            pod::in_scope(
-                object,
-                expression.text("scopeName"),
-                expression.text("operator"),
-                &values,
-            )
+            let (scope, operator) = (expression.text("scopeName"), expression.text("operator"));
+            in_scope(object, scope, operator, &values)
         })
 }
 

@@ -87,6 +87,17 @@ pub fn validate_template(meta: &Value, path: &Path<'_>, errors: &mut Errors) {
     validate_annotations(meta.at("annotations"), &path.child("annotations"), errors);
 }
 
+/// Checks the metadata of a template that carries labels and annotations and nothing else.
+pub fn validate_bare_template(meta: &Value, path: &Path<'_>, errors: &mut Errors) {
+    validate_annotations(meta.at("annotations"), &path.child("annotations"), errors);
+    validate_labels(meta.at("labels"), &path.child("labels"), errors);
+    for (key, _) in meta.as_object().into_iter().flatten() {
+        if !matches!(key.as_str(), "annotations" | "labels") && !meta.is_empty_at(key) {
+            errors.forbidden(&path.child(key), "cannot be set");
+        }
+    }
+}
+
 /// Checks a map of labels.
 pub fn validate_labels(labels: &Value, path: &Path<'_>, errors: &mut Errors) {
     let Some(map) = labels.as_object() else {

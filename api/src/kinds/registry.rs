@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use super::{
-    ResourceDescriptor, apps, authentication, authorization, autoscaling, certificates,
-    coordination, core, discovery, events, flowcontrol, networking, policy, rbac, scheduling,
+    ResourceDescriptor, apps, authentication, authorization, autoscaling, batch, certificates,
+    coordination, core, discovery, events, flowcontrol, networking, node, policy, rbac, resource,
+    scheduling, storage,
 };
 
 /// All built-in resources, grouped in discovery's order.
@@ -20,6 +21,8 @@ static BUILT_IN: &[&ResourceDescriptor] = &[
     &core::limit_range::DESCRIPTOR,
     &core::namespace::DESCRIPTOR,
     &core::node::DESCRIPTOR,
+    &core::persistent_volume_claim::DESCRIPTOR,
+    &core::persistent_volume::DESCRIPTOR,
     &core::pod::DESCRIPTOR,
     &core::pod_template::DESCRIPTOR,
     &core::replication_controller::DESCRIPTOR,
@@ -42,6 +45,8 @@ static BUILT_IN: &[&ResourceDescriptor] = &[
     &authorization::subject_access_review::DESCRIPTOR,
     &autoscaling::horizontal_pod_autoscaler::DESCRIPTOR,
     &autoscaling::horizontal_pod_autoscaler::v1::DESCRIPTOR,
+    &batch::cron_job::DESCRIPTOR,
+    &batch::job::DESCRIPTOR,
     &certificates::certificate_signing_request::DESCRIPTOR,
     &networking::ingress_class::DESCRIPTOR,
     &networking::ingress::DESCRIPTOR,
@@ -53,9 +58,20 @@ static BUILT_IN: &[&ResourceDescriptor] = &[
     &rbac::cluster_role::DESCRIPTOR,
     &rbac::role_binding::DESCRIPTOR,
     &rbac::role::DESCRIPTOR,
+    &storage::csi_driver::DESCRIPTOR,
+    &storage::csi_node::DESCRIPTOR,
+    &storage::csi_storage_capacity::DESCRIPTOR,
+    &storage::storage_class::DESCRIPTOR,
+    &storage::volume_attachment::DESCRIPTOR,
+    &storage::volume_attributes_class::DESCRIPTOR,
     &scheduling::priority_class::DESCRIPTOR,
     &coordination::lease::DESCRIPTOR,
+    &node::runtime_class::DESCRIPTOR,
     &discovery::endpoint_slice::DESCRIPTOR,
+    &resource::device_class::DESCRIPTOR,
+    &resource::resource_claim::DESCRIPTOR,
+    &resource::resource_claim_template::DESCRIPTOR,
+    &resource::resource_slice::DESCRIPTOR,
     &flowcontrol::flow_schema::DESCRIPTOR,
     &flowcontrol::priority_level_configuration::DESCRIPTOR,
 ];
@@ -201,13 +217,17 @@ mod tests {
             "authentication.k8s.io",
             "authorization.k8s.io",
             "autoscaling",
+            "batch",
             "certificates.k8s.io",
             "networking.k8s.io",
             "policy",
             "rbac.authorization.k8s.io",
+            "storage.k8s.io",
             "scheduling.k8s.io",
             "coordination.k8s.io",
+            "node.k8s.io",
             "discovery.k8s.io",
+            "resource.k8s.io",
             "flowcontrol.apiserver.k8s.io",
         ];
         assert_eq!(names, expected);

@@ -209,6 +209,11 @@ pub trait Strategy: Send + Sync {
         false
     }
 
+    /// What to tell a client that deletes an object and says nothing about what it owns.
+    fn deletion_warning(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Adds the kind's own fields for field selectors.
     fn add_fields<'a>(&self, _object: &'a Value, _fields: &mut Fields<'a>) {}
 
@@ -366,8 +371,8 @@ pub(crate) fn keep_system_metadata(new: &mut Value, old: &Value) {
     remove(meta, "selfLink");
 }
 
-/// Restores the metadata that clients write, for kinds whose status update may change nothing but the status.
-pub(crate) fn keep_all_metadata(new: &mut Value, old: &Value) {
+/// Restores the metadata that clients write, for kinds whose `status` path changes the status alone.
+pub(crate) fn keep_client_metadata(new: &mut Value, old: &Value) {
     let old = old.at("metadata");
     if let Some(meta) = object_at(new, "metadata") {
         for key in ["labels", "annotations", "finalizers", "ownerReferences"] {

@@ -153,6 +153,11 @@ mod tests {
             ),
             ("StatefulSet", "NAME READY AGE"),
             ("ControllerRevision", "NAME CONTROLLER REVISION AGE"),
+            ("Job", "NAME STATUS COMPLETIONS DURATION AGE"),
+            (
+                "CronJob",
+                "NAME SCHEDULE TIMEZONE SUSPEND ACTIVE LAST SCHEDULE AGE",
+            ),
             ("EndpointSlice", "NAME ADDRESSTYPE PORTS ENDPOINTS AGE"),
             ("Lease", "NAME HOLDER AGE"),
             (
@@ -206,6 +211,14 @@ mod tests {
                 "NAME DESIRED CURRENT READY UP-TO-DATE AVAILABLE NODE SELECTOR AGE CONTAINERS IMAGES SELECTOR",
             ),
             ("StatefulSet", "NAME READY AGE CONTAINERS IMAGES"),
+            (
+                "Job",
+                "NAME STATUS COMPLETIONS DURATION AGE CONTAINERS IMAGES SELECTOR",
+            ),
+            (
+                "CronJob",
+                "NAME SCHEDULE TIMEZONE SUSPEND ACTIVE LAST SCHEDULE AGE CONTAINERS IMAGES SELECTOR",
+            ),
             ("RoleBinding", "NAME ROLE AGE USERS GROUPS SERVICEACCOUNTS"),
         ];
         for (kind, expected) in wide {

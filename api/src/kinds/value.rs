@@ -97,6 +97,13 @@ pub(crate) fn default_to(object: &mut Value, key: &str, value: impl Into<Value>)
     }
 }
 
+/// Sets `key` when it is absent or null; an empty text was said on purpose.
+pub(crate) fn default_absent(object: &mut Value, key: &str, value: impl Into<Value>) {
+    if !object.has(key) {
+        set(object, key, value);
+    }
+}
+
 /// Sets `key` whatever was there; does nothing to what is not an object.
 pub(crate) fn set(object: &mut Value, key: &str, value: impl Into<Value>) {
     if let Some(map) = object.as_object_mut() {
@@ -152,6 +159,33 @@ pub(crate) fn same(a: &Value, b: &Value) -> bool {
         }
         (a, b) if blank(a) && blank(b) => true,
         (a, b) => a == b,
+    }
+}
+
+/// The paths below `root` that differ, one a line, with both values.
+pub(crate) fn differences(root: &str, new: &Value, old: &Value) -> String {
+    let mut lines = Vec::new();
+    collect(root, new, old, &mut lines);
+    lines.join("\n")
+}
+
+fn collect(path: &str, new: &Value, old: &Value, lines: &mut Vec<String>) {
+    match (new, old) {
+        (Value::Object(a), Value::Object(b)) => {
+            for (key, value) in a {
+                collect(&format!("{path}.{key}"), value, old.at(key), lines);
+            }
+            for (key, value) in b.iter().filter(|(key, _)| !a.contains_key(*key)) {
+                collect(&format!("{path}.{key}"), &Value::Null, value, lines);
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (i, (new, old)) in a.iter().zip(b).enumerate() {
+                collect(&format!("{path}[{i}]"), new, old, lines);
+            }
+        }
+        (new, old) if !same(new, old) => lines.push(format!("{path}: from {old} to {new}")),
+        _ => {}
     }
 }
 

@@ -106,3 +106,43 @@ fn a_quota_of_cpu_needs_containers_to_say_theirs() {
         "cpu for: c; limits.memory for: c"
     );
 }
+
+#[test]
+fn claims_that_grow_use_what_is_allocated() {
+    let mut claim = json!({"metadata": {"annotations": {"volume.beta.kubernetes.io/storage-class": "old"}},
+        "spec": {"storageClassName": "gold", "resources": {"requests": {"storage": "2Gi"}}},
+        "status": {"allocatedResources": {"storage": "3Gi"}}});
+    let used = usage("", "persistentvolumeclaims", &claim);
+    assert_eq!(used["requests.storage"].to_string(), "3Gi");
+    assert_eq!(
+        used["old.storageclass.storage.k8s.io/requests.storage"].to_string(),
+        "3Gi"
+    );
+    claim["spec"]["resources"]["requests"]["storage"] = json!("1500m");
+    claim["status"] = json!({});
+    let used = usage("", "persistentvolumeclaims", &claim);
+    assert_eq!(used["requests.storage"].to_string(), "2");
+}
+
+#[test]
+fn a_scope_chooses_claims_by_the_class_of_their_attributes() {
+    let plain = json!({"spec": {}});
+    let fast = json!({"spec": {"volumeAttributesClassName": "fast"}});
+    let changing = json!({"spec": {"volumeAttributesClassName": "slow"},
+        "status": {"modifyVolumeStatus": {"targetVolumeAttributesClassName": "fast"}}});
+    let scope = |operator: &str, values: Value| {
+        json!({"scopeSelector": {"matchExpressions": [
+            {"scopeName": "VolumeAttributesClass", "operator": operator, "values": values}]}})
+    };
+    for (spec, expected) in [
+        (scope("Exists", json!([])), [false, true, true]),
+        (scope("DoesNotExist", json!([])), [true, false, false]),
+        (scope("In", json!(["fast"])), [false, true, true]),
+        (scope("NotIn", json!(["fast"])), [true, false, true]),
+        (json!({"scopes": ["BestEffort"]}), [false, false, false]),
+    ] {
+        let found =
+            [&plain, &fast, &changing].map(|c| takes_in(&spec, "", "persistentvolumeclaims", c));
+        assert_eq!(found, expected, "{spec}");
+    }
+}

@@ -170,6 +170,7 @@ create delete deletecollection patch update | autoscaling | horizontalpodautosca
 create delete deletecollection patch update | batch | cronjobs jobs
 create delete deletecollection patch update | policy | poddisruptionbudgets
 create delete deletecollection patch update | networking.k8s.io | ingresses networkpolicies
+create delete deletecollection patch update | resource.k8s.io | resourceclaims resourceclaimtemplates
 create delete deletecollection get list patch update watch | coordination.k8s.io | leases";
 
 const VIEW: &str = "\
@@ -182,7 +183,8 @@ get list watch | apps | controllerrevisions daemonsets daemonsets/status deploym
 get list watch | autoscaling | horizontalpodautoscalers horizontalpodautoscalers/status
 get list watch | batch | cronjobs cronjobs/status jobs jobs/status
 get list watch | policy | poddisruptionbudgets poddisruptionbudgets/status
-get list watch | networking.k8s.io | ingresses ingresses/status networkpolicies";
+get list watch | networking.k8s.io | ingresses ingresses/status networkpolicies
+get list watch | resource.k8s.io | resourceclaims resourceclaims/status resourceclaimtemplates";
 
 /// Nodes are admitted by the node authorizer; this role exists for those who bind it on purpose.
 const NODE: &str = "\

@@ -127,6 +127,19 @@ impl Registry {
         target: &Target,
         options: &DeleteOptions,
     ) -> Result<Answer, Status> {
+        let answer = self.delete_object(context, target, options).await?;
+        let warning = target.descriptor.strategy.deletion_warning();
+        // Who said what shall become of the dependents knows.
+        let warning = warning.filter(|_| options.propagation.is_none());
+        Ok(answer.warn(warning.map(str::to_owned).into_iter().collect()))
+    }
+
+    async fn delete_object(
+        &self,
+        context: &Context,
+        target: &Target,
+        options: &DeleteOptions,
+    ) -> Result<Answer, Status> {
         target.require_verb("delete")?;
         let (mut current, mut fresh) = self.current(target).await?;
         for _ in 0..ROUNDS_MAX {

@@ -2,6 +2,7 @@
 
 mod apply;
 mod faults;
+mod jobs;
 mod pods;
 mod services;
 mod watches;

@@ -11,7 +11,7 @@ use self::validate::validate_spec;
 use super::match_resources::default_match_resources;
 use super::{CATEGORIES, GROUP};
 use crate::kinds::descriptor::ALL_VERBS;
-use crate::kinds::strategy::{Generation, keep_all_metadata};
+use crate::kinds::strategy::{Generation, keep_client_metadata};
 use crate::kinds::value::{Get, default_to, object_at, set};
 use crate::kinds::{Column, Errors, ResourceDescriptor, Rules, Strategy, Subresource, duration};
 
@@ -67,7 +67,7 @@ impl Strategy for ValidatingAdmissionPolicy {
     }
 
     fn carry_over_status(&self, new: &mut Value, old: &Value) {
-        keep_all_metadata(new, old);
+        keep_client_metadata(new, old);
     }
 
     fn validate_new(&self, object: &Value, errors: &mut Errors) {

@@ -19,7 +19,10 @@ use serde_json::{Value, json};
 pub(crate) use defaults::canonical_amounts;
 pub use defaults::{default_spec, default_template};
 pub use validate::validate_spec;
-pub(crate) use validate::{validate_resource_name, validate_taint_effect};
+pub(crate) use validate::{
+    no_back_steps, validate_host_path, validate_node_selector, validate_resource_name,
+    validate_resources, validate_taint_effect, validate_tolerations,
+};
 pub use warnings::warnings;
 
 use crate::field::FieldError;

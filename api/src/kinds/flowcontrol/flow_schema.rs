@@ -9,7 +9,7 @@ use self::validate::validate_spec;
 use super::mandatory::{fixed_spec, schemas};
 use super::{GROUP, validate_conditions};
 use crate::kinds::descriptor::ALL_VERBS;
-use crate::kinds::strategy::{Generation, keep_all_metadata};
+use crate::kinds::strategy::{Generation, keep_client_metadata};
 use crate::kinds::value::{Get, object_at, same, set};
 use crate::kinds::{
     Column, Errors, Path, ResourceDescriptor, Rules, Strategy, Subresource, duration,
@@ -70,7 +70,7 @@ impl Strategy for FlowSchema {
     }
 
     fn carry_over_status(&self, new: &mut Value, old: &Value) {
-        keep_all_metadata(new, old);
+        keep_client_metadata(new, old);
     }
 
     fn validate(&self, object: &Value, errors: &mut Errors) {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::mandatory::{EXEMPT, fixed_spec, levels};
 use super::{ENTROPY_BITS_MAX, GROUP, entropy_bits, validate_conditions};
 use crate::kinds::descriptor::ALL_VERBS;
-use crate::kinds::strategy::{Generation, keep_all_metadata};
+use crate::kinds::strategy::{Generation, keep_client_metadata};
 use crate::kinds::value::{Get, remove, same, set};
 use crate::kinds::{
     Column, Errors, Path, ResourceDescriptor, Rules, Strategy, Subresource, duration,
@@ -86,7 +86,7 @@ impl Strategy for PriorityLevelConfiguration {
     }
 
     fn carry_over_status(&self, new: &mut Value, old: &Value) {
-        keep_all_metadata(new, old);
+        keep_client_metadata(new, old);
     }
 
     fn validate(&self, object: &Value, errors: &mut Errors) {

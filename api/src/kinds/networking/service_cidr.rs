@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::GROUP;
 use crate::kinds::addresses::{sloppy_range, validate_range};
 use crate::kinds::descriptor::ALL_VERBS;
-use crate::kinds::strategy::keep_all_metadata;
+use crate::kinds::strategy::keep_client_metadata;
 use crate::kinds::value::{Get, object_at};
 use crate::kinds::{
     Column, Errors, Path, ResourceDescriptor, Rules, Strategy, Subresource, duration,
@@ -51,7 +51,7 @@ impl Strategy for ServiceCidr {
     }
 
     fn carry_over_status(&self, new: &mut Value, old: &Value) {
-        keep_all_metadata(new, old);
+        keep_client_metadata(new, old);
     }
 
     fn validate_new(&self, object: &Value, errors: &mut Errors) {

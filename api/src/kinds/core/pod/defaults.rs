@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 
 use super::set_service_account;
+use crate::kinds::core::persistent_volume::default_source;
+use crate::kinds::core::persistent_volume_claim;
 use crate::kinds::value::{Get, default_to, items_at, object_at, set};
 use crate::quantity::Quantity;
 
@@ -209,21 +211,12 @@ fn default_volume(volume: &mut Value) {
             }
         }
     }
-    if let Some(host_path) = volume
-        .get_mut("hostPath")
-        .filter(|source| source.is_object())
-        && !host_path.has("type")
-    {
-        set(host_path, "type", "");
-    }
-    if let Some(iscsi) = volume.get_mut("iscsi").filter(|source| source.is_object()) {
-        default_to(iscsi, "iscsiInterface", "default");
-    }
+    default_source(volume);
     let claim = volume
         .get_mut("ephemeral")
         .and_then(|e| e.get_mut("volumeClaimTemplate"));
     if let Some(spec) = claim.and_then(|claim| object_at(claim, "spec")) {
-        default_to(spec, "volumeMode", "Filesystem");
+        persistent_volume_claim::default_spec(spec);
     }
     if let Some(image) = volume.get_mut("image").filter(|source| source.is_object())
         && image.is_empty_at("pullPolicy")

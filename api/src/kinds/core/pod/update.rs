@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::validate::{INT32_MAX, MIRROR_ANNOTATION, ephemeral_containers, validate_tolerations};
-use crate::kinds::value::{Get, items_at, keep, same, set};
+use crate::kinds::value::{Get, differences, items_at, keep, same, set};
 use crate::kinds::{Errors, Path};
 
 const CHANGEABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,\
@@ -28,7 +28,7 @@ pub(super) fn validate(new: &Value, old: &Value, errors: &mut Errors) {
     removed_gates(new, old, &path.child("schedulingGates"), errors);
     let masked = mask(new, old);
     if !same(&masked, old) {
-        let changed = differences(&masked, old);
+        let changed = differences("spec", &masked, old);
         errors.forbidden(
             &path,
             format!("pod updates may not change fields other than {CHANGEABLE}\n{changed}"),
@@ -214,33 +214,6 @@ fn narrow_gated(masked: &mut Value, old: &Value) {
                 crate::kinds::value::remove(new_affinity, "nodeAffinity");
             }
         }
-    }
-}
-
-/// The paths that differ, one a line, with both values.
-fn differences(new: &Value, old: &Value) -> String {
-    let mut lines = Vec::new();
-    collect("spec", new, old, &mut lines);
-    lines.join("\n")
-}
-
-fn collect(path: &str, new: &Value, old: &Value, lines: &mut Vec<String>) {
-    match (new, old) {
-        (Value::Object(a), Value::Object(b)) => {
-            for (key, value) in a {
-                collect(&format!("{path}.{key}"), value, old.at(key), lines);
-            }
-            for (key, value) in b.iter().filter(|(key, _)| !a.contains_key(*key)) {
-                collect(&format!("{path}.{key}"), &Value::Null, value, lines);
-            }
-        }
-        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
-            for (i, (new, old)) in a.iter().zip(b).enumerate() {
-                collect(&format!("{path}[{i}]"), new, old, lines);
-            }
-        }
-        (new, old) if !same(new, old) => lines.push(format!("{path}: from {old} to {new}")),
-        _ => {}
     }
 }
 

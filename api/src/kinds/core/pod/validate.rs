@@ -13,9 +13,12 @@ mod volume;
 
 use serde_json::Value;
 
+pub(crate) use affinity::node_selector as validate_node_selector;
 pub(crate) use resources::resource_name as validate_resource_name;
+pub(crate) use resources::resources as validate_resources;
 pub(crate) use scheduling::taint_effect as validate_taint_effect;
-pub(super) use scheduling::tolerations as validate_tolerations;
+pub(crate) use scheduling::tolerations as validate_tolerations;
+pub(crate) use volume::{host_path as validate_host_path, no_back_steps};
 
 use crate::kinds::object_meta::validate_labels;
 use crate::kinds::value::Get;

@@ -3,33 +3,18 @@
 use serde_json::Value;
 
 use crate::kinds::Path;
+use crate::kinds::core::node_labels;
 use crate::kinds::value::Get;
 use crate::quantity::Quantity;
-
-/// Labels of nodes that got another name.
-const RENAMED_LABELS: &[(&str, &str)] = &[
-    ("beta.kubernetes.io/arch", "kubernetes.io/arch"),
-    ("beta.kubernetes.io/os", "kubernetes.io/os"),
-    (
-        "failure-domain.beta.kubernetes.io/region",
-        "topology.kubernetes.io/region",
-    ),
-    (
-        "failure-domain.beta.kubernetes.io/zone",
-        "topology.kubernetes.io/zone",
-    ),
-];
 
 /// Warnings about the spec of a pod or of a template.
 pub fn warnings(spec: &Value, path: &Path<'_>) -> Vec<String> {
     let mut found = Vec::new();
     let selector = path.child("nodeSelector");
     for (key, _) in spec.entries("nodeSelector") {
-        if let Some((_, newer)) = RENAMED_LABELS.iter().find(|(old, _)| *old == key) {
+        if let Some(word) = node_labels::deprecation(key) {
             let at = selector.key(key).to_field_path();
-            found.push(format!(
-                "{at}: deprecated since v1.14; use \"{newer}\" instead"
-            ));
+            found.push(format!("{at}: {word}"));
         }
     }
     let at = path.child("imagePullSecrets");

@@ -24,21 +24,25 @@ pub(super) fn affinity(affinity: &Value, path: &Path<'_>, errors: &mut Errors) {
 
 fn node_affinity(affinity: &Value, path: &Path<'_>, errors: &mut Errors) {
     if let Some(required) = affinity.opt(REQUIRED) {
-        let at = path.child(REQUIRED);
-        let at = at.child("nodeSelectorTerms");
-        let terms = required.list("nodeSelectorTerms");
-        if terms.is_empty() {
-            errors.required(&at, "must have at least one node selector term");
-        }
-        for (i, term) in terms.iter().enumerate() {
-            node_term(term, &at.index(i), errors);
-        }
+        node_selector(required, &path.child(REQUIRED), errors);
     }
     let at = path.child(PREFERRED);
     for (i, preferred) in affinity.list(PREFERRED).iter().enumerate() {
         let at = at.index(i);
         weight(preferred, &at, errors);
         node_term(preferred.at("preference"), &at.child("preference"), errors);
+    }
+}
+
+/// Checks a selector of nodes, which has terms.
+pub(crate) fn node_selector(selector: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let at = path.child("nodeSelectorTerms");
+    let terms = selector.list("nodeSelectorTerms");
+    if terms.is_empty() {
+        errors.required(&at, "must have at least one node selector term");
+    }
+    for (i, term) in terms.iter().enumerate() {
+        node_term(term, &at.index(i), errors);
     }
 }
 

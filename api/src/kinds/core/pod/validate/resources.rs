@@ -10,7 +10,7 @@ use crate::quantity::Quantity;
 const HUGE_PAGES: &str = "hugepages-";
 
 /// Checks the `resources` of a container or of a whole pod.
-pub(super) fn resources(resources: &Value, path: &Path<'_>, errors: &mut Errors) {
+pub(crate) fn resources(resources: &Value, path: &Path<'_>, errors: &mut Errors) {
     let limits_path = path.child("limits");
     let requests_path = path.child("requests");
     let mut huge_pages = false;

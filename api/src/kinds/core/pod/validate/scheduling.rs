@@ -20,11 +20,7 @@ pub(crate) fn taint_effect(effect: &str, empty_ok: bool, path: &Path<'_>, errors
 }
 
 /// Checks a list of tolerations.
-pub(in crate::kinds::core::pod) fn tolerations(
-    tolerations: &[Value],
-    path: &Path<'_>,
-    errors: &mut Errors,
-) {
+pub(crate) fn tolerations(tolerations: &[Value], path: &Path<'_>, errors: &mut Errors) {
     for (i, toleration) in tolerations.iter().enumerate() {
         let at = path.index(i);
         let (key, operator, value) = (

@@ -2,6 +2,8 @@
 
 mod source;
 
+pub(crate) use source::host_path;
+
 use serde_json::Value;
 
 use crate::kinds::value::Get;
@@ -134,7 +136,8 @@ fn local_path(text: &str, path: &Path<'_>, errors: &mut Errors) {
     no_back_steps(text, path, errors);
 }
 
-fn no_back_steps(text: &str, path: &Path<'_>, errors: &mut Errors) {
+/// Refuses paths that climb.
+pub(crate) fn no_back_steps(text: &str, path: &Path<'_>, errors: &mut Errors) {
     if text.split('/').any(|part| part == "..") {
         errors.invalid(path, text, "must not contain '..'");
     }

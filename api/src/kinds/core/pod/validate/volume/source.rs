@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use super::{file_path, no_back_steps};
+use crate::kinds::core::persistent_volume_claim;
 use crate::kinds::core::pod::validate::env::{FILE_FIELDS, field_ref, resource_ref};
 use crate::kinds::value::Get;
 use crate::kinds::{Errors, Path};
@@ -44,7 +45,6 @@ const PLAIN: &[(&str, &[&str])] = &[
     ("fc", &[]),
     ("flocker", &[]),
     ("gitRepo", &["repository"]),
-    ("ephemeral", &["volumeClaimTemplate"]),
     ("image", &[]),
 ];
 
@@ -89,6 +89,13 @@ fn one_source(key: &str, value: &Value, path: &Path<'_>, errors: &mut Errors) {
             downward(value, path, errors);
         }
         "projected" => projected(value, path, errors),
+        "ephemeral" => match value.opt("volumeClaimTemplate") {
+            None => errors.required(&path.child("volumeClaimTemplate"), ""),
+            Some(template) => {
+                let at = path.child("volumeClaimTemplate");
+                persistent_volume_claim::validate_template(template, &at, errors);
+            }
+        },
         _ => {
             let required = PLAIN
                 .iter()
@@ -112,7 +119,8 @@ fn empty_dir(value: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-fn host_path(value: &Value, path: &Path<'_>, errors: &mut Errors) {
+/// Checks a place on the node.
+pub(crate) fn host_path(value: &Value, path: &Path<'_>, errors: &mut Errors) {
     let text = value.text("path");
     if text.is_empty() {
         errors.required(&path.child("path"), "");
