@@ -1,10 +1,11 @@
 //! Cluster addresses and node ports of Services: one key in the store per number in use, written in the same transaction as
-//! the Service that uses it.
+//! the Service that uses it. The key of an address is that of its IPAddress.
 //!
 //! Upstream keeps one bitmap per range; a key per number needs no lock, no repair after a crash between two writes, and two
 //! servers collide only when they pick the same number. Free numbers are guessed from the cached Services; the store's guard
 //! decides. Invariant: a number is held by at most one Service, and is released in the transaction that gives it up.
 
+mod addresses;
 mod pick;
 mod repair;
 
@@ -15,16 +16,17 @@ use bytes::Bytes;
 use corten_api::field::{FieldError, FieldPath};
 use corten_api::kinds::core::service::{needs_cluster_ip, needs_node_ports};
 use ipnet::Ipv4Net;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
+pub use addresses::Known;
 pub use pick::PortRange;
 pub use repair::repair;
 
+use self::addresses::{IP_PREFIX, ip_address};
 use crate::cache::Snapshot;
 use crate::storage::{Guard, Op, Txn};
 
-/// Below it lie the keys of the addresses in use.
-pub(crate) const IP_PREFIX: &str = "/registry/corten/clusterips/";
 /// Below it lie the keys of the node ports in use.
 pub(crate) const PORT_PREFIX: &str = "/registry/corten/nodeports/";
 
@@ -54,11 +56,12 @@ impl Plan {
 }
 
 impl Allocators {
-    /// Fills in the numbers that `new` lacks, and plans the keys to take and to give back. `services` is what is known of
-    /// the others; `key` names the Service in the keys' values.
+    /// Fills in the numbers that `new` lacks, and plans the keys to take and to give back. `services` and `known` are what
+    /// is known of the others; `key` names the Service in the keys' values.
     pub fn plan(
         &self,
         services: &Snapshot,
+        known: &Known,
         key: &str,
         old: Option<&Value>,
         new: Option<&mut Value>,
@@ -69,14 +72,14 @@ impl Allocators {
             Some(new) => {
                 // Fields of the client; what it left out is filled in below and may be picked again.
                 plan.demanded = errors_if_taken(new);
-                self.check_ranges(new)?;
-                self.fill(services, new)?;
+                self.check_ranges(known, &held, new)?;
+                self.fill(services, known, new)?;
                 keys_of(new)
             }
             None => Vec::new(),
         };
         for taken in wanted.iter().filter(|key| !held.contains(key)) {
-            let value = Bytes::from(json!({"service": key}).to_string());
+            let value = value_of(taken, key, Timestamp::now());
             plan.txn.guards.push(Guard::Absent(taken.clone()));
             plan.txn.ops.push(Op::Put {
                 key: taken.clone(),
@@ -92,26 +95,31 @@ impl Allocators {
         Ok(plan)
     }
 
-    fn check_ranges(&self, service: &Value) -> Result<(), FieldError> {
+    /// Numbers that are held already stay, whatever has become of their range.
+    fn check_ranges(
+        &self,
+        known: &Known,
+        held: &[String],
+        service: &Value,
+    ) -> Result<(), FieldError> {
         let spec = &service["spec"];
         if let Some(text) = spec["clusterIP"]
             .as_str()
             .filter(|ip| !matches!(*ip, "" | "None"))
             && needs_cluster_ip(service)
+            && !held.contains(&format!("{IP_PREFIX}{text}"))
         {
-            let inside = text
-                .parse::<Ipv4Addr>()
-                .is_ok_and(|ip| self.service_cidr.contains(&ip));
+            let inside = text.parse::<Ipv4Addr>().is_ok_and(|ip| known.contains(ip));
             if !inside {
                 let why = format!(
-                    "failed to allocate IP {text}: the provided IP ({text}) is not in the valid range. The range of valid IPs is {}",
-                    self.service_cidr
+                    "failed to allocate IP {text}: the provided network does not match the current range"
                 );
                 return Err(FieldError::invalid(&ip_path(), json!([text]), why));
             }
         }
         for (index, port) in node_ports(service) {
-            if !self.node_ports.contains(port) {
+            let kept = held.contains(&format!("{PORT_PREFIX}{port}"));
+            if !kept && !self.node_ports.contains(port) {
                 let why = format!(
                     "provided port is not in the valid range. The range of valid ports is {}",
                     self.node_ports
@@ -122,8 +130,13 @@ impl Allocators {
         Ok(())
     }
 
-    fn fill(&self, services: &Snapshot, service: &mut Value) -> Result<(), FieldError> {
-        self.fill_cluster_ip(services, service)?;
+    fn fill(
+        &self,
+        services: &Snapshot,
+        known: &Known,
+        service: &mut Value,
+    ) -> Result<(), FieldError> {
+        fill_cluster_ip(known, service)?;
         if !needs_node_ports(service) {
             return Ok(());
         }
@@ -165,38 +178,42 @@ impl Allocators {
         }
         Ok(())
     }
+}
 
-    fn fill_cluster_ip(&self, services: &Snapshot, service: &mut Value) -> Result<(), FieldError> {
-        if !needs_cluster_ip(service) {
-            return Ok(());
-        }
-        let given = service["spec"]["clusterIP"]
-            .as_str()
-            .unwrap_or("")
-            .to_owned();
-        let chosen = if given.is_empty() {
-            let used = pick::ips_in_use(services);
-            let free = pick::free_ip(self.service_cidr, |ip| used.contains(&ip));
-            let full = || {
-                FieldError::internal(&ip_path(), "failed to allocate a serviceIP: range is full")
-            };
-            free.ok_or_else(full)?.to_string()
-        } else {
-            given
-        };
-        let spec = &mut service["spec"];
-        let single = spec["clusterIPs"].as_array().is_none_or(Vec::is_empty);
-        if single {
-            spec["clusterIPs"] = json!([chosen]);
-        }
-        spec["clusterIP"] = chosen.into();
-        if spec["ipFamilies"].as_array().is_none_or(Vec::is_empty) {
-            spec["ipFamilies"] = json!(["IPv4"]);
-        }
-        if spec["ipFamilyPolicy"].is_null() {
-            spec["ipFamilyPolicy"] = "SingleStack".into();
-        }
-        Ok(())
+fn fill_cluster_ip(known: &Known, service: &mut Value) -> Result<(), FieldError> {
+    if !needs_cluster_ip(service) {
+        return Ok(());
+    }
+    let given = service["spec"]["clusterIP"]
+        .as_str()
+        .unwrap_or("")
+        .to_owned();
+    let chosen = if given.is_empty() {
+        let full =
+            || FieldError::internal(&ip_path(), "failed to allocate a serviceIP: range is full");
+        known.free().ok_or_else(full)?.to_string()
+    } else {
+        given
+    };
+    let spec = &mut service["spec"];
+    let single = spec["clusterIPs"].as_array().is_none_or(Vec::is_empty);
+    if single {
+        spec["clusterIPs"] = json!([chosen]);
+    }
+    spec["clusterIP"] = chosen.into();
+    if spec["ipFamilies"].as_array().is_none_or(Vec::is_empty) {
+        spec["ipFamilies"] = json!(["IPv4"]);
+    }
+    if spec["ipFamilyPolicy"].is_null() {
+        spec["ipFamilyPolicy"] = "SingleStack".into();
+    }
+    Ok(())
+}
+/// What lies at the key of a number that a Service holds.
+fn value_of(key: &str, service: &str, now: Timestamp) -> Bytes {
+    match key.strip_prefix(IP_PREFIX) {
+        Some(ip) => ip_address(ip, service, now),
+        None => Bytes::from(json!({"service": service}).to_string()),
     }
 }
 

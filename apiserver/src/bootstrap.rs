@@ -1,5 +1,5 @@
 //! What the API needs to be usable by anybody but its administrators: default roles and bindings, default priority levels, and
-//! the `kubernetes` Service with the addresses of the API servers.
+//! the `kubernetes` Service with the addresses of the API servers, and the range of Services.
 //!
 //! System namespaces and priority classes are the registry's own affair. Everything is created through the registry, like any other write, and reconciled at each start: what an operator added stays,
 //! what is missing comes back, unless its autoupdate annotation says `false`. Invariant: running it twice, or on two servers at
@@ -9,6 +9,7 @@ pub mod aggregate;
 pub mod endpoints;
 mod flow_control;
 mod roles;
+mod service_range;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use std::time::Duration;
 use corten_api::kinds::flowcontrol::{self, mandatory};
 use corten_api::status::{Reason, Status};
 use corten_base::shutdown::Shutdown;
+use ipnet::Ipv4Net;
 use serde_json::Value;
 
 use crate::authz::live::Live;
@@ -30,12 +32,12 @@ const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 const RETRY: Duration = Duration::from_millis(500);
 
 /// Runs until everything is in place or the server stops. The server is ready only after it.
-pub async fn run(objects: &Arc<dyn Objects>, shutdown: &Shutdown) {
+pub async fn run(objects: &Arc<dyn Objects>, services: Ipv4Net, shutdown: &Shutdown) {
     loop {
         let outcome = tokio::select! {
             biased;
             () = shutdown.wait() => return,
-            outcome = reconcile(&**objects) => outcome,
+            outcome = reconcile(&**objects, services) => outcome,
         };
         match outcome {
             Ok(()) => return,
@@ -45,8 +47,8 @@ pub async fn run(objects: &Arc<dyn Objects>, shutdown: &Shutdown) {
     }
 }
 
-/// One pass over everything.
-pub async fn reconcile(objects: &dyn Objects) -> Result<(), Status> {
+/// One pass over everything. `services` is the range that Services get their addresses from.
+pub async fn reconcile(objects: &dyn Objects, services: Ipv4Net) -> Result<(), Status> {
     for role in roles::ROLES {
         let wanted = roles::role_object(role);
         ensure(
@@ -76,7 +78,7 @@ pub async fn reconcile(objects: &dyn Objects) -> Result<(), Status> {
     for wanted in flow_control::schemas() {
         ensure_flow_control(objects, "flowschemas", wanted).await?;
     }
-    Ok(())
+    service_range::ensure(objects, services).await
 }
 
 /// Whether an authorizer has seen all default roles and bindings: what follows the registry comes a moment later.

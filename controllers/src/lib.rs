@@ -1,5 +1,5 @@
-//! Corten's controllers: pure plans over caches, run by `corten_client::runner`; two that need answers from the server
-//! are queue workers (`worker`). `app` wires them. Nothing here stores state that outlives the process. Invariant: a
+//! Corten's controllers: pure plans over caches, run by `corten_client::runner`; three that need answers from the
+//! server are queue workers (`worker`). `app` wires them. Nothing here stores state that outlives the process. Invariant: a
 //! controller meets the others only through objects of the API.
 
 mod amount;
@@ -10,12 +10,16 @@ mod ownership;
 mod services;
 pub mod worker;
 
+pub mod certificates;
+pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
 pub mod disruption;
 pub mod endpoints;
 pub mod endpointslice;
 pub mod garbage;
+pub mod job;
+pub mod jobttl;
 pub mod namespace;
 pub mod node;
 pub mod pods;
@@ -23,6 +27,7 @@ pub mod quota;
 pub mod replicaset;
 pub mod rootca;
 pub mod serviceaccount;
+pub mod servicecidr;
 pub mod signing;
 pub mod statefulset;
 

@@ -88,6 +88,12 @@ impl Signing {
     }
 }
 
+/// Whether this is asked for a kubelet's client certificate, in a way that its signer takes.
+pub(crate) fn is_kubelet_client(subject: &Subject, usages: &[String]) -> bool {
+    let signer = Signer::ApiserverClientKubelet;
+    signer.check(subject, usages).is_ok()
+}
+
 /// Approved, and neither failed nor signed.
 fn is_due(request: &CertificateSigningRequest) -> bool {
     let status = request.status.as_ref();

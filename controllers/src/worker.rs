@@ -1,5 +1,6 @@
-//! A queue worker for the two controllers whose steps need answers from the server (namespaces, garbage). Keys, back-off
-//! and leadership are as in `corten_client::runner`; only the step may wait. Not for anything that a plan can say.
+//! A queue worker for the controllers whose steps need answers from the server (namespaces, garbage, approval of signing
+//! requests). Keys, back-off and leadership are as in `corten_client::runner`; only the step may wait. Not for anything that
+//! a plan can say.
 
 use std::future::Future;
 use std::sync::Arc;

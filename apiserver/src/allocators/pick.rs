@@ -106,12 +106,6 @@ fn pick(size: u64, reserved: u64, free: impl Fn(&u64) -> bool) -> Option<u64> {
     guessed.or_else(|| (reserved..size).chain(0..reserved).find(free))
 }
 
-pub(super) fn ips_in_use(services: &Snapshot) -> HashSet<Ipv4Addr> {
-    let field =
-        |item: &std::sync::Arc<crate::cache::Item>| item.field("spec.clusterIP")?.parse().ok();
-    services.iter().filter_map(field).collect()
-}
-
 pub(super) fn ports_in_use(services: &Snapshot) -> HashSet<u16> {
     let exposed = services
         .iter()

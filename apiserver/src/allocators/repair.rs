@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bytes::Bytes;
 use corten_base::shutdown::Shutdown;
-use serde_json::{Value, json};
+use jiff::Timestamp;
+use serde_json::Value;
 
-use super::{IP_PREFIX, PORT_PREFIX, keys_of};
+use super::addresses::{IP_PREFIX, is_ours};
+use super::{PORT_PREFIX, keys_of, value_of};
 use crate::storage::{Committed, Error, Store, Txn};
 
 /// As often as upstream repairs its bitmaps.
@@ -39,7 +40,8 @@ async fn repair_once(store: &Store) -> Result<(), Error> {
     let mut present = BTreeMap::new();
     for prefix in [IP_PREFIX, PORT_PREFIX] {
         for stored in store.range_all(prefix).await?.items {
-            present.insert(stored.key, stored.mod_revision);
+            let ours = prefix != IP_PREFIX || is_ours(&stored.value);
+            present.insert(stored.key, (stored.mod_revision, ours));
         }
     }
     let mut wanted: BTreeMap<String, String> = BTreeMap::new();
@@ -64,13 +66,18 @@ async fn repair_once(store: &Store) -> Result<(), Error> {
         }
     }
     let names: BTreeSet<&String> = wanted.keys().collect();
-    for (key, revision) in present.iter().filter(|(key, _)| !names.contains(key)) {
+    let unheld = present.iter().filter(|(key, _)| !names.contains(key));
+    for (key, (revision, _)) in unheld.filter(|(_, (_, ours))| *ours) {
         if let Committed::Applied(_) = store.commit(&Txn::delete(key, *revision)).await? {
             tracing::warn!(key, "gave back a number that no Service holds");
         }
     }
     for (key, service) in wanted.iter().filter(|(key, _)| !present.contains_key(*key)) {
-        let value = Bytes::from(json!({"service": service}).to_string());
+        let value = value_of(
+            key,
+            service.strip_prefix(SERVICES).unwrap_or(service),
+            Timestamp::now(),
+        );
         if let Committed::Applied(_) = store.commit(&Txn::create(key, value, None)).await? {
             tracing::warn!(key, service, "recorded a number that a Service holds");
         }

@@ -52,9 +52,10 @@ pub(super) fn start(server: &Server) {
         shutdown.clone(),
     );
     let (advertised, authorizer) = (server.advertised.clone(), Arc::clone(&server.authorizer));
+    let services = registry.allocators.service_cidr;
     spawn("bootstrap", TaskKind::Critical, async move {
         system_objects(&registry, &stop).await;
-        bootstrap::run(&objects, &stop).await;
+        bootstrap::run(&objects, services, &stop).await;
         let living = Arc::new(registry.store.clone());
         bootstrap::endpoints::start(&objects, living, advertised, &stop);
         rules_arrive(&authorizer, &stop).await;

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::apply::{note, noted};
 use super::{Answer, Context, Registry, Target, names};
 use crate::admission::{Operation, Review};
-use crate::allocators::Plan;
+use crate::allocators::{Known, Plan};
 use crate::cache::Item;
 use crate::storage::{Committed, Txn};
 
@@ -173,8 +173,10 @@ impl Registry {
             return Ok(Plan::default());
         }
         let services = self.cache(target)?.snapshot();
+        let known = Known::of(&self.caches, self.allocators.service_cidr);
+        let known = known.ok_or_else(|| target.method_not_allowed("create"))?;
         self.allocators
-            .plan(&services, &target.key(), old, new)
+            .plan(&services, &known, &target.key(), old, new)
             .map_err(|error| Status::invalid(&target.group_kind(), &target.name, &[error]))
     }
 }

@@ -7,10 +7,10 @@ use corten_client::Client;
 use corten_client::Target;
 use corten_client::cache::{Cache, CacheOptions, MetaCache};
 use corten_client::client::ListOptions;
-use corten_client::object::Object;
 use k8s_openapi::api::apps::v1::{
     ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
 };
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
@@ -18,6 +18,7 @@ use k8s_openapi::api::core::v1::{
     ResourceQuota, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 use crate::endpointslice::{self, mirror, service_of};
@@ -48,22 +49,16 @@ pub(super) struct Caches {
     pub(super) budgets: Cache<PodDisruptionBudget>,
     pub(super) quotas: Cache<ResourceQuota>,
     pub(super) requests: Cache<CertificateSigningRequest>,
+    pub(super) jobs: Cache<Job>,
+    pub(super) cron_jobs: Cache<CronJob>,
+    pub(super) ranges: Cache<ServiceCIDR>,
+    pub(super) addresses: Cache<IPAddress>,
     /// The metadata of every kind that is collected.
     pub(super) graph: Graph,
 }
 
 fn named(name: &str) -> ListOptions {
     ListOptions::default().fields(&format!("metadata.name={name}"))
-}
-
-/// A cache of a kind that this release may not serve yet; then nothing is in it.
-fn served<K: Object>(client: &Client, options: CacheOptions<K>, shutdown: &Shutdown) -> Cache<K> {
-    let kinds = corten_api::kinds::registry();
-    let mut all = kinds.all();
-    match all.any(|kind| kind.group == K::GROUP && kind.resource == K::URL_PATH_SEGMENT) {
-        true => Cache::start(client, options, shutdown),
-        false => Cache::fixed(None, options),
-    }
 }
 
 impl Caches {
@@ -76,6 +71,7 @@ impl Caches {
         let slices = CacheOptions::all()
             .index(endpointslice::BY_SERVICE, service_of)
             .index(mirror::BY_MIRRORED, mirror::mirrored);
+        let jobs = CacheOptions::all().index(pods::BY_CONTROLLER, pods::controller_uid);
         let leases = CacheOptions::all().select(ListOptions::namespace(LEASE_NAMESPACE));
         let metadata = |kind: &'static corten_api::kinds::ResourceDescriptor| {
             let options = CacheOptions::all()
@@ -111,10 +107,14 @@ impl Caches {
             stateful_sets: Cache::start(client, CacheOptions::all(), shutdown),
             daemon_sets: Cache::start(client, CacheOptions::all(), shutdown),
             revisions: Cache::start(client, revisions, shutdown),
-            claims: served(client, CacheOptions::all(), shutdown),
+            claims: Cache::start(client, CacheOptions::all(), shutdown),
             budgets: Cache::start(client, CacheOptions::all(), shutdown),
             quotas: Cache::start(client, CacheOptions::all(), shutdown),
             requests: Cache::start(client, CacheOptions::all(), shutdown),
+            jobs: Cache::start(client, jobs, shutdown),
+            cron_jobs: Cache::start(client, CacheOptions::all(), shutdown),
+            ranges: Cache::start(client, CacheOptions::all(), shutdown),
+            addresses: Cache::start(client, CacheOptions::all(), shutdown),
             graph: Graph {
                 kinds: Arc::new(Graph::collected().map(metadata).collect()),
             },
@@ -146,6 +146,10 @@ impl Caches {
             ("poddisruptionbudgets", self.budgets.is_synced()),
             ("resourcequotas", self.quotas.is_synced()),
             ("certificatesigningrequests", self.requests.is_synced()),
+            ("jobs", self.jobs.is_synced()),
+            ("cronjobs", self.cron_jobs.is_synced()),
+            ("servicecidrs", self.ranges.is_synced()),
+            ("ipaddresses", self.addresses.is_synced()),
         ];
         let metadata = self
             .graph

@@ -16,7 +16,10 @@ use corten_client::runner::{Controller, Metrics, Runner};
 use tokio::task::JoinHandle;
 
 use super::caches::Caches;
+use crate::certificates::approver::{self, Approver};
+use crate::certificates::cleaner::Cleaner;
 use crate::config::Checked;
+use crate::cronjob::CronJobs;
 use crate::daemonset::{DaemonSets, FailedPods};
 use crate::deployment::Deployments;
 use crate::disruption::Disruptions;
@@ -24,6 +27,8 @@ use crate::endpoints::EndpointsController;
 use crate::endpointslice::EndpointSlices;
 use crate::endpointslice::mirror::Mirrors;
 use crate::garbage::Garbage;
+use crate::job::{self, Failures, Jobs};
+use crate::jobttl::JobTtl;
 use crate::namespace::{self, Namespaces};
 use crate::node::eviction::{Seen, TaintEviction};
 use crate::node::ipam::NodeIpam;
@@ -33,6 +38,7 @@ use crate::quota::Quotas;
 use crate::replicaset::{ReplicaSets, Replicated};
 use crate::rootca::{RootCa, RootCertificates};
 use crate::serviceaccount::ServiceAccounts;
+use crate::servicecidr::ServiceCidrs;
 use crate::signing::{self, Signing};
 use crate::statefulset::StatefulSets;
 use crate::worker;
@@ -41,6 +47,8 @@ use crate::worker;
 const NAMESPACE_WORKERS: usize = 8;
 /// Objects that are judged at the same time.
 const GARBAGE_WORKERS: usize = 16;
+/// Signing requests that are judged at the same time.
+const APPROVAL_WORKERS: usize = 2;
 
 /// What every controller is given.
 pub(super) struct Starter<'a> {
@@ -80,6 +88,12 @@ impl Starter<'_> {
             self.podgc(),
             self.disruptions(),
             self.quotas(),
+            self.jobs(),
+            self.job_ttl(),
+            self.cron_jobs(),
+            self.service_cidrs(),
+            self.request_approver(),
+            self.request_cleaner(),
         ];
         match authority {
             Some(authority) => running.push(self.signing(authority)),
@@ -387,6 +401,70 @@ impl Starter<'_> {
             }
         }
         self.go(runner)
+    }
+
+    fn jobs(&self) -> JoinHandle<()> {
+        let caches = self.caches;
+        let controller = Jobs {
+            jobs: caches.jobs.clone(),
+            pods: caches.pods.clone(),
+            failures: Failures::default(),
+        };
+        let runner = self
+            .runner(controller)
+            .retry(job::RETRY)
+            .watch(&caches.jobs, Jobs::of_job);
+        self.go(runner.watch(&caches.pods, Jobs::of_pod))
+    }
+
+    fn job_ttl(&self) -> JoinHandle<()> {
+        let jobs = self.caches.jobs.clone();
+        let runner = self.runner(JobTtl { jobs });
+        self.go(runner.watch(&self.caches.jobs, JobTtl::of_job))
+    }
+
+    fn cron_jobs(&self) -> JoinHandle<()> {
+        let caches = self.caches;
+        let controller = CronJobs {
+            cron_jobs: caches.cron_jobs.clone(),
+            jobs: caches.jobs.clone(),
+            rescheduled: parking_lot::Mutex::default(),
+        };
+        let runner = self
+            .runner(controller)
+            .watch(&caches.cron_jobs, CronJobs::of_cron_job);
+        self.go(runner.watch(&caches.jobs, CronJobs::of_job))
+    }
+
+    fn service_cidrs(&self) -> JoinHandle<()> {
+        let caches = self.caches;
+        let controller = ServiceCidrs {
+            ranges: caches.ranges.clone(),
+            addresses: caches.addresses.clone(),
+        };
+        let runner = self
+            .runner(controller)
+            .watch(&caches.ranges, ServiceCidrs::of_range);
+        self.go(runner.watch(&caches.addresses, ServiceCidrs::of_address))
+    }
+
+    fn request_approver(&self) -> JoinHandle<()> {
+        let requests = &self.caches.requests;
+        let work = Approver {
+            client: self.client.clone(),
+            requests: requests.clone(),
+        };
+        let queue = WorkQueue::new(approver::RETRY);
+        worker::feed(requests, &queue, self.shutdown, approver::of_request);
+        self.work(work, queue, APPROVAL_WORKERS)
+    }
+
+    fn request_cleaner(&self) -> JoinHandle<()> {
+        let requests = &self.caches.requests;
+        let runner = self.runner(Cleaner {
+            requests: requests.clone(),
+        });
+        self.go(runner.watch(requests, Cleaner::of_request))
     }
 
     fn disruptions(&self) -> JoinHandle<()> {

@@ -41,7 +41,7 @@ impl Helm<'_> {
 
     fn everything(&self) -> Result<()> {
         let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/everything");
-        let waiting = ["--wait", "--timeout=120s"];
+        let waiting = ["--wait", "--wait-for-jobs", "--timeout=120s"];
         let install = ["install", "all", chart, "--create-namespace"];
         has(
             &self.call(&[&install[..], &waiting].concat())?,
@@ -113,10 +113,15 @@ impl Helm<'_> {
         Ok(())
     }
 
-    /// Each hook's pod has ended well, in the version that it is of.
+    /// Each hook's pod or Job has ended well, in the version that it is of.
     fn hooks_ran(&self, hooks: &[&str], version: &str) -> Result<()> {
         for hook in hooks {
-            let log = self.kubectl(&["logs", &format!("all-{hook}")])?;
+            let kind = if hook.starts_with("post") {
+                "job"
+            } else {
+                "pod"
+            };
+            let log = self.kubectl(&["logs", &format!("{kind}/all-{hook}")])?;
             ensure!(log == format!("{hook} of {version}\n"), "{hook}: {log}");
         }
         Ok(())
