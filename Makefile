@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 ENV := . xtask/setup/env.sh
 
-.PHONY: help setup-build setup-run setup-test build up down lab test unit fuzz sim check fix tidy e2e e2e-upstream conformance bench bench-store bench-volume ci
+.PHONY: help setup-build setup-run setup-test build up down lab test unit fuzz sim check fix tidy e2e e2e-upstream conformance bench bench-store bench-api bench-volume ci
 
 help: ## Show the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-8s %s\n", $$1, $$2 }'
@@ -76,6 +76,9 @@ bench: setup-test ## Measure this machine and print the figures
 bench-store: setup-test ## Measure the store beside etcd, load by load; ARGS="--members 3 --only put" for a part
 	@$(ENV); if [ -n "$(ARGS)" ]; then xtask/setup/bench-store.sh $(ARGS); else xtask/setup/bench-store.sh; \
 	  xtask/setup/bench-store.sh --tls; xtask/setup/bench-store.sh --keys 1000000 --members 1; fi
+
+bench-api: setup-test ## Measure the API server beside upstream's kube-apiserver on etcd; ARGS="--percent 5 --turns 1" for less
+	@$(ENV); xtask/setup/bench-api.sh $(ARGS)
 
 bench-volume: setup-test ## Latencies of the store while 20 GiB are loaded, compacted and snapshotted; ARGS="--gib 3 --live-gib 1" for less
 	@$(ENV); xtask/setup/bench-volume.sh $(ARGS)
