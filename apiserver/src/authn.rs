@@ -102,14 +102,18 @@ impl Peer {
     pub fn of_certificate(identity: &PeerIdentity, address: Option<SocketAddr>) -> Self {
         let named = !identity.common_name.is_empty();
         let user = named.then(|| {
-            Arc::new(User::authenticated(
-                identity.common_name.clone(),
-                identity.organizations.clone(),
-            ))
+            let mut user =
+                User::authenticated(identity.common_name.clone(), identity.organizations.clone());
+            let id = format!("X509SHA256={}", hex::encode(identity.fingerprint));
+            user.extra.insert(CREDENTIAL_ID.to_owned(), vec![id]);
+            Arc::new(user)
         });
         Self { user, address }
     }
 }
+
+/// What a user carries of the certificate that proved him, for reviews and the audit log.
+const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 
 /// Credentials were given and are not good, or are needed and were not given.
 #[derive(Debug, thiserror::Error)]

@@ -88,7 +88,11 @@ async fn respond_to(
         query,
         accepted,
     };
-    call.dispatch(&info.verb, request).await
+    let mut response = call.dispatch(&info.verb, request).await?;
+    if let Some(word) = call.target.descriptor.deprecation() {
+        encode::add_warning(&mut response, word);
+    }
+    Ok(response)
 }
 
 impl Call<'_> {

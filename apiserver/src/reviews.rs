@@ -103,7 +103,7 @@ impl Reviewer<'_> {
             .as_ref()
             .filter(|_| Tokens::looks_like_jwt(token))
         else {
-            return Ok(json!({"user": {}}));
+            return Ok(json!({"user": {}, "error": "invalid bearer token"}));
         };
         let audiences = if asked.is_empty() {
             tokens.audiences().to_vec()
@@ -175,29 +175,30 @@ impl Reviewer<'_> {
     }
 }
 
-/// A review asks about a resource or about a path, never both.
 fn check_one_question(kind: &str, spec: &Value) -> Result<(), Status> {
+    match one_question(spec) {
+        Some(error) => Err(invalid(kind, &[error])),
+        None => Ok(()),
+    }
+}
+
+/// A review asks about a resource or about a path, never both.
+fn one_question(spec: &Value) -> Option<FieldError> {
     let path = |field: &str| FieldPath::new("spec").child(field);
     let other = &spec["nonResourceAttributes"];
     match (spec["resourceAttributes"].is_null(), other.is_null()) {
         (false, false) => {
             let why = "cannot be specified in combination with resourceAttributes";
             let path = path("nonResourceAttributes");
-            Err(invalid(
-                kind,
-                &[FieldError::invalid(&path, other.clone(), why)],
-            ))
+            Some(FieldError::invalid(&path, other.clone(), why))
         }
         (true, true) => {
             let why =
                 "exactly one of nonResourceAttributes or resourceAttributes must be specified";
             let path = path("resourceAttributes");
-            Err(invalid(
-                kind,
-                &[FieldError::invalid(&path, Value::Null, why)],
-            ))
+            Some(FieldError::invalid(&path, Value::Null, why))
         }
-        _ => Ok(()),
+        _ => None,
     }
 }
 
@@ -208,7 +209,9 @@ fn subject(kind: &str, spec: &Value) -> Result<User, Status> {
     if name.is_empty() && groups.is_empty() {
         let path = FieldPath::new("spec").child("user");
         let why = "at least one of user or group must be specified";
-        return Err(invalid(kind, &[FieldError::invalid(&path, "", why)]));
+        let nobody = FieldError::invalid(&path, "", why);
+        let errors: Vec<FieldError> = one_question(spec).into_iter().chain([nobody]).collect();
+        return Err(invalid(kind, &errors));
     }
     let extra = spec["extra"]
         .as_object()

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 pub use server::{TlsListener, accept};
 pub use unverified::unverified_client_config;
@@ -138,6 +139,8 @@ pub struct PeerIdentity {
     pub organizations: Vec<String>,
     /// DNS names and IP addresses of the subject alternative name, as text.
     pub sans: Vec<String>,
+    /// SHA-256 of the certificate: names this one among all of the same holder.
+    pub fingerprint: [u8; 32],
 }
 
 /// Reads the identity out of a (verified) leaf certificate.
@@ -166,6 +169,7 @@ pub fn peer_identity(cert: &CertificateDer<'_>) -> Result<PeerIdentity, TlsError
             .unwrap_or_default(),
         organizations: subject.iter_organization().map(&text).collect(),
         sans,
+        fingerprint: Sha256::digest(cert).into(),
     })
 }
 

@@ -37,6 +37,18 @@ pub struct ResourceDescriptor {
     pub strategy: &'static dyn Strategy,
 }
 
+/// Kinds of the core group whose deleted objects are the answer.
+const RETURNED_CORE: &[&str] = &[
+    "namespaces",
+    "persistentvolumeclaims",
+    "persistentvolumes",
+    "pods",
+    "podtemplates",
+    "resourcequotas",
+    "serviceaccounts",
+    "services",
+];
+
 impl ResourceDescriptor {
     /// `v1` or `group/version`.
     pub fn api_version(&self) -> String {
@@ -46,6 +58,25 @@ impl ResourceDescriptor {
     /// Whether the kind is answered without being stored (reviews and the like).
     pub fn is_virtual(&self) -> bool {
         self.storage_prefix.is_empty()
+    }
+
+    /// What whoever uses the kind is to be told, where upstream would like to be rid of it.
+    pub fn deprecation(&self) -> Option<&'static str> {
+        let endpoints = self.group.is_empty() && self.resource == "endpoints";
+        endpoints.then_some(
+            "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+        )
+    }
+
+    /// Whether a client that deletes an object for good is told what it was, as upstream does for these kinds; for the
+    /// others it is told that it is gone.
+    pub fn answers_deleted(&self) -> bool {
+        match self.group {
+            "" => RETURNED_CORE.contains(&self.resource),
+            "storage.k8s.io" => self.resource != "csistoragecapacities",
+            "resource.k8s.io" => true,
+            _ => false,
+        }
     }
 
     /// Whether the resource itself offers `verb`.
@@ -182,6 +213,12 @@ impl Column {
     };
     /// Time since creation.
     pub const AGE: Self = Self::text("Age", "Time since the object was created.");
+
+    /// The moment of creation, where upstream has no columns of its own for a kind.
+    pub const CREATED_AT: Self = Self {
+        r#type: "date",
+        ..Self::text("Created At", "When the object was created.")
+    };
 
     /// A text column that is always shown.
     pub const fn text(name: &'static str, description: &'static str) -> Self {

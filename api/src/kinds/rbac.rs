@@ -28,16 +28,7 @@ static CLUSTER: Rules = Rules {
     ..NAMESPACED
 };
 
-const ROLE_COLUMNS: &[Column] = &[
-    Column::NAME,
-    Column {
-        name: "Created At",
-        r#type: "date",
-        format: "",
-        description: "Time when the object was created.",
-        priority: 0,
-    },
-];
+const ROLE_COLUMNS: &[Column] = &[Column::NAME, Column::CREATED_AT];
 
 const BINDING_COLUMNS: &[Column] = &[
     Column::NAME,
@@ -65,10 +56,8 @@ fn binding_row(object: &Value, now: Timestamp) -> Vec<Value> {
             .iter()
             .filter(|s| s.text("kind") == kind);
         let texts: Vec<String> = of_kind
-            .map(|s| match (kind, s.text("namespace")) {
-                ("ServiceAccount", namespace) if !namespace.is_empty() => {
-                    format!("{namespace}/{}", s.text("name"))
-                }
+            .map(|s| match kind {
+                "ServiceAccount" => format!("{}/{}", s.text("namespace"), s.text("name")),
                 _ => s.text("name").to_owned(),
             })
             .collect();

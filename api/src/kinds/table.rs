@@ -144,7 +144,7 @@ mod tests {
             ("Pod", "NAME READY STATUS RESTARTS AGE"),
             ("Secret", "NAME TYPE DATA AGE"),
             ("Service", "NAME TYPE CLUSTER-IP EXTERNAL-IP PORT(S) AGE"),
-            ("ServiceAccount", "NAME SECRETS AGE"),
+            ("ServiceAccount", "NAME AGE"),
             ("Deployment", "NAME READY UP-TO-DATE AVAILABLE AGE"),
             ("ReplicaSet", "NAME DESIRED CURRENT READY AGE"),
             (

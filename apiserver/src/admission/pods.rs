@@ -68,8 +68,14 @@ pub(super) fn set_priority(
         pod["spec"]["priorityClassName"] = name.into();
     }
     pod["spec"]["priority"] = priority.into();
-    if pod["spec"]["preemptionPolicy"].is_null() {
-        pod["spec"]["preemptionPolicy"] = policy.into();
+    match pod["spec"]["preemptionPolicy"].as_str() {
+        Some(given) if given != policy => {
+            return Err(review.target.forbidden(&format!(
+                "the string value of PreemptionPolicy ({given}) must not be provided in pod spec; priority admission controller computed {policy} from the given PriorityClass name"
+            )));
+        }
+        Some(_) => {}
+        None => pod["spec"]["preemptionPolicy"] = policy.into(),
     }
     Ok(())
 }

@@ -122,10 +122,13 @@ fn a_certificate_without_a_name_proves_nothing() {
         common_name: "system:node:n1".into(),
         organizations: vec!["system:nodes".into()],
         sans: Vec::new(),
+        fingerprint: [7; 32],
     };
     let user = Peer::of_certificate(&identity, None).user.expect("named");
     assert_eq!(user.node_name(), Some("n1"));
     assert_eq!(user.groups, ["system:nodes", "system:authenticated"]);
+    let id = format!("X509SHA256={}", "07".repeat(32));
+    assert_eq!(user.extra[CREDENTIAL_ID], [id]);
 }
 
 fn impersonators() -> Arc<Live> {

@@ -3,8 +3,14 @@
 //! Pure functions of the registry of kinds. Invariant: resources stand in the registry's order, which is by name within a
 //! version, as clients print them.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use corten_api::kinds::{Group, Kinds, ResourceDescriptor, Subresource};
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+/// Bytes of a hash that are shown.
+const HASH_BYTES: usize = 8;
 
 /// `/api`.
 pub(super) fn core_versions(kinds: &Kinds) -> Value {
@@ -52,7 +58,11 @@ fn group_fields(group: &Group) -> Value {
 pub(super) fn resource_list(kinds: &Kinds, group: &str, version: &str) -> Value {
     let mut resources = Vec::new();
     for descriptor in kinds.in_version(group, version) {
-        resources.push(resource(descriptor));
+        let mut fields = resource(descriptor);
+        if let Some(hash) = storage_version_hash(kinds, descriptor) {
+            fields["storageVersionHash"] = hash.into();
+        }
+        resources.push(fields);
         resources.extend(
             descriptor
                 .subresources
@@ -65,12 +75,28 @@ pub(super) fn resource_list(kinds: &Kinds, group: &str, version: &str) -> Value 
     } else {
         format!("{group}/{version}")
     };
-    json!({
-        "kind": "APIResourceList",
-        "apiVersion": "v1",
-        "groupVersion": group_version,
-        "resources": resources,
-    })
+    let mut document = json!({"kind": "APIResourceList"});
+    // The oldest of these documents has never said its own version.
+    if !group.is_empty() {
+        document["apiVersion"] = "v1".into();
+    }
+    document["groupVersion"] = group_version.into();
+    document["resources"] = resources.into();
+    document
+}
+
+/// Tells clients that migrate stored objects when the version changes in which a resource is stored: the first of the
+/// registry's views of what lies under its prefix.
+fn storage_version_hash(kinds: &Kinds, descriptor: &ResourceDescriptor) -> Option<String> {
+    if descriptor.is_virtual() {
+        return None;
+    }
+    let stored = kinds
+        .all()
+        .find(|kind| kind.storage_prefix == descriptor.storage_prefix)?;
+    let text = format!("{}/{}/{}", stored.group, stored.version, stored.kind);
+    let digest = Sha256::digest(text);
+    Some(STANDARD.encode(digest.get(..HASH_BYTES)?))
 }
 
 fn resource(descriptor: &ResourceDescriptor) -> Value {

@@ -381,7 +381,10 @@ fn set_propagation(object: &mut Value, wanted: Option<Propagation>) {
     }
 }
 
-fn removed(target: &Target, item: &Item) -> Answer {
+fn removed(target: &Target, item: &Arc<Item>) -> Answer {
+    if target.descriptor.answers_deleted() {
+        return Answer::item(Arc::clone(item));
+    }
     Answer::status(Status::success(Some(Details {
         name: target.name.clone(),
         group: target.descriptor.group.to_owned(),

@@ -262,7 +262,7 @@ pub(super) fn set_headers(call: &Call<'_>, response: &mut Response<Body>) {
 }
 
 /// RFC 7234 with code 299: kubectl prints the text to the user.
-fn add_warning(response: &mut Response<Body>, text: &str) {
+pub(super) fn add_warning(response: &mut Response<Body>, text: &str) {
     let mut quoted = String::with_capacity(text.len() + 2);
     for character in text.chars().filter(|character| !character.is_control()) {
         if matches!(character, '"' | '\\') {

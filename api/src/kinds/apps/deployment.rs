@@ -32,8 +32,8 @@ pub static DESCRIPTOR: ResourceDescriptor = ResourceDescriptor {
     columns: &[
         Column::NAME,
         Column::text("Ready", "Ready pods out of those wanted."),
-        Column::integer("Up-to-date", "Pods of the newest template."),
-        Column::integer("Available", "Pods that have been ready for long enough."),
+        Column::text("Up-to-date", "Pods of the newest template."),
+        Column::text("Available", "Pods that have been ready for long enough."),
         Column::AGE,
         Column::text("Containers", "Names of the template's containers.").wide(),
         Column::text("Images", "Images of the template's containers.").wide(),

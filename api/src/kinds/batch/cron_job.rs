@@ -64,6 +64,7 @@ impl Strategy for CronJob {
             return;
         };
         if let Some(template) = object_at(spec, "jobTemplate")
+            && object_at(template, "metadata").is_some()
             && let Some(spec) = object_at(template, "spec")
         {
             job::default_template(spec);

@@ -35,7 +35,7 @@ pub(crate) const COLUMNS: &[Column] = &[
     Column::text("Source", "Who reported it.").wide(),
     Column::text("Message", "What happened, in words."),
     Column::text("First Seen", "Time since it first happened.").wide(),
-    Column::integer("Count", "How often it happened.").wide(),
+    Column::text("Count", "How often it happened.").wide(),
     Column {
         name: "Name",
         r#type: "string",

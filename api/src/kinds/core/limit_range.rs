@@ -24,10 +24,7 @@ pub static DESCRIPTOR: ResourceDescriptor = ResourceDescriptor {
     storage_prefix: "limitranges",
     subresources: &[],
     verbs: ALL_VERBS,
-    columns: &[
-        Column::NAME,
-        Column::text("Created At", "When the object was created."),
-    ],
+    columns: &[Column::NAME, Column::CREATED_AT],
     strategy: &LimitRange,
 };
 
@@ -39,6 +36,9 @@ const MAPS: [&str; 5] = [
     "defaultRequest",
     "maxLimitRequestRatio",
 ];
+
+/// What limits may be about, besides names with a domain.
+const TYPES: &[&str] = &["Pod", "Container", "PersistentVolumeClaim"];
 
 struct LimitRange;
 
@@ -70,6 +70,10 @@ impl Strategy for LimitRange {
             let path = path.index(i);
             let kind = item.text("type");
             errors.invalid_each(&path.child("type"), kind, names::qualified_name(kind));
+            if !kind.contains('/') && !TYPES.contains(&kind) {
+                let detail = "must be a standard limit type or fully qualified";
+                errors.invalid(&path.child("type"), kind, detail);
+            }
             if !types.insert(kind) {
                 errors.duplicate(&path.child("type"), kind);
             }

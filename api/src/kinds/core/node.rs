@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::pod::validate_taint_effect;
 use crate::kinds::descriptor::{ALL_VERBS, PROXY};
-use crate::kinds::value::{Get, object_at, remove, same, set};
+use crate::kinds::value::{Get, default_to, object_at, remove, same, set};
 use crate::kinds::{
     Column, Errors, Fields, Path, ResourceDescriptor, Rules, Strategy, Subresource, duration, names,
 };
@@ -45,6 +45,20 @@ pub static DESCRIPTOR: ResourceDescriptor = ResourceDescriptor {
 const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
 const ROLE_LABEL: &str = "kubernetes.io/role";
 
+/// What is said of every node, if only that nothing is known.
+const NODE_INFO: [&str; 10] = [
+    "machineID",
+    "systemUUID",
+    "bootID",
+    "kernelVersion",
+    "osImage",
+    "containerRuntimeVersion",
+    "kubeletVersion",
+    "kubeProxyVersion",
+    "operatingSystem",
+    "architecture",
+];
+
 struct Node;
 
 static RULES: Rules = Rules {
@@ -58,9 +72,20 @@ impl Strategy for Node {
     }
 
     fn default(&self, object: &mut Value) {
-        let Some(status) = object.get_mut("status") else {
+        let Some(status) = object_at(object, "status") else {
             return;
         };
+        // Always there, as Go writes them: some clients refuse a node without.
+        if let Some(endpoints) = object_at(status, "daemonEndpoints")
+            && let Some(kubelet) = object_at(endpoints, "kubeletEndpoint")
+        {
+            default_to(kubelet, "Port", 0);
+        }
+        if let Some(info) = object_at(status, "nodeInfo") {
+            for key in NODE_INFO {
+                default_to(info, key, "");
+            }
+        }
         if status.is_empty_at("allocatable")
             && let Some(capacity) = status.opt("capacity").cloned()
         {

@@ -151,6 +151,12 @@ impl Strategy for Pod {
                 "cannot be set on create",
             );
         }
+        if !spec.is_empty_at("schedulingGates") && !spec.is_empty_at("nodeName") {
+            errors.forbidden(
+                &path.child("nodeName"),
+                "cannot be set until all schedulingGates have been cleared",
+            );
+        }
         validate_spec(spec, &path, errors);
         validate::mirror_pod(object, errors);
     }

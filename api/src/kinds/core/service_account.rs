@@ -1,11 +1,7 @@
 //! ServiceAccount: an identity for processes in pods.
 
-use jiff::Timestamp;
-use serde_json::Value;
-
 use crate::kinds::descriptor::{ALL_VERBS, CREATE};
-use crate::kinds::value::Get;
-use crate::kinds::{Column, ResourceDescriptor, Rules, Strategy, Subresource, duration};
+use crate::kinds::{Column, ResourceDescriptor, Rules, Strategy, Subresource};
 
 /// `serviceaccounts` of the core group.
 pub static DESCRIPTOR: ResourceDescriptor = ResourceDescriptor {
@@ -27,11 +23,7 @@ pub static DESCRIPTOR: ResourceDescriptor = ResourceDescriptor {
         verbs: CREATE,
     }],
     verbs: ALL_VERBS,
-    columns: &[
-        Column::NAME,
-        Column::text("Secrets", "Number of secrets its pods may use."),
-        Column::AGE,
-    ],
+    columns: &[Column::NAME, Column::AGE],
     strategy: &ServiceAccount,
 };
 
@@ -40,14 +32,5 @@ struct ServiceAccount;
 impl Strategy for ServiceAccount {
     fn rules(&self) -> &Rules {
         &Rules::NAMESPACED
-    }
-
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        let meta = object.at("metadata");
-        vec![
-            meta.text("name").into(),
-            object.list("secrets").len().into(),
-            duration::age(meta.at("creationTimestamp"), now).into(),
-        ]
     }
 }

@@ -9,7 +9,7 @@ use crate::kinds::core::endpoints::validate_endpoint_ip;
 use crate::kinds::descriptor::ALL_VERBS;
 use crate::kinds::object_meta::validate_labels;
 use crate::kinds::strategy::{Generation, immutable};
-use crate::kinds::value::{Get, default_to, items_at};
+use crate::kinds::value::{Get, default_to, items_at, object_at};
 use crate::kinds::{
     Column, Errors, Fields, Path, ResourceDescriptor, Rules, Strategy, duration, names,
 };
@@ -62,11 +62,15 @@ impl Strategy for EndpointSlice {
             default_to_empty(port, "name");
             default_to(port, "protocol", "TCP");
         }
+        for endpoint in items_at(object, "endpoints") {
+            object_at(endpoint, "conditions");
+        }
     }
 
     fn validate(&self, object: &Value, errors: &mut Errors) {
         let kind = object.text("addressType");
         errors.one_of(&Path::new("addressType"), kind, &["FQDN", "IPv4", "IPv6"]);
+        validate_ports(object.list("ports"), errors);
         let endpoints = object.list("endpoints");
         let path = Path::new("endpoints");
         if endpoints.len() > ENDPOINTS_MAX {
@@ -76,7 +80,6 @@ impl Strategy for EndpointSlice {
                 validate_endpoint(endpoint, kind, &path.index(i), errors);
             }
         }
-        validate_ports(object.list("ports"), errors);
     }
 
     fn validate_change(&self, new: &Value, old: &Value, errors: &mut Errors) {

@@ -23,7 +23,6 @@ pub static DESCRIPTOR: ResourceDescriptor = ResourceDescriptor {
     storage_prefix: "ipaddresses",
     subresources: &[],
     verbs: ALL_VERBS,
-    // Upstream sends an age too, without a column for it, which no client shows.
     columns: &[
         Column::NAME,
         Column::text("ParentRef", "Object that the address belongs to."),

@@ -6,7 +6,7 @@ use super::claim_spec::{default_spec, drop_disabled, refuse_admin_access, valida
 use crate::kinds::descriptor::ALL_VERBS;
 use crate::kinds::object_meta::validate_bare_template;
 use crate::kinds::strategy::immutable;
-use crate::kinds::value::Get;
+use crate::kinds::value::{Get, object_at};
 use crate::kinds::{Column, Errors, Path, ResourceDescriptor, Rules, Strategy};
 
 /// `resourceclaimtemplates` of resource.k8s.io/v1.
@@ -42,6 +42,9 @@ impl Strategy for ResourceClaimTemplate {
 
     fn default(&self, object: &mut Value) {
         claim(object).map(default_spec);
+        if let Some(spec) = object_at(object, "spec") {
+            object_at(spec, "metadata");
+        }
     }
 
     fn init(&self, object: &mut Value) {

@@ -11,7 +11,7 @@ use crate::kinds::core::pod::validate_node_selector;
 use crate::kinds::descriptor::ALL_VERBS;
 use crate::kinds::storage::validate_driver_name;
 use crate::kinds::strategy::{Generation, immutable};
-use crate::kinds::value::{Get, items_at, object_at, remove};
+use crate::kinds::value::{Get, default_to, items_at, object_at, remove};
 use crate::kinds::{
     Column, Errors, Fields, Path, ResourceDescriptor, Rules, Strategy, duration, names,
 };
@@ -52,6 +52,12 @@ static RULES: Rules = Rules {
 impl Strategy for ResourceSlice {
     fn rules(&self) -> &Rules {
         &RULES
+    }
+
+    fn default(&self, object: &mut Value) {
+        if let Some(pool) = object_at(object, "spec").and_then(|spec| object_at(spec, "pool")) {
+            default_to(pool, "generation", 0);
+        }
     }
 
     fn init(&self, object: &mut Value) {

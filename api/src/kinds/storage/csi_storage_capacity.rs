@@ -26,11 +26,7 @@ pub static DESCRIPTOR: ResourceDescriptor = ResourceDescriptor {
     storage_prefix: "csistoragecapacities",
     subresources: &[],
     verbs: ALL_VERBS,
-    columns: &[
-        Column::NAME,
-        Column::text("StorageClassName", "The class of the volumes."),
-        Column::text("Capacity", "How much is left."),
-    ],
+    columns: &[Column::NAME, Column::CREATED_AT],
     strategy: &CsiStorageCapacity,
 };
 
@@ -80,12 +76,10 @@ impl Strategy for CsiStorageCapacity {
     }
 
     fn row(&self, object: &Value, _now: Timestamp) -> Vec<Value> {
-        let capacity = Quantity::from_json(object.at("capacity"));
-        let capacity = capacity.map_or_else(|_| "<unset>".to_owned(), |c| c.to_string());
+        let meta = object.at("metadata");
         vec![
-            object.at("metadata").text("name").into(),
-            object.text("storageClassName").into(),
-            capacity.into(),
+            meta.text("name").into(),
+            meta.text("creationTimestamp").into(),
         ]
     }
 }
@@ -124,9 +118,7 @@ mod tests {
     fn rows_and_warnings() {
         let row =
             |object: &Value| Value::Array(CsiStorageCapacity.row(object, Timestamp::UNIX_EPOCH));
-        assert_eq!(row(&capacity()), json!(["a", "gold", "5Gi"]));
-        let unset = with(capacity(), "/capacity", Value::Null);
-        assert_eq!(row(&unset)[2], "<unset>");
+        assert_eq!(row(&capacity()), json!(["a", ""]));
         let old = json!({"matchLabels": {"beta.kubernetes.io/os": "linux"}});
         assert_eq!(
             CsiStorageCapacity.warnings(&with(capacity(), "/nodeTopology", old)),

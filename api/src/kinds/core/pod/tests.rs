@@ -142,9 +142,7 @@ fn environment() {
             e,
             json!({"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.x"}}}),
             &[&format!(
-                "{at}.valueFrom.fieldRef.fieldPath: Unsupported value: \"spec.x\": supported values: \"metadata.name\", \
-                 \"metadata.namespace\", \"metadata.uid\", \"spec.nodeName\", \"spec.serviceAccountName\", \
-                 \"status.hostIP\", \"status.hostIPs\", \"status.podIP\", \"status.podIPs\""
+                "{at}.valueFrom.fieldRef.fieldPath: Invalid value: \"spec.x\": error converting fieldPath: field label not supported: spec.x"
             )],
         ),
         (

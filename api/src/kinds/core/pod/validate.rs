@@ -82,9 +82,8 @@ pub fn validate_spec(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
     resources::overhead(spec, path, errors);
     if let Some(system) = spec.opt("os") {
-        let path = path.child("os");
         errors.one_of(
-            &path.child("name"),
+            &path.child("os"),
             system.text("name"),
             &["linux", "windows"],
         );

@@ -230,10 +230,6 @@ fn ports(ports: &[Value], host_network: bool, path: &Path<'_>, errors: &mut Erro
             port.text("protocol"),
             names::PROTOCOLS,
         );
-        let host_ip = port.text("hostIP");
-        if !host_ip.is_empty() && host_ip.parse::<std::net::IpAddr>().is_err() {
-            errors.invalid(&at.child("hostIP"), host_ip, names::NOT_AN_IP);
-        }
         // In a template it may be left out; the pod gets it as a default.
         if host_network && host_port != 0 && host_port != number {
             let detail = "must match `hostPort` when `hostNetwork` is true";

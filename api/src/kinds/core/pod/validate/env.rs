@@ -108,6 +108,9 @@ pub(super) fn field_ref(
             "metadata.labels" => errors.invalid_each(&at, key, names::qualified_name(key)),
             _ => errors.invalid(&at, text, "does not support subscript"),
         }
+    } else if !FIELDS.contains(&text) && !FILE_FIELDS.contains(&text) {
+        let why = format!("error converting fieldPath: field label not supported: {text}");
+        errors.invalid(&at, text, why);
     } else if subscripts && matches!(text, "metadata.annotations" | "metadata.labels")
         || !known.contains(&text)
     {

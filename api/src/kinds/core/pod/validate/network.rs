@@ -94,9 +94,10 @@ pub(super) fn host_aliases(aliases: &[Value], path: &Path<'_>, errors: &mut Erro
             errors.invalid(&at.child("ip"), ip, names::NOT_AN_IP);
         }
         let list = at.child("hostnames");
-        for hostname in alias.list("hostnames") {
+        for (i, hostname) in alias.list("hostnames").iter().enumerate() {
             let hostname = hostname.as_str().unwrap_or("");
-            errors.invalid_each(&list, hostname, names::subdomain(hostname, false));
+            let faults = names::subdomain(hostname, false);
+            errors.invalid_each(&list.index(i), hostname, faults);
         }
     }
 }

@@ -46,7 +46,7 @@ pub(crate) fn tolerations(tolerations: &[Value], path: &Path<'_>, errors: &mut E
             "Exists" if !value.is_empty() => {
                 errors.invalid(
                     &at.child("operator"),
-                    toleration,
+                    value,
                     "value must be empty when `operator` is 'Exists'",
                 );
             }

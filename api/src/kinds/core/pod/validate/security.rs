@@ -19,6 +19,7 @@ pub(super) fn pod(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
     if spec.flag("shareProcessNamespace") && spec.flag("hostPID") {
         let detail = "ShareProcessNamespace and HostPID cannot both be enabled";
+        let path = path.child("securityContext");
         errors.invalid(&path.child("shareProcessNamespace"), true, detail);
     }
     sysctls(context.list("sysctls"), spec, &at.child("sysctls"), errors);

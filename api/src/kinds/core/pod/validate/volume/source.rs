@@ -45,7 +45,7 @@ const PLAIN: &[(&str, &[&str])] = &[
     ("fc", &[]),
     ("flocker", &[]),
     ("gitRepo", &["repository"]),
-    ("image", &[]),
+    ("image", &["reference"]),
 ];
 
 /// Checks that a volume has exactly one source, and the source.
@@ -103,6 +103,10 @@ fn one_source(key: &str, value: &Value, path: &Path<'_>, errors: &mut Errors) {
                 .map_or(&[][..], |(_, fields)| fields);
             for field in required.iter().filter(|field| value.is_empty_at(field)) {
                 errors.required(&path.child(field), "");
+            }
+            let place = value.text("path");
+            if key == "nfs" && !place.is_empty() && !place.starts_with('/') {
+                errors.invalid(&path.child("path"), place, "must be an absolute path");
             }
         }
     }
