@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use super::sign::{self, Signed};
-use super::{S3, S3Error, S3Options, XML_BYTES_MAX, xml};
+use super::{S3, S3Error, S3Options, XML_BYTES_MAX, page};
 
 /// How often a request is tried in all.
 const TRIES: u32 = 5;
@@ -250,12 +250,13 @@ impl Ask<'_> {
     async fn refused(&self, answer: Response<Incoming>) -> S3Error {
         let status = answer.status();
         let text = self.body(answer).await.unwrap_or_default();
+        let (code, message) = page::refusal(&text);
         S3Error::Refused {
             operation: self.operation,
             key: self.key.clone(),
             status,
-            code: xml::text(&text, "Code").unwrap_or_default(),
-            message: xml::text(&text, "Message").unwrap_or_default(),
+            code,
+            message,
         }
     }
 
