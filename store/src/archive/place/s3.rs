@@ -54,8 +54,8 @@ pub enum S3Error {
     #[error("cannot use the credentials in {0}")]
     Credentials(PathBuf, #[source] io::Error),
     /// Certificates of authorities cannot be read.
-    #[error("cannot read the authorities that sign the endpoint's certificate")]
-    Authorities(#[source] io::Error),
+    #[error("cannot read the authorities that sign the endpoint's certificate ({0})")]
+    Authorities(String, #[source] io::Error),
     /// The endpoint cannot be reached, or broke off.
     #[error("{operation} at {host}")]
     Transport {
