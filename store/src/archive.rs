@@ -27,6 +27,8 @@ pub use file::{OpenError, open};
 pub(crate) use file::{pack_for_tests, seal_for_tests};
 pub use key::{Secret, SecretError};
 pub use manifest::{Manifest, ManifestError};
+#[cfg(test)]
+pub(crate) use place::s3::read_for_tests as read_bucket_for_tests;
 pub use place::s3::{Credentials, S3, S3Error, S3Options};
 pub use place::{Place, PlaceError};
 pub use retention::{Kept, Retained, found, retain};

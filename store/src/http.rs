@@ -25,7 +25,7 @@ use tower::Service;
 
 use crate::replica::Replica;
 use crate::services::{ETCD_VERSION, STORAGE_VERSION};
-use gateway::Gateway;
+pub(crate) use gateway::Gateway;
 
 /// The services with everything else that the client port answers.
 pub(crate) fn face(routes: Routes, replica: Arc<dyn Replica>, admin: AdminServer) -> Routes {

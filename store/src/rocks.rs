@@ -3,8 +3,9 @@
 //! Not responsible for durability of single writes: the Raft log is. A flush is atomic over all column families, and a
 //! batch carries the applied position with its rows; so after a crash the state is that of some position, whole, and
 //! the log replays the rest. Invariant: the folder named in `CURRENT` is the state; switching to another one is one
-//! rename, and a folder that is not named is deleted.
+//! rename, and a folder that is not named is deleted once the one that is named was found.
 
+mod current;
 mod held;
 mod live;
 mod options;
@@ -23,16 +24,12 @@ use parking_lot::RwLock;
 
 use crate::raft::snapshot::{SnapshotDir, sync_dir};
 use crate::raft::tables::{Backlog, Tables};
-use crate::repair::mark::{self, Damaged};
+use crate::repair::mark;
+#[cfg(test)]
+pub(crate) use current::settle as settle_for_tests;
+use current::{current, set_current, state_path};
 use live::{Live, View};
 pub(crate) use options::RocksOptions;
-
-/// Names the folder with the state.
-const CURRENT: &str = "CURRENT";
-/// Where a new `CURRENT` is written before it replaces the old one.
-const CURRENT_NEW: &str = "CURRENT.new";
-/// Prefix of folders with a state.
-const STATE_PREFIX: &str = "db-";
 
 /// The open engine.
 pub(crate) struct Rocks {
@@ -52,28 +49,11 @@ fn io_failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> BackendError 
     move |error| BackendError::new(what, error)
 }
 
-/// A `CURRENT` that says nothing is damage like any other.
-fn current_failed(dir: &Path, error: io::Error) -> BackendError {
-    let what = format!("read {}", dir.join(CURRENT).display());
-    match error.kind() {
-        io::ErrorKind::InvalidData => BackendError::new(what, Damaged(error.to_string())),
-        _ => BackendError::new(what, error),
-    }
-}
-
 impl Rocks {
     /// Opens or creates the state under `dir`, and clears away folders that are not it.
     pub(crate) fn open(dir: &Path, options: RocksOptions) -> Result<Self> {
         std::fs::create_dir_all(dir).map_err(io_failed("create the state folder"))?;
-        let named = |what: &str, path: &Path| io_failed(format!("{what} {}", path.display()));
-        let number = match current(dir).map_err(|error| current_failed(dir, error))? {
-            Some(number) => number,
-            None => {
-                set_current(dir, 1).map_err(named("write", &dir.join(CURRENT)))?;
-                1
-            }
-        };
-        delete_others(dir, number).map_err(named("clear old state folders in", dir))?;
+        let number = current::settle(dir)?;
         let live = Live::open(&state_path(dir, number), number, &options)?;
         Ok(Self {
             dir: dir.to_owned(),
@@ -233,42 +213,4 @@ impl Read for Closed {
     fn scan(&self, _: Keyspace, _: &[u8], _: Option<&[u8]>) -> Result<Box<dyn Cursor + '_>> {
         Err(BackendError::corrupt("the store is closed"))
     }
-}
-
-fn state_path(dir: &Path, number: u64) -> PathBuf {
-    dir.join(format!("{STATE_PREFIX}{number}"))
-}
-
-fn current(dir: &Path) -> io::Result<Option<u64>> {
-    match std::fs::read_to_string(dir.join(CURRENT)) {
-        Ok(text) => text.trim().parse().map(Some).map_err(|_| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("CURRENT says {text:?}"))
-        }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn set_current(dir: &Path, number: u64) -> io::Result<()> {
-    use std::io::Write;
-    let new = dir.join(CURRENT_NEW);
-    let mut file = std::fs::File::create(&new)?;
-    writeln!(file, "{number}")?;
-    file.sync_all()?;
-    std::fs::rename(&new, dir.join(CURRENT))?;
-    sync_dir(dir)
-}
-
-fn delete_others(dir: &Path, keep: u64) -> io::Result<()> {
-    for item in std::fs::read_dir(dir)? {
-        let item = item?;
-        let name = item.file_name();
-        let number = name
-            .to_str()
-            .and_then(|name| name.strip_prefix(STATE_PREFIX)?.parse::<u64>().ok());
-        if number.is_some_and(|number| number != keep) {
-            std::fs::remove_dir_all(item.path())?;
-        }
-    }
-    Ok(())
 }

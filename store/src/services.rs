@@ -11,7 +11,7 @@ mod lease;
 mod maintenance;
 mod passwords;
 mod quota;
-mod tokens;
+pub(crate) mod tokens;
 mod watch;
 
 use std::sync::Arc;

@@ -21,6 +21,24 @@ const EXTREMES: [u64; 10] = [
     u64::MAX,
 ];
 
+/// Words that readers of text get wrong.
+const WORDS: [&str; 14] = [
+    "-9223372036854775808",
+    "9223372036854775807",
+    "18446744073709551615",
+    "1e999",
+    "\n",
+    "{",
+    "}",
+    "[",
+    "\"",
+    "\\u0000",
+    "&",
+    "<",
+    ">",
+    "\u{fffd}",
+];
+
 /// A changed copy of one of `corpus`.
 pub(super) fn mutate(rng: &mut StdRng, corpus: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = corpus[rng.random_range(0..corpus.len())].clone();
@@ -39,7 +57,7 @@ fn change(rng: &mut StdRng, bytes: &mut Vec<u8>, corpus: &[Vec<u8>]) {
         rng.random_range(0..len)
     };
     let to = rng.random_range(at..=len.min(at + 64).max(at));
-    match rng.random_range(0..10) {
+    match rng.random_range(0..11) {
         0 if len > 0 => bytes[at] ^= 1 << rng.random_range(0..8),
         1 if len > 0 => bytes[at] = rng.random(),
         2 => bytes.truncate(at),
@@ -61,6 +79,10 @@ fn change(rng: &mut StdRng, bytes: &mut Vec<u8>, corpus: &[Vec<u8>]) {
         8 => {
             let noise: Vec<u8> = (0..rng.random_range(1..40)).map(|_| rng.random()).collect();
             bytes.splice(at..at, noise);
+        }
+        9 => {
+            let word = WORDS[rng.random_range(0..WORDS.len())];
+            bytes.splice(at..at, word.bytes());
         }
         _ => {
             let fill = rng.random();

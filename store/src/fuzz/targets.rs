@@ -2,7 +2,11 @@
 //!
 //! Invariant: every corpus is made by the code that writes such bytes, so it follows the formats by itself.
 
+mod bucket;
+mod files;
+mod gateway;
 mod state;
+mod users;
 
 use std::io::{Read as _, Write as _};
 use std::sync::Arc;

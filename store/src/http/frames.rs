@@ -14,7 +14,7 @@ use crate::services::MESSAGE_BYTES_MAX;
 /// JSON is longer than what it stands for: bytes are base64, and names are spelled out.
 const JSON_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
 /// A flag and a length before each gRPC message.
-const PREFIX: usize = 5;
+pub(super) const PREFIX: usize = 5;
 
 /// Finds where a JSON object ends, each byte looked at once however small the pieces are that it comes in: reading from the
 /// front again at each piece would let whoever sends single bytes keep a thread busy for hours.
@@ -167,7 +167,9 @@ impl Messages {
                 return Some(Ok(message));
             }
             if self.ended {
-                return None;
+                // A part of a message is no end, whoever sent it.
+                let cut = !std::mem::take(&mut self.buffer).is_empty();
+                return cut.then(|| Err(Status::internal("the answer ends within a message")));
             }
             let frame = match self.body.frame().await {
                 Some(Ok(frame)) => frame,

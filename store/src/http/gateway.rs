@@ -35,7 +35,7 @@ const READ: DeserializeOptions = DeserializeOptions::new().deny_unknown_fields(f
 const WRITE: SerializeOptions = SerializeOptions::new().use_proto_field_name(true);
 
 /// Paths and what they stand for.
-pub(super) struct Gateway {
+pub(crate) struct Gateway {
     methods: HashMap<String, Target>,
 }
 
@@ -45,7 +45,7 @@ struct Target {
 }
 
 impl Gateway {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let pool = DescriptorPool::decode(DESCRIPTORS)
             .expect("the descriptors are made together with the messages");
         let target = |(path, service, name): &(&str, &str, &str)| {
@@ -89,9 +89,7 @@ impl Gateway {
         let body = if target.method.is_client_streaming() {
             many(Values::new(body), input).await?
         } else {
-            let value = Values::new(body).only().await?;
-            let frame = to_frame(&input, value.as_deref().unwrap_or(b"{}"))?;
-            Body::new(Full::new(frame))
+            Body::new(Full::new(one(Values::new(body), &input).await?))
         };
         let call = grpc(head, target.uri.clone(), body);
         let (head, body) = match routes.call(call).await {
@@ -132,6 +130,12 @@ fn grpc(head: request::Parts, uri: Uri, body: Body) -> Request<Body> {
     }
     *call.extensions_mut() = head.extensions;
     call
+}
+
+/// A body of one message, which is the empty one if there is none.
+async fn one(values: Values, input: &MessageDescriptor) -> Result<Bytes, Status> {
+    let value = values.only().await?;
+    to_frame(input, value.as_deref().unwrap_or(b"{}"))
 }
 
 /// A body of many messages. The first is looked at before the call, so that nonsense gets an answer that says so.
@@ -198,6 +202,49 @@ fn error(status: &Status) -> serde_json::Value {
         "message": status.message(),
         "details": [],
     })
+}
+
+#[cfg(test)]
+impl Gateway {
+    /// The frames that a body becomes, up to what is wrong with it.
+    pub(crate) async fn frames_for_tests(
+        &self,
+        path: &str,
+        body: Body,
+    ) -> Vec<Result<Bytes, String>> {
+        use http_body_util::BodyExt as _;
+        let words = |status: Status| status.to_string();
+        let method = &self.methods[path].method;
+        let mut frames = Vec::new();
+        if !method.is_client_streaming() {
+            frames.push(one(Values::new(body), &method.input()).await);
+            return frames.into_iter().map(|got| got.map_err(words)).collect();
+        }
+        match many(Values::new(body), method.input()).await {
+            Err(status) => frames.push(Err(status)),
+            Ok(mut body) => {
+                while let Some(frame) = body.frame().await {
+                    frames.push(frame.map(|frame| frame.into_data().unwrap_or_default()));
+                }
+            }
+        }
+        frames.into_iter().map(|got| got.map_err(words)).collect()
+    }
+
+    /// A frame as JSON and back.
+    pub(crate) fn there_and_back_for_tests(&self, path: &str, frame: &Bytes) -> Bytes {
+        let input = self.methods[path].method.input();
+        let text = to_json(&input, frame.slice(super::frames::PREFIX..)).expect("readable");
+        to_frame(&input, &text).expect("readable again")
+    }
+
+    /// The lines of an answer.
+    pub(crate) async fn lines_for_tests(&self, path: &str, body: Body) -> Vec<Bytes> {
+        let output = self.methods[path].method.output();
+        let lines = lines(None, Messages::new(body), output);
+        let line = |line: Result<Frame<Bytes>, Status>| line.ok()?.into_data().ok();
+        lines.filter_map(async |got| line(got)).collect().await
+    }
 }
 
 /// The HTTP codes of grpc-gateway.

@@ -35,8 +35,8 @@ pub(crate) fn allow(settings: &Settings) -> Result<(), Refusal> {
         return Err(Refusal::TooMany(sets.len()));
     }
     let now = Timestamp::now().as_second();
-    match last(dir).map(|at| now - at) {
-        // A clock that was set back must not keep a member from its repair.
+    match last(dir).and_then(|at| now.checked_sub(at)) {
+        // Neither a clock that was set back nor a damaged note must keep a member from its repair.
         Some(ago) if (0..APART_SECONDS).contains(&ago) => Err(Refusal::TooSoon(ago / 60)),
         _ => Ok(()),
     }
@@ -112,7 +112,8 @@ fn numbers(dir: &Path) -> io::Result<Vec<u64>> {
         let number: Option<u64> = name
             .to_str()
             .and_then(|name| name.split_once(".corrupt-")?.1.parse().ok());
-        found.extend(number);
+        // One that has a next one.
+        found.extend(number.filter(|number| *number < u64::MAX));
     }
     found.sort_unstable();
     found.dedup();
@@ -147,6 +148,23 @@ mod tests {
             assert!(dir.path().join(format!("tables.corrupt-{number}")).exists());
         }
         assert_eq!(allow(&settings), Err(Refusal::TooMany(3)));
+    }
+
+    #[test]
+    fn a_damaged_note_of_repairs_ended_the_member() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let config = Config {
+            data_dir: dir.path().to_owned(),
+            ..Config::default()
+        };
+        let settings = config.check().expect("usable");
+        let least = i64::MIN.to_string();
+        std::fs::write(dir.path().join(FILE), least).expect("damaged");
+        allow(&settings).expect("it says nothing");
+        let most = format!("tables.corrupt-{}", u64::MAX);
+        std::fs::create_dir(dir.path().join(most)).expect("made");
+        let next = aside(dir.path(), TABLES).expect("a name");
+        assert!(next.ends_with("tables.corrupt-1"), "{}", next.display());
     }
 
     #[test]

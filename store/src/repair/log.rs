@@ -12,6 +12,7 @@ use crate::disk::{Disk as _, HostDisk};
 use crate::metrics::Metrics;
 use crate::raft::identity::{self, Identity};
 use crate::raft::snapshot::write_whole;
+use crate::raft::types::MemberId;
 
 /// Folder of the log.
 pub(crate) const WAL: &str = "wal";
@@ -54,17 +55,29 @@ pub(crate) async fn repair(
 
 /// Notes that the member has a log from now on.
 pub(crate) fn note_made(data_dir: &Path, identity: Identity) -> io::Result<()> {
-    let text = format!("{}\n", identity.member);
-    if std::fs::read_to_string(data_dir.join(MADE)).is_ok_and(|noted| noted == text) {
+    let text = noted(identity.member);
+    if std::fs::read(data_dir.join(MADE)).is_ok_and(|found| found == text.as_bytes()) {
         return Ok(());
     }
     write_whole(data_dir, MADE, text.as_bytes())
 }
 
-/// Whether the member has had a log. A note that cannot be read says that somebody has.
+/// The note on a member's log. The checksum tells the note of another member from a damaged one.
+fn noted(member: MemberId) -> String {
+    let id = member.to_string();
+    format!("{id} {:08x}\n", crc32c::crc32c(id.as_bytes()))
+}
+
+/// Whether the member has had a log. Only a whole note of another member says that it has not: one that cannot be read, or
+/// was changed, may be this member's.
 pub(crate) fn was_made(data_dir: &Path, identity: Identity) -> bool {
     match std::fs::read_to_string(data_dir.join(MADE)) {
-        Ok(noted) => noted.trim() == identity.member.to_string() || noted.trim().is_empty(),
+        Ok(text) => {
+            let id = text.split_whitespace().next();
+            let id = id.and_then(|id| u64::from_str_radix(id, 16).ok());
+            let other = id.map(MemberId).filter(|id| *id != identity.member);
+            other.is_none_or(|other| text != noted(other))
+        }
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
 }
@@ -76,4 +89,31 @@ pub(crate) fn is_there(data_dir: &Path) -> bool {
         let names = files.filter_map(|file| file.ok()?.file_name().into_string().ok());
         names.into_iter().any(|name| name.ends_with(".wal"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It was taken for the note of a member that was here before; without its log the member voted a second time.
+    #[test]
+    fn a_changed_note_was_taken_for_that_of_another_member() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let of = |member| Identity {
+            cluster: 7,
+            member: MemberId(member),
+        };
+        assert!(!was_made(dir.path(), of(0xab)), "nothing is noted");
+        note_made(dir.path(), of(0xab)).expect("noted");
+        assert!(was_made(dir.path(), of(0xab)));
+        assert!(
+            !was_made(dir.path(), of(0xac)),
+            "a new member after a repair"
+        );
+        // As it is, cut short, and as earlier versions wrote it.
+        for text in ["aa 00000000\n", "a", "ab", "ac\n", ""] {
+            std::fs::write(dir.path().join(MADE), text).expect("changed");
+            assert!(was_made(dir.path(), of(0xab)), "{text:?}");
+        }
+    }
 }

@@ -130,6 +130,34 @@ fn an_installed_snapshot_holds_every_keyspace_and_replaces_the_state() {
     );
 }
 
+/// A flipped bit made another number of it, whose folder was then made anew; the state itself was cleared away.
+#[test]
+fn a_changed_current_deleted_the_tables() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let rocks = Rocks::open(dir.path(), small()).expect("open");
+    put(&rocks, Keyspace::Key, b"k", b"1");
+    rocks.flush().expect("flush");
+    drop(rocks);
+    let file = dir.path().join("CURRENT");
+    std::fs::write(&file, "3\n").expect("changed");
+    let refused = Rocks::open(dir.path(), small()).err().expect("refused");
+    assert!(mark::of(&refused).is_some(), "it is damage: {refused}");
+    // Lost, it is found out: there is one state.
+    std::fs::remove_file(&file).expect("removed");
+    let rocks = Rocks::open(dir.path(), small()).expect("open");
+    assert_eq!(rows(&rocks, Keyspace::Key, b"", None).len(), 1);
+    drop(rocks);
+    // With two of them nothing says which.
+    std::fs::create_dir(dir.path().join("db-2")).expect("made");
+    std::fs::remove_file(&file).expect("removed");
+    let refused = Rocks::open(dir.path(), small()).err().expect("refused");
+    assert!(mark::of(&refused).is_some(), "{refused}");
+    std::fs::write(&file, "1\n").expect("as it was");
+    let rocks = Rocks::open(dir.path(), small()).expect("open");
+    assert_eq!(rows(&rocks, Keyspace::Key, b"", None).len(), 1);
+    assert!(!dir.path().join("db-2").exists(), "cleared away");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
     #[test]

@@ -22,7 +22,7 @@ const HEAD: usize = 1 + 8 + 8;
 const SEAL: usize = 32;
 
 /// A token for a user that has just proved who it is; none if it is not there any more.
-pub(super) fn give(auth: &Auth, user: &str, now: i64, ttl: Duration) -> Option<String> {
+pub(crate) fn give(auth: &Auth, user: &str, now: i64, ttl: Duration) -> Option<String> {
     let ttl = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
     let since = auth.user(user)?.since;
     let mut token = Vec::with_capacity(HEAD + user.len() + SEAL);
@@ -30,13 +30,18 @@ pub(super) fn give(auth: &Auth, user: &str, now: i64, ttl: Duration) -> Option<S
     token.extend_from_slice(&now.saturating_add(ttl).to_be_bytes());
     token.extend_from_slice(&since.to_be_bytes());
     token.extend_from_slice(user.as_bytes());
-    let seal = hmac::sign(&key(auth), &token);
-    token.extend_from_slice(seal.as_ref());
-    Some(URL_SAFE_NO_PAD.encode(token))
+    Some(sealed(auth, token))
+}
+
+/// What a token says, with the seal that makes it one.
+pub(crate) fn sealed(auth: &Auth, mut text: Vec<u8>) -> String {
+    let seal = hmac::sign(&key(auth), &text);
+    text.extend_from_slice(seal.as_ref());
+    URL_SAFE_NO_PAD.encode(text)
 }
 
 /// Whose token this is, if it is good.
-pub(super) fn check(auth: &Auth, token: &str, now: i64) -> Option<String> {
+pub(crate) fn check(auth: &Auth, token: &str, now: i64) -> Option<String> {
     let token = URL_SAFE_NO_PAD.decode(token).ok()?;
     let (text, seal) = token.split_at_checked(token.len().checked_sub(SEAL)?)?;
     // Without a key anybody could make a seal.

@@ -1,11 +1,13 @@
 //! Backups of a running cluster: to a folder and to a bucket, sealed, read back, kept and restored.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use corten_base::pki::Authority;
 use corten_proto::etcd::etcdserverpb as etcd;
 use corten_store::archive::{
-    self, Login, Manifest, Place, Secret, Source, TakeError, TakeOptions, VerifyError,
+    self, Credentials, Login, Manifest, Place, S3, S3Options, Secret, Source, TakeError,
+    TakeOptions, VerifyError,
 };
 use corten_store::{Refounding, restore};
 use jiff::Timestamp;
@@ -263,6 +265,82 @@ async fn a_bucket_keeps_backups_as_a_folder_does() {
     new.leader().await;
     assert!(get(new.member(0), "k").await.is_some());
     new.stop_all().await;
+}
+
+/// Like a MinIO of one's own: its certificate is of an authority that no system knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn backups_go_over_tls_to_a_bucket_whose_authority_is_named() {
+    let (mut old, source) = start(1).await;
+    put(old.member(0), "k", b"v").await;
+    let scratch = tempfile::tempdir().expect("temp dir");
+    let authority = Authority::create("the bucket's").expect("authority");
+    let bucket = Bucket::start_tls(&authority, scratch.path()).await;
+    let options = options(Secret::Key([1; 32]), scratch.path());
+    let place = bucket.place();
+    let taken = archive::take(&source, &place, &options).await;
+    let manifest = taken.expect("taken").manifest;
+    let found = archive::found(&place).await.expect("listed");
+    assert_eq!(found.len(), 1);
+    let again = archive::verify(&place, &manifest.file, &options.secret).await;
+    assert_eq!(again.expect("good"), manifest);
+    assert_eq!(bucket.state.lock().refused_to_shake_hands, 0);
+
+    let stranger = Authority::create("another").expect("authority");
+    let other = scratch.path().join("another.crt");
+    std::fs::write(&other, stranger.cert_pem()).expect("written");
+    // What is wrong with a certificate stays wrong: nobody is kept waiting.
+    let began = Instant::now();
+    let refusals = [
+        (bucket.trusting(Some(other)).place(), "certificate"),
+        (bucket.place_by_name("localhost"), "certificate not valid"),
+    ];
+    for (number, (place, expected)) in (1..).zip(refusals) {
+        let refused = archive::take(&source, &place, &options).await;
+        let refused = words(refused.expect_err("it is not who it should be"));
+        assert!(refused.contains(expected), "{refused}");
+        wait_for("the end of the handshake", async || {
+            let count = bucket.state.lock().refused_to_shake_hands;
+            assert!(count <= number, "asked again after {refused}");
+            (count == number).then_some(())
+        })
+        .await;
+    }
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(10), "it took {took:?}");
+
+    let local = scratch.path().join("fetched");
+    let fetched = archive::fetch(&place, &manifest.file, &local).await;
+    fetched.expect("fetched");
+    old.stop_all().await;
+    let mut new = Cluster::configure(1);
+    let how = Refounding::default();
+    restore(&new.configs[0], &local, &options.secret, how).expect("restored");
+    new.start_all().await;
+    new.leader().await;
+    assert!(get(new.member(0), "k").await.is_some());
+    new.stop_all().await;
+}
+
+#[test]
+fn authorities_that_cannot_be_read_are_named() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let file = dir.path().join("ca.crt");
+    let refused = |text: Option<&str>| {
+        if let Some(text) = text {
+            std::fs::write(&file, text).expect("written");
+        }
+        let options = S3Options {
+            endpoint: Some("https://127.0.0.1:1".to_owned()),
+            region: "x".to_owned(),
+            ca_file: Some(file.clone()),
+        };
+        let made = S3::new("s3://box/", &options, Credentials::new("a", "b", None));
+        words(made.expect_err("no authority"))
+    };
+    for text in [None, Some(""), Some("no certificate")] {
+        let said = refused(text);
+        assert!(said.contains("ca.crt"), "{said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

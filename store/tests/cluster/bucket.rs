@@ -5,18 +5,23 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::{digest, hmac};
 use bytes::Bytes;
+use corten_base::pki::{Authority, CertRequest, Usage};
 use corten_base::tasks::{TaskKind, spawn};
+use corten_base::tls::{ClientAuth, TlsFiles};
 use corten_store::archive::{Credentials, Place, S3, S3Options};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 const ACCESS: &str = "AKIDTEST";
 const SECRET: &str = "secret/with+signs";
@@ -35,45 +40,109 @@ pub(crate) struct State {
     /// Requests by method.
     pub(crate) seen: BTreeMap<String, u32>,
     pub(crate) parts_seen: u32,
+    pub(crate) refused_to_shake_hands: u32,
 }
 
 #[derive(Clone)]
 pub(crate) struct Bucket {
     pub(crate) state: Arc<Mutex<State>>,
-    pub(crate) port: u16,
+    port: u16,
+    /// Whoever connects must shake hands first.
+    tls: Option<TlsAcceptor>,
+    /// The authority that its clients trust.
+    ca_file: Option<PathBuf>,
 }
 
 impl Bucket {
     pub(crate) async fn start() -> Bucket {
+        Self::serve_on(None).await
+    }
+
+    /// Over TLS, with a certificate for the host that it runs on, of an authority of its own. The files are in `dir`.
+    pub(crate) async fn start_tls(authority: &Authority, dir: &Path) -> Bucket {
+        let request = CertRequest {
+            common_name: "bucket".to_owned(),
+            ips: vec!["127.0.0.1".parse().expect("an address")],
+            usage: Usage::Server,
+            ..CertRequest::default()
+        };
+        let issued = authority.issue(&request).expect("issued");
+        let write = |name: &str, text: &str| {
+            let path = dir.join(name);
+            std::fs::write(&path, text).expect("written");
+            path
+        };
+        let files = TlsFiles {
+            ca: write("bucket-ca.crt", authority.cert_pem()),
+            cert: write("bucket.crt", &issued.cert_pem),
+            key: write("bucket.key", &issued.key_pem),
+        };
+        let config = corten_base::tls::server_config(&files, ClientAuth::None).expect("usable");
+        let bucket = Self::serve_on(Some(TlsAcceptor::from(config))).await;
+        bucket.trusting(Some(files.ca))
+    }
+
+    /// The same bucket for clients that trust another authority; none: those of the system.
+    pub(crate) fn trusting(&self, ca_file: Option<PathBuf>) -> Bucket {
+        Bucket {
+            ca_file,
+            ..self.clone()
+        }
+    }
+
+    async fn serve_on(tls: Option<TlsAcceptor>) -> Bucket {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-        let port = listener.local_addr().expect("address").port();
         let bucket = Bucket {
             state: Arc::default(),
-            port,
+            port: listener.local_addr().expect("address").port(),
+            tls,
+            ca_file: None,
         };
         let serving = bucket.clone();
         spawn("bucket", TaskKind::Background, async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let bucket = serving.clone();
                 spawn("bucket-connection", TaskKind::Connection, async move {
-                    let service = service_fn(move |request| {
-                        let bucket = bucket.clone();
-                        async move { Ok::<_, Infallible>(bucket.answer(request).await) }
-                    });
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
+                    match &bucket.tls {
+                        None => bucket.clone().converse(stream).await,
+                        // Who does not trust it has hung up.
+                        Some(tls) => match tls.accept(stream).await {
+                            Ok(stream) => bucket.clone().converse(stream).await,
+                            Err(_) => bucket.state.lock().refused_to_shake_hands += 1,
+                        },
+                    }
                 });
             }
         });
         bucket
     }
 
+    async fn converse(self, stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let service = service_fn(move |request| {
+            let bucket = self.clone();
+            async move { Ok::<_, Infallible>(bucket.answer(request).await) }
+        });
+        // How a connection ends is the client's business.
+        let _ = hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
+    }
+
     pub(crate) fn place_with(&self, secret: &str) -> Place {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        self.place_at(&format!("{scheme}://127.0.0.1:{}", self.port), secret)
+    }
+
+    /// Reached by another name than its own.
+    pub(crate) fn place_by_name(&self, host: &str) -> Place {
+        self.place_at(&format!("https://{host}:{}", self.port), SECRET)
+    }
+
+    fn place_at(&self, endpoint: &str, secret: &str) -> Place {
         let options = S3Options {
-            endpoint: Some(format!("http://127.0.0.1:{}", self.port)),
+            endpoint: Some(endpoint.to_owned()),
             region: REGION.to_owned(),
-            ca_file: None,
+            ca_file: self.ca_file.clone(),
         };
         let credentials = Credentials::new(ACCESS, secret, Some("a token"));
         Place::S3(S3::new("s3://box/some prefix/ü", &options, credentials).expect("an address"))

@@ -12,7 +12,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::harness::{try_put, wait_for};
-use super::history::{Followers, History};
+use super::history::{Change, Followers, History};
+use super::linear::{Clients, judge};
 use super::process::Processes;
 
 const WRITERS: usize = 8;
@@ -138,6 +139,7 @@ pub(crate) async fn check(processes: &Processes, member: usize, acknowledged: &[
 async fn a_killed_leader_costs_no_acknowledged_write_and_little_time() {
     let mut processes = Processes::start(3);
     let followers = Followers::start(&processes);
+    let clients = Clients::start(&processes);
     let mut acknowledged = Vec::new();
     for round in 0..3 {
         let leader = processes.leader().await;
@@ -159,16 +161,20 @@ async fn a_killed_leader_costs_no_acknowledged_write_and_little_time() {
         processes.spawn(leader);
         check(&processes, leader, &acknowledged).await;
     }
+    let operations = clients.finish().await;
     for member in 0..3 {
         check(&processes, member, &acknowledged).await;
     }
-    check_history(followers.finish(&processes).await, &acknowledged);
+    let history = followers.finish(&processes).await;
+    judge(operations, &history);
+    check_history(history, &acknowledged);
 }
 
 /// Every acknowledged write is in the history at its revision.
 pub(crate) fn check_history(history: History, acknowledged: &[Acknowledged]) {
     for entry in acknowledged {
-        assert_eq!(history.get(&entry.revision), Some(&entry.key));
+        let written = Change::put(&entry.key, entry.key.clone());
+        assert_eq!(history.get(&entry.revision), Some(&vec![written]));
     }
 }
 
@@ -177,6 +183,7 @@ async fn members_killed_all_at_once_lose_nothing_acknowledged() {
     for size in [1, 3] {
         let mut processes = Processes::start(size);
         let followers = Followers::start(&processes);
+        let clients = Clients::start(&processes);
         let mut acknowledged = Vec::new();
         for round in 0..3 {
             processes.leader().await;
@@ -194,7 +201,10 @@ async fn members_killed_all_at_once_lose_nothing_acknowledged() {
                 check(&processes, member, &acknowledged).await;
             }
         }
-        check_history(followers.finish(&processes).await, &acknowledged);
+        let operations = clients.finish().await;
+        let history = followers.finish(&processes).await;
+        judge(operations, &history);
+        check_history(history, &acknowledged);
     }
 }
 

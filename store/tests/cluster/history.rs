@@ -1,13 +1,16 @@
 //! Watchers that stay through every fault, one at each member, and what they saw compared with what is stored.
 //!
 //! Not a check of what was acknowledged; that is `crash`. Invariant: whatever a watcher was shown stays history for ever:
-//! the same revision with the same key on every member, without gaps, nothing twice.
+//! the same revision with the same changes on every member, without gaps, nothing twice, and the changes of one revision
+//! together.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use corten_base::tasks::{TaskKind, spawn};
 use corten_proto::etcd::etcdserverpb as etcd;
+use corten_proto::etcd::mvccpb::event::EventType;
 use etcd::watch_client::WatchClient;
 use etcd::watch_request::RequestUnion;
 use tokio::sync::{mpsc, watch};
@@ -24,8 +27,32 @@ const FIRST: i64 = 2;
 /// Before a member that is down is asked again.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// Keys by the revision that wrote them; the tests write one key at a time.
-pub(crate) type History = BTreeMap<i64, String>;
+/// What a revision did with a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) key: String,
+    /// None: it was deleted.
+    pub(crate) value: Option<Bytes>,
+}
+
+impl Change {
+    pub(crate) fn put(key: &str, value: impl Into<Bytes>) -> Change {
+        Change {
+            key: key.to_owned(),
+            value: Some(value.into()),
+        }
+    }
+
+    pub(crate) fn delete(key: &str) -> Change {
+        Change {
+            key: key.to_owned(),
+            value: None,
+        }
+    }
+}
+
+/// Changes by revision, in the order in which watchers are told of them.
+pub(crate) type History = BTreeMap<i64, Vec<Change>>;
 
 /// A watcher at each member.
 pub(crate) struct Followers {
@@ -69,7 +96,9 @@ impl Followers {
             "a revision was left out"
         );
         for (number, other) in seen.iter().enumerate() {
-            let differs = history.iter().find(|(at, key)| other.get(at) != Some(*key));
+            let differs = history
+                .iter()
+                .find(|(at, changes)| other.get(at) != Some(*changes));
             assert_eq!(differs, None, "watcher {} saw another history", number + 1);
             assert_eq!(other.len(), history.len());
         }
@@ -135,11 +164,16 @@ async fn follow_once(
         };
         let answer = answer.ok_or_else(|| tonic::Status::unavailable("the stream has ended"))?;
         assert!(!answer.canceled, "{answer:?}");
+        // Whoever is shown a part of a transaction takes it for the whole.
+        let told = last(seen);
         for event in answer.events {
             let kv = event.kv.expect("every event has a key");
             let key = String::from_utf8(kv.key.to_vec()).expect("text");
-            assert_eq!(kv.mod_revision, last(seen) + 1, "{key} comes out of turn");
-            seen.insert(kv.mod_revision, key);
+            let (at, newest) = (kv.mod_revision, last(seen));
+            let in_turn = at == newest + 1 || (at == newest && newest > told);
+            assert!(in_turn, "{key} at {at} comes out of turn, after {newest}");
+            let value = (event.r#type == EventType::Put as i32).then_some(kv.value);
+            seen.entry(at).or_default().push(Change { key, value });
         }
     }
     Ok(())

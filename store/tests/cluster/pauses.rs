@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::harness::{DEADLINE, try_put, wait_for};
 use super::history::Followers;
+use super::linear::{Clients, judge};
 use super::process::Processes;
 
 /// Reads that wait for the sleeper at the moment it wakes up.
@@ -27,6 +28,7 @@ async fn write(processes: &Processes, member: usize, value: &str) {
 async fn a_leader_that_was_paused_gives_no_stale_linearizable_read() {
     let processes = Processes::start(3);
     let followers = Followers::start(&processes);
+    let clients = Clients::start(&processes);
     for round in 0..3 {
         let sleeper = processes.leader().await;
         write(&processes, sleeper, &format!("{round} before")).await;
@@ -61,7 +63,9 @@ async fn a_leader_that_was_paused_gives_no_stale_linearizable_read() {
             }
         }
     }
-    followers.finish(&processes).await;
+    clients.answers(100).await;
+    let operations = clients.finish().await;
+    judge(operations, &followers.finish(&processes).await);
 }
 
 /// Until then it called itself the leader for as long as the others were silent, and its watchers stayed.

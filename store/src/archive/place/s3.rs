@@ -6,6 +6,7 @@
 
 mod http;
 mod multipart;
+mod page;
 mod sign;
 mod xml;
 
@@ -18,10 +19,11 @@ use ::http::{Method, StatusCode};
 use bytes::Bytes;
 use corten_base::tasks::{TaskKind, spawn};
 use http_body_util::BodyExt as _;
-use jiff::Timestamp;
 
 use super::{Item, Pipe};
 use http::{Ask, Endpoint};
+#[cfg(test)]
+pub(crate) use page::read_for_tests;
 pub use sign::Credentials;
 
 /// Bodies up to this size go in one request, larger ones in parts of it: what is held in memory, and sent again when a
@@ -29,6 +31,10 @@ pub use sign::Credentials;
 const PART_BYTES: u64 = 16 << 20;
 /// A page of a list has at most 1,000 names of at most 1 KiB, escaped.
 const XML_BYTES_MAX: usize = 8 << 20;
+
+/// Ten million names: far beyond any prefix that backups share with others. A server that never says that its list has
+/// ended must not fill our memory.
+const PAGES_MAX: usize = 10_000;
 
 /// Why a bucket cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -48,8 +54,8 @@ pub enum S3Error {
     #[error("cannot use the credentials in {0}")]
     Credentials(PathBuf, #[source] io::Error),
     /// Certificates of authorities cannot be read.
-    #[error("cannot read the authorities that sign the endpoint's certificate")]
-    Authorities(#[source] io::Error),
+    #[error("cannot read the authorities that sign the endpoint's certificate ({0})")]
+    Authorities(String, #[source] io::Error),
     /// The endpoint cannot be reached, or broke off.
     #[error("{operation} at {host}")]
     Transport {
@@ -174,7 +180,7 @@ impl S3 {
         const OPERATION: &str = "list";
         let mut items = Vec::new();
         let mut next: Option<String> = None;
-        loop {
+        for _ in 0..PAGES_MAX {
             let mut ask = self.ask(OPERATION, Method::GET, "");
             ask.query("list-type", "2");
             ask.query("prefix", &self.prefix);
@@ -186,34 +192,21 @@ impl S3 {
                 operation: OPERATION,
                 what,
             };
-            for item in xml::elements(&answer, "Contents") {
-                let key = xml::text(item, "Key").ok_or(lacks("a key"))?;
-                // Not what lies deeper: that is another prefix's.
-                let Some(name) = key.strip_prefix(&self.prefix) else {
-                    continue;
-                };
-                if name.is_empty() || name.contains('/') {
-                    continue;
-                }
-                let bytes = xml::text(item, "Size").and_then(|size| size.parse().ok());
-                items.push(Item {
-                    name: name.to_owned(),
-                    bytes: bytes.ok_or(lacks("a size"))?,
-                    modified: xml::text(item, "LastModified")
-                        .and_then(|at| at.parse::<Timestamp>().ok()),
-                });
-            }
-            if xml::text(&answer, "IsTruncated").as_deref() != Some("true") {
+            let page = page::read(&answer, &self.prefix).map_err(lacks)?;
+            items.extend(page.items);
+            let Some(token) = page.next else {
                 return Ok(items);
-            }
-            let token = xml::text(&answer, "NextContinuationToken");
-            let token = token.ok_or(lacks("the token of the next page"))?;
+            };
             // A server that gives the same page for ever must not keep us for ever.
             if next.as_ref() == Some(&token) {
                 return Err(lacks("another token for the next page"));
             }
             next = Some(token);
         }
+        Err(S3Error::Answer {
+            operation: OPERATION,
+            what: "an end: it has too many pages",
+        })
     }
 
     pub(super) async fn put(&self, name: &str, body: Bytes) -> Result<(), S3Error> {

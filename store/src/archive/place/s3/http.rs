@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use super::sign::{self, Signed};
-use super::{S3, S3Error, S3Options, XML_BYTES_MAX, xml};
+use super::{S3, S3Error, S3Options, XML_BYTES_MAX, page};
 
 /// How often a request is tried in all.
 const TRIES: u32 = 5;
@@ -113,23 +113,36 @@ pub(super) async fn in_time<T>(future: impl Future<Output = T>) -> io::Result<T>
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no sign of the other side"))
 }
 
+/// Whether the other side is not who it should be: it will not be the next time either.
+fn is_distrust(error: &S3Error) -> bool {
+    let S3Error::Transport { source, .. } = error else {
+        return false;
+    };
+    let tls = source.get_ref().and_then(|inner| inner.downcast_ref());
+    matches!(tls, Some(rustls::Error::InvalidCertificate(_)))
+}
+
 fn client_config(options: &S3Options) -> Result<Arc<rustls::ClientConfig>, S3Error> {
     corten_base::tls::install_provider();
     let mut roots = rustls::RootCertStore::empty();
+    let from = match &options.ca_file {
+        Some(path) => path.display().to_string(),
+        None => "the system's".to_owned(),
+    };
+    let failed = |error| S3Error::Authorities(from.clone(), error);
     let certificates = match &options.ca_file {
         Some(path) => {
-            let pem = std::fs::read(path).map_err(S3Error::Authorities)?;
+            let pem = std::fs::read(path).map_err(failed)?;
             CertificateDer::pem_slice_iter(&pem)
                 .collect::<Result<Vec<_>, _>>()
-                .map_err(|error| S3Error::Authorities(io::Error::other(error)))?
+                .map_err(|error| failed(io::Error::other(error)))?
         }
         // Some that cannot be read do no harm: the one that is needed is missed by name.
         None => rustls_native_certs::load_native_certs().certs,
     };
     roots.add_parsable_certificates(certificates);
     if roots.is_empty() {
-        let why = "there is none";
-        return Err(S3Error::Authorities(io::Error::other(why)));
+        return Err(failed(io::Error::other("there is none")));
     }
     Ok(Arc::new(
         rustls::ClientConfig::builder()
@@ -170,7 +183,7 @@ impl Ask<'_> {
                     }
                     error
                 }
-                Err(error) if last => return Err(error),
+                Err(error) if last || is_distrust(&error) => return Err(error),
                 Err(error) => error,
             };
             tracing::warn!(%error, "the bucket is asked again");
@@ -250,12 +263,13 @@ impl Ask<'_> {
     async fn refused(&self, answer: Response<Incoming>) -> S3Error {
         let status = answer.status();
         let text = self.body(answer).await.unwrap_or_default();
+        let (code, message) = page::refusal(&text);
         S3Error::Refused {
             operation: self.operation,
             key: self.key.clone(),
             status,
-            code: xml::text(&text, "Code").unwrap_or_default(),
-            message: xml::text(&text, "Message").unwrap_or_default(),
+            code,
+            message,
         }
     }
 

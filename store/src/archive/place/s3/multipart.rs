@@ -9,7 +9,7 @@ use std::path::Path;
 
 use ::http::Method;
 
-use super::{PART_BYTES, S3, S3Error, xml};
+use super::{PART_BYTES, S3, S3Error, page, xml};
 
 /// S3 takes at most 10,000 parts.
 const PARTS_MAX: u64 = 10_000;
@@ -78,14 +78,15 @@ async fn send_parts(
     ask.body = list.into();
     // S3 may answer 200 at once and tell of a failure in the body.
     let answer = ask.text().await?;
-    match xml::text(&answer, "Code") {
-        Some(code) if answer.contains("<Error>") => Err(S3Error::Refused {
-            operation: "complete the upload of",
-            key: key.to_owned(),
-            status: ::http::StatusCode::OK,
-            code,
-            message: xml::text(&answer, "Message").unwrap_or_default(),
-        }),
-        _ => Ok(()),
+    if !answer.contains("<Error>") {
+        return Ok(());
     }
+    let (code, message) = page::refusal(&answer);
+    Err(S3Error::Refused {
+        operation: "complete the upload of",
+        key: key.to_owned(),
+        status: ::http::StatusCode::OK,
+        code,
+        message,
+    })
 }
