@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::kinds::value::Get;
 use crate::quantity::{Format, Quantity};
 
+mod held;
 mod pod;
 #[cfg(test)]
 mod tests;
