@@ -11,6 +11,7 @@ use crate::kinds::value::Get;
 use crate::quantity::{Format, Quantity};
 
 mod claim;
+mod held;
 mod pod;
 #[cfg(test)]
 mod tests;

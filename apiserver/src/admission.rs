@@ -15,6 +15,7 @@ mod quota;
 mod runtime_class;
 mod service_account;
 
+use corten_api::kinds::ResourceDescriptor;
 use corten_api::status::Status;
 use serde_json::Value;
 
@@ -44,6 +45,15 @@ impl Review<'_> {
         descriptor.group == group
             && descriptor.resource == resource
             && self.target.subresource.is_empty()
+    }
+
+    /// Whether it changes how large a pod is.
+    fn is_resize(&self) -> bool {
+        let ResourceDescriptor {
+            group, resource, ..
+        } = *self.target.descriptor;
+        let sub = self.target.subresource.as_str();
+        (group, resource, sub) == ("", "pods", "resize") && self.operation == Operation::Update
     }
 }
 
@@ -84,6 +94,9 @@ impl Admission {
             pods::set_priority(registry, review, object)?;
             limits::admit(registry, review, object);
             runtime_class::admit(registry, review, object).await?;
+        }
+        if review.is_resize() {
+            limits::admit(registry, review, object);
         }
         // On updates too: a client that writes the list anew need not know what stands in it.
         if review.operation != Operation::Delete && review.is("", "pods") {

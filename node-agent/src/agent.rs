@@ -3,6 +3,7 @@
 
 mod access;
 mod admission;
+mod allocation;
 mod build;
 
 use std::collections::HashMap;
@@ -17,11 +18,13 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
+use self::allocation::Allocator;
 use crate::config::Config;
 use crate::context::NodeContext;
 use crate::eviction::Evictor;
 use crate::node::NodeKeeper;
 use crate::pod::Event;
+use crate::pod::resize::Allocation;
 use crate::server::AgentServer;
 use crate::traits::PodRef;
 use crate::worker::{self, WorkerHandle};
@@ -70,7 +73,7 @@ impl Agent {
             "pods",
             Err("the pods of this node are not known yet".to_owned()),
         );
-        adopt_all(&context, &workers);
+        let allocator = adopt_all(&context, &workers);
         tasks::spawn("node", TaskKind::Critical, keeper.run(shutdown.clone()));
         tasks::spawn(
             "pressure",
@@ -108,7 +111,9 @@ impl Agent {
                 }
             });
         }
-        let following = follow_pods(&context, &workers, &pods, || ready.set("pods", Ok(())));
+        let following = follow_pods(&context, &workers, allocator, &pods, || {
+            ready.set("pods", Ok(()));
+        });
         tokio::select! {
             biased;
             () = shutdown.wait() => {}
@@ -119,13 +124,18 @@ impl Agent {
     }
 }
 
-/// Every pod directory gets a worker at once: probes go on without the API.
-fn adopt_all(context: &Arc<NodeContext>, workers: &Workers) {
+/// Every pod directory gets a worker at once: probes go on without the API. What each was promised stays promised.
+fn adopt_all(context: &Arc<NodeContext>, workers: &Workers) -> Allocator {
+    let mut allocator = Allocator::new(context.clone(), workers.clone());
     for dir in worker::stored_pods(&context.data_dir) {
         match worker::read_record(&dir) {
             Some(pod) => {
                 let uid = PodRef::of(&pod).uid;
-                let handle = worker::start(context.clone(), Arc::new(pod), None);
+                let recorded = Arc::new(pod);
+                let promised = worker::read_allocation(&dir).unwrap_or_default();
+                let pod = promised.onto(&recorded);
+                allocator.hold(&recorded, Allocation::of(&pod));
+                let handle = worker::start(context.clone(), pod, None);
                 workers.write().insert(uid, handle);
             }
             None => {
@@ -137,12 +147,14 @@ fn adopt_all(context: &Arc<NodeContext>, workers: &Workers) {
             }
         }
     }
+    allocator
 }
 
 /// Feeds the workers with what the API says.
 async fn follow_pods(
     context: &Arc<NodeContext>,
     workers: &Workers,
+    mut allocator: Allocator,
     pods: &Cache<Pod>,
     mut synced: impl FnMut(),
 ) {
@@ -157,26 +169,52 @@ async fn follow_pods(
         .collect();
     for orphan in orphans {
         tracing::info!(pod = %orphan.pod_ref, "the pod was deleted while the agent was away");
+        allocator.forget(&orphan.pod_ref.uid);
         orphan.send(Event::Removed).await;
     }
     synced();
     let mut changes = pods.subscribe();
-    while let Some(change) = changes.next().await {
+    let mut retry = tokio::time::interval(allocation::RETRY);
+    retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let change = tokio::select! {
+            biased;
+            // Each arm is cancel-safe: a receive and a timer.
+            change = changes.next() => match change {
+                Some(change) => change,
+                None => return,
+            },
+            _ = retry.tick(), if allocator.has_waiting() => {
+                allocator.settle().await;
+                continue;
+            }
+        };
         match change {
-            Change::Added(pod) => update(context, workers, pod).await,
+            Change::Added(pod) => update(context, workers, &mut allocator, pod).await,
             Change::Updated { old, new } => {
                 if PodRef::of(&old).uid != PodRef::of(&new).uid {
-                    remove(workers, &PodRef::of(&old).uid).await;
+                    remove(workers, &mut allocator, &PodRef::of(&old).uid).await;
                 }
-                update(context, workers, new).await;
+                update(context, workers, &mut allocator, new).await;
             }
-            Change::Deleted(pod) => remove(workers, &PodRef::of(&pod).uid).await,
+            Change::Deleted(pod) => {
+                remove(workers, &mut allocator, &PodRef::of(&pod).uid).await;
+                allocator.settle().await;
+            }
         }
     }
 }
 
-async fn update(context: &Arc<NodeContext>, workers: &Workers, pod: Arc<Pod>) {
+async fn update(
+    context: &Arc<NodeContext>,
+    workers: &Workers,
+    allocator: &mut Allocator,
+    pod: Arc<Pod>,
+) {
     let reference = PodRef::of(&pod);
+    // A worker hears what it may have before it hears what its pod asks for.
+    allocator.note(&pod);
+    allocator.settle().await;
     let known = workers.read().get(&reference.uid).cloned();
     if let Some(worker) = known
         && worker.send(Event::Updated(pod.clone())).await
@@ -188,7 +226,7 @@ async fn update(context: &Arc<NodeContext>, workers: &Workers, pod: Arc<Pod>) {
     let refusal = if is_over(&pod) {
         None
     } else {
-        admission::admit(context, workers, &pod).err()
+        admission::admit(context, allocator, &pod).err()
     };
     if let Some(refusal) = &refusal {
         tracing::warn!(
@@ -199,6 +237,9 @@ async fn update(context: &Arc<NodeContext>, workers: &Workers, pod: Arc<Pod>) {
         );
     }
     let refusal = refusal.map(|refusal| (refusal.reason, refusal.message));
+    if refusal.is_none() {
+        allocator.hold(&pod, Allocation::of(&pod));
+    }
     let handle = worker::start(context.clone(), pod, refusal);
     workers.write().insert(reference.uid, handle);
 }
@@ -211,7 +252,8 @@ fn is_over(pod: &Pod) -> bool {
     matches!(phase, Some("Succeeded" | "Failed")) || pod.metadata.deletion_timestamp.is_some()
 }
 
-async fn remove(workers: &Workers, uid: &str) {
+async fn remove(workers: &Workers, allocator: &mut Allocator, uid: &str) {
+    allocator.forget(uid);
     let known = workers.read().get(uid).cloned();
     if let Some(worker) = known {
         worker.send(Event::Removed).await;

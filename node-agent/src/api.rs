@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::context::{ApiFailure, PodApi};
+use crate::pod::resize::{IN_PROGRESS, PENDING};
 use crate::pod::types::Severity;
 use crate::traits::{ObjectSource, PodRef, SourceError};
 
@@ -87,6 +88,9 @@ impl ClusterApi {
     }
 }
 
+/// Conditions that are only there while they hold.
+const PASSING: [&str; 2] = [PENDING, IN_PROGRESS];
+
 /// A list patch that replaces instead of merging, where merging would keep entries that are gone.
 fn replace_list(status: &mut Value, field: &str) {
     if let Some(list) = status.get_mut(field).and_then(Value::as_array_mut) {
@@ -111,6 +115,7 @@ fn status_patch(pod: &Pod, status: &PodStatus) -> Result<Value, serde_json::Erro
             }
         }
         clear_condition_texts(fields);
+        remove_passing(fields);
     }
     Ok(json!({"metadata": {"uid": pod.metadata.uid}, "status": wanted}))
 }
@@ -125,6 +130,17 @@ fn clear_condition_texts(status: &mut serde_json::Map<String, Value>) {
     {
         for field in ["reason", "message"] {
             condition.entry(field).or_insert(Value::Null);
+        }
+    }
+}
+
+/// Takes out the conditions that no longer hold. Always said, since the object at hand may be older than our last write.
+fn remove_passing(status: &mut serde_json::Map<String, Value>) {
+    let conditions = status.get_mut("conditions").and_then(Value::as_array_mut);
+    let Some(conditions) = conditions else { return };
+    for name in PASSING {
+        if !conditions.iter().any(|condition| condition["type"] == name) {
+            conditions.push(json!({"$patch": "delete", "type": name}));
         }
     }
 }
@@ -294,7 +310,8 @@ mod tests {
         }))
         .expect("a pod");
         let status: PodStatus = serde_json::from_value(json!({
-            "podIPs": [{"ip": "10.0.0.2"}], "conditions": [{"type": "Ready", "status": "True"}],
+            "podIPs": [{"ip": "10.0.0.2"}],
+            "conditions": [{"type": "Ready", "status": "True"}, {"type": PENDING, "status": "True", "message": "m"}],
         }))
         .expect("a status");
         let patch = status_patch(&pod, &status).expect("a patch");
@@ -303,7 +320,11 @@ mod tests {
             json!({"metadata": {"uid": "u"}, "status": {
                 "reason": null,
                 "podIPs": [{"ip": "10.0.0.2"}, {"$patch": "replace"}],
-                "conditions": [{"type": "Ready", "status": "True", "reason": null, "message": null}],
+                "conditions": [
+                    {"type": "Ready", "status": "True", "reason": null, "message": null},
+                    {"type": PENDING, "status": "True", "reason": null, "message": "m"},
+                    {"$patch": "delete", "type": IN_PROGRESS},
+                ],
             }})
         );
     }

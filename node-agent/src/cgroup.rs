@@ -3,6 +3,8 @@
 //! inside the hierarchy (`/corten/pod<uid>`), and the host's cgroup mounts are never changed.
 
 mod convert;
+mod read;
+pub mod resize;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,7 +18,10 @@ use crate::traits::ContainerStats;
 
 pub use convert::{cpu_shares, cpu_weight_of_shares};
 
-/// Limits of a pod-level group; None leaves the kernel's default.
+/// CFS period in microseconds, unless another is asked for.
+pub const PERIOD_US: u64 = 100_000;
+
+/// Limits of a pod's or a container's group; None leaves the kernel's default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GroupLimits {
     pub cpu_shares: Option<u64>,
@@ -159,7 +164,7 @@ impl Cgroups {
     /// Writes the limits of a group.
     pub fn limit(&self, path: &str, limits: &GroupLimits) -> io::Result<()> {
         let period = if limits.cpu_period_us == 0 {
-            100_000
+            PERIOD_US
         } else {
             limits.cpu_period_us
         };

@@ -12,6 +12,7 @@ pub mod types;
 pub mod backoff;
 pub mod container;
 pub mod probing;
+pub mod resize;
 
 pub mod machine;
 mod rebuild;

@@ -8,6 +8,7 @@ mod inputs;
 mod layout;
 pub mod pause;
 mod publish;
+mod resize;
 mod start;
 mod subpath;
 mod waits;
@@ -25,7 +26,9 @@ use crate::context::NodeContext;
 use crate::pod::{Action, Event, PodMachine};
 use crate::traits::{PodRef, PodView, PreparedVolume};
 
-pub use layout::{container_of, images_in_use, read_record, stored_pods};
+pub use layout::{
+    container_of, images_in_use, read_allocation, read_record, stored_pods, write_allocation,
+};
 
 /// Events waiting for a worker. Senders wait when it is full: nothing is lost.
 const MAILBOX: usize = 64;
@@ -89,7 +92,7 @@ pub(crate) struct Worker {
     waits: waits::Waits,
 }
 
-/// Starts the worker of a pod; what an earlier agent left of it is taken over first.
+/// Starts the worker of a pod, which comes with the resources that it was promised; what an earlier agent left of it is taken over first.
 /// A pod that this node refuses comes with the reason and message of that.
 pub fn start(
     context: Arc<NodeContext>,

@@ -229,7 +229,13 @@ proptest! {
             strategy.encode_for_storage(&mut stored);
             let mut view = old.clone();
             strategy.decode_from_storage(&mut view);
-            for subresource in ["finalize", "ephemeralcontainers", "approval", "other"] {
+            for subresource in [
+                "finalize",
+                "ephemeralcontainers",
+                "resize",
+                "approval",
+                "other",
+            ] {
                 let mut part = new.clone();
                 strategy.prepare_for_subresource_update(subresource, &mut part, &old);
                 strategy.validate_subresource_update(subresource, &part, &old);

@@ -14,8 +14,8 @@ pub(super) fn usage(pod: &Value) -> Amounts {
         return Amounts::new();
     }
     let mut amounts = Amounts::from([("pods".to_owned(), one())]);
-    let spec = pod.at("spec");
-    for (name, amount) in total(spec, "requests") {
+    let spec = super::held::spec(pod);
+    for (name, amount) in total(&spec, "requests") {
         let native = is_native(&name);
         if native {
             amounts.insert(name.clone(), amount);
@@ -23,7 +23,7 @@ pub(super) fn usage(pod: &Value) -> Amounts {
         // What is not Kubernetes' own can be asked for but not limited apart.
         amounts.insert(format!("requests.{name}"), amount);
     }
-    for (name, amount) in total(spec, "limits") {
+    for (name, amount) in total(&spec, "limits") {
         if is_native(&name) && !name.starts_with("hugepages-") {
             amounts.insert(format!("limits.{name}"), amount);
         }
@@ -80,7 +80,7 @@ fn add(to: &mut Amounts, more: &Amounts) {
     }
 }
 
-fn raise(to: &mut Amounts, other: &Amounts) {
+pub(super) fn raise(to: &mut Amounts, other: &Amounts) {
     for (name, amount) in other {
         let higher = to.get(name).map_or(*amount, |held| (*held).max(*amount));
         to.insert(name.clone(), higher);

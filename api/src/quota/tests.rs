@@ -27,6 +27,26 @@ fn pods_use_what_they_ask_for() {
     assert_eq!(said("", "pods", &ended), "count/pods=1");
 }
 
+/// A node that has not let go yet, one that has not given yet, and one that never will.
+#[test]
+fn a_pod_that_changes_its_size_uses_the_larger_one() {
+    let resized = |has: &str, promised: &str, reason: &str| {
+        let mut object = pod(json!({"cpu": "500m"}), json!({"cpu": "1"}));
+        object["status"] = json!({
+            "conditions": [{"type": "PodResizePending", "status": "True", "reason": reason}],
+            "containerStatuses": [{"name": "c", "allocatedResources": {"cpu": promised},
+                "resources": {"requests": {"cpu": has}, "limits": {"cpu": "700m"}}}],
+        });
+        let used = usage("", "pods", &object);
+        ["cpu", "limits.cpu"].map(|name| used[name].to_string())
+    };
+    assert_eq!(resized("500m", "500m", ""), ["500m", "1"]);
+    assert_eq!(resized("800m", "500m", ""), ["800m", "1"]);
+    assert_eq!(resized("100m", "900m", ""), ["900m", "1"]);
+    assert_eq!(resized("100m", "100m", "Deferred"), ["500m", "1"]);
+    assert_eq!(resized("100m", "200m", "Infeasible"), ["200m", "700m"]);
+}
+
 #[test]
 fn the_hungriest_moment_of_a_start_counts() {
     let container = |cpu: &str| json!({"name": "c", "resources": {"requests": {"cpu": cpu}}});

@@ -19,14 +19,14 @@ fn ranges(registry: &Registry, review: &Review<'_>) -> Vec<Value> {
         .collect()
 }
 
-/// Fills a new pod in.
+/// Fills a pod in that is new or changes its size.
 pub(super) fn admit(registry: &Registry, review: &Review<'_>, pod: &mut Value) {
     for range in ranges(registry, review) {
         limits::fill_in(&range, pod);
     }
 }
 
-/// Refuses what is out of bounds: new pods, new claims, and claims that grow.
+/// Refuses what is out of bounds: new pods, pods of a new size, new claims, and claims that grow.
 pub(super) fn validate(
     registry: &Registry,
     review: &Review<'_>,
@@ -37,7 +37,7 @@ pub(super) fn validate(
     };
     let looked_at = match review.operation {
         Operation::Create => review.is("", "pods") || review.is("", "persistentvolumeclaims"),
-        Operation::Update => review.is("", "persistentvolumeclaims"),
+        Operation::Update => review.is_resize() || review.is("", "persistentvolumeclaims"),
         Operation::Delete => false,
     };
     if !looked_at {
@@ -62,7 +62,7 @@ mod tests {
     use crate::testing::{TestApi, pod};
 
     #[tokio::test]
-    async fn new_pods_are_filled_in_and_held_to_the_bounds() {
+    async fn pods_are_filled_in_and_held_to_the_bounds() {
         let api = TestApi::start().await;
         let range = json!({
             "apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "r"},
@@ -87,6 +87,19 @@ mod tests {
         assert_eq!(
             refused.message,
             "pods \"big\" is forbidden: maximum cpu usage per Container is 1, but limit is 2"
+        );
+        let mut larger = made;
+        larger["spec"]["containers"][0]["resources"]["limits"]["cpu"] = json!("3");
+        let mut target = Target::of("", "pods", "default", "silent").unwrap();
+        target.subresource = "resize".to_owned();
+        let refused = api
+            .registry
+            .update(&Context::internal(), &target, larger)
+            .await
+            .unwrap_err();
+        assert_eq!(
+            refused.message,
+            "pods \"silent\" is forbidden: maximum cpu usage per Container is 1, but limit is 3"
         );
     }
 }

@@ -65,6 +65,9 @@ fn is_charged(review: &Review<'_>) -> bool {
     let ResourceDescriptor {
         group, resource, ..
     } = *review.target.descriptor;
+    if review.is_resize() {
+        return true;
+    }
     let namespaced = !review.target.namespace.is_empty() && review.target.subresource.is_empty();
     let written = match review.operation {
         Operation::Create => true,
@@ -252,6 +255,35 @@ mod tests {
                 .all(|status| status.code() == 403)
         );
         assert_eq!(used(&api).await["configmaps"], "5");
+    }
+
+    #[tokio::test]
+    async fn a_resize_takes_what_is_left_and_no_more() {
+        let api = with_quota(json!({"cpu": "1"})).await;
+        let mut small = pod("p");
+        small["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "600m"}});
+        create(&api, &Context::internal(), "pods", small)
+            .await
+            .unwrap();
+        api.registry.caches().wait_fresh().await.unwrap();
+        let mut target = Target::of("", "pods", "default", "p").unwrap();
+        target.subresource = "resize".to_owned();
+        let present = api.get("", "pods", "default", "p").await;
+        let resize = async |cpu: &str| {
+            let mut wanted = present.clone();
+            wanted["metadata"]["resourceVersion"] = json!("");
+            wanted["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!(cpu);
+            let context = Context::internal();
+            api.registry.update(&context, &target, wanted).await
+        };
+        let refused = resize("1100m").await.unwrap_err();
+        assert_eq!(
+            refused.message,
+            "pods \"p\" is forbidden: exceeded quota: q, requested: cpu=500m, used: cpu=600m, limited: cpu=1"
+        );
+        let resized = resize("900m").await.unwrap().into_value();
+        assert_eq!(resized["metadata"]["generation"], 2);
+        assert_eq!(used(&api).await, json!({"cpu": "900m"}));
     }
 
     #[tokio::test]

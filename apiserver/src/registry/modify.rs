@@ -324,7 +324,8 @@ impl Registry {
         }
         self.admission
             .validate(self, &review, Some(new), Some(old))?;
-        if part == Part::Main {
+        // A subresource can make an object use more as well: what is charged, admission knows.
+        if part != Part::Status {
             self.admission.charge(self, &review, new, Some(old)).await?;
         }
         Ok(())

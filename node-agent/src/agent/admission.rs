@@ -3,10 +3,9 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::Workers;
+use super::allocation::Allocator;
 use crate::context::NodeContext;
 use crate::host::Capacity;
-use crate::pod::status::phase_is_over;
 use crate::spec::resources::pod_request;
 use crate::spec::sysctls::{self, Allowed};
 
@@ -18,17 +17,13 @@ pub(super) struct Refusal {
 }
 
 /// Checks a new pod against those that are here.
-pub(super) fn admit(context: &NodeContext, workers: &Workers, pod: &Pod) -> Result<(), Refusal> {
-    let here: Vec<_> = workers
-        .read()
-        .values()
-        .filter_map(super::WorkerHandle::counted)
-        .collect();
-    let others: Vec<&Pod> = here
-        .iter()
-        .map(|other| &**other)
-        .filter(|other| other.metadata.uid != pod.metadata.uid && !phase_is_over(other))
-        .collect();
+pub(super) fn admit(
+    context: &NodeContext,
+    allocator: &Allocator,
+    pod: &Pod,
+) -> Result<(), Refusal> {
+    let here = allocator.others(pod.metadata.uid.as_deref().unwrap_or_default());
+    let others: Vec<&Pod> = here.iter().map(|other| &**other).collect();
     check_sysctls(&context.sysctls, pod)?;
     check(&context.allocatable, &others, pod)
 }
@@ -57,19 +52,8 @@ fn check(allocatable: &Capacity, others: &[&Pod], pod: &Pod) -> Result<(), Refus
         );
         return refuse("OutOfpods".to_owned(), cause);
     }
-    for name in ["cpu", "memory", "ephemeral-storage"] {
-        let wanted = pod_request(pod, name);
-        let used: i64 = others
-            .iter()
-            .map(|other| pod_request(other, name))
-            .fold(0, i64::saturating_add);
-        let capacity = allocatable.get(name).copied().unwrap_or(0);
-        if wanted > 0 && used.saturating_add(wanted) > capacity {
-            let cause = format!(
-                "Node didn't have enough resource: {name}, requested: {wanted}, used: {used}, capacity: {capacity}"
-            );
-            return refuse(format!("OutOf{name}"), cause);
-        }
+    if let Some((name, cause)) = shortage(allocatable, others, pod) {
+        return refuse(format!("OutOf{name}"), cause);
     }
     let ours = host_ports(pod);
     let theirs = others.iter().flat_map(|other| host_ports(other));
@@ -80,6 +64,30 @@ fn check(allocatable: &Capacity, others: &[&Pod], pod: &Pod) -> Result<(), Refus
         return refuse("NodePorts".to_owned(), "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports".to_owned());
     }
     Ok(())
+}
+
+/// The first resource of which the others leave too little for a pod, and that in words.
+pub(super) fn shortage(
+    allocatable: &Capacity,
+    others: &[&Pod],
+    pod: &Pod,
+) -> Option<(&'static str, String)> {
+    let names = ["cpu", "memory", "ephemeral-storage"];
+    names.into_iter().find_map(|name| {
+        let wanted = pod_request(pod, name);
+        let used: i64 = others
+            .iter()
+            .map(|other| pod_request(other, name))
+            .fold(0, i64::saturating_add);
+        let capacity = allocatable.get(name).copied().unwrap_or(0);
+        let short = wanted > 0 && used.saturating_add(wanted) > capacity;
+        short.then(|| {
+            let cause = format!(
+                "Node didn't have enough resource: {name}, requested: {wanted}, used: {used}, capacity: {capacity}"
+            );
+            (name, cause)
+        })
+    })
 }
 
 /// A port on the host.

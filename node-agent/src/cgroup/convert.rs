@@ -11,6 +11,11 @@ pub fn cpu_weight_of_shares(shares: u64) -> u64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
 }
 
+/// The fewest v1 shares that have this weight, so that the way back gives the same weight.
+pub(super) fn cpu_shares_of_weight(weight: u64) -> u64 {
+    2 + ((weight.clamp(1, 10_000) - 1) * 262_142).div_ceil(9999)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -25,5 +30,9 @@ mod tests {
             [2, 1024, 262_144].map(cpu_weight_of_shares),
             [1, 39, 10_000]
         );
+        for weight in 1..=10_000 {
+            let shares = cpu_shares_of_weight(weight);
+            assert_eq!(cpu_weight_of_shares(shares), weight);
+        }
     }
 }

@@ -74,6 +74,54 @@ fn v2_limits_have_their_own_names_and_scales() {
 }
 
 #[test]
+fn limits_read_as_they_were_written() {
+    let (dir, cgroups) = v2();
+    cgroups.create("/p").expect("made");
+    assert_eq!(
+        cgroups.limits("/p"),
+        cgroups.as_read(&GroupLimits::default())
+    );
+    let limits = GroupLimits {
+        cpu_shares: Some(1000),
+        cpu_quota_us: Some(2_500),
+        memory_bytes: Some(10 << 10),
+        ..GroupLimits::default()
+    };
+    cgroups.limit("/p", &limits).expect("written");
+    // As the kernel shows what it was told: in whole pages.
+    std::fs::write(dir.path().join("p/memory.max"), "8192\n").expect("a file");
+    assert_eq!(cgroups.limits("/p"), cgroups.as_read(&limits));
+    std::fs::write(dir.path().join("p/cpu.max"), "25000 50000\n").expect("a file");
+    std::fs::write(dir.path().join("p/memory.max"), "max\n").expect("a file");
+    let read = cgroups.limits("/p");
+    assert_eq!((read.cpu_quota_us, read.memory_bytes), (Some(50_000), None));
+}
+
+#[test]
+fn v1_shows_no_limit_as_a_number() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let controllers = ["cpu", "memory"].map(|name| (name.to_owned(), dir.path().to_owned()));
+    let cgroups = Cgroups::V1 {
+        controllers: controllers.into(),
+        unified: None,
+    };
+    cgroups.create("/p").expect("made");
+    for (name, text) in [
+        ("cpu.shares", "512\n"),
+        ("cpu.cfs_quota_us", "-1\n"),
+        ("cpu.cfs_period_us", "100000\n"),
+        ("memory.limit_in_bytes", "9223372036854771712\n"),
+    ] {
+        std::fs::write(dir.path().join("p").join(name), text).expect(name);
+    }
+    let free = GroupLimits {
+        cpu_shares: Some(512),
+        ..GroupLimits::default()
+    };
+    assert_eq!(cgroups.limits("/p"), cgroups.as_read(&free));
+}
+
+#[test]
 fn v2_counters_and_kills() {
     let (dir, cgroups) = v2();
     cgroups.create("/p/c").expect("made");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Container;
+use k8s_openapi::api::core::v1::{Container, ResourceRequirements};
 
 use super::backoff::Backoff;
 use super::probing::{ProbeKind, ProbeMachine};
@@ -71,6 +71,10 @@ pub struct ContainerMachine {
     /// How many runs there were before the current or next one.
     pub restart_count: u32,
     pub image: Option<Box<ImageRecord>>,
+    /// What its present run has, which need not be what it is promised.
+    pub resources: ResourceRequirements,
+    /// Its run ends only to begin anew with other resources: neither policy nor back-off are asked.
+    pub again: bool,
     pub backoff: Backoff,
     pub image_backoff: Backoff,
     /// The back-off event of this wait has been sent.
@@ -95,6 +99,8 @@ impl ContainerMachine {
             last: None,
             restart_count: 0,
             image: None,
+            resources: ResourceRequirements::default(),
+            again: false,
             backoff: Backoff::default(),
             image_backoff: Backoff::default(),
             backoff_reported: false,
@@ -155,6 +161,9 @@ impl ContainerMachine {
 
     /// Whether a run that ended with `exit_code` is followed by another one.
     pub fn restarts(&self, pod_policy: &str, exit_code: i32) -> bool {
+        if self.again {
+            return true;
+        }
         let policy = self.spec.restart_policy.as_deref().unwrap_or(pod_policy);
         match self.kind {
             ContainerKind::Sidecar => true,
@@ -170,6 +179,9 @@ impl ContainerMachine {
 
     /// When an ended container may run again.
     pub fn restart_at(&self, ended: &Ended) -> Duration {
+        if self.again {
+            return ended.at;
+        }
         ended.at + self.backoff.delay(ended.at)
     }
 
@@ -186,6 +198,7 @@ impl ContainerMachine {
             .as_ref()
             .is_some_and(|l| l.post_start.is_some());
         self.backoff_reported = false;
+        self.again = false;
         self.state = State::Running(Box::new(Run {
             id,
             started_at,

@@ -2,6 +2,7 @@
 //! it depends on where things stand, never on which event woke it. Pure.
 
 mod containers;
+mod resize;
 mod results;
 mod take;
 
@@ -14,10 +15,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 
 use super::container::{ContainerMachine, State};
+use super::resize::Allocation;
 use super::stopping::PodStop;
 use super::types::{Action, Event, Now, Severity};
 use crate::spec::{self, ContainerKind};
 use crate::traits::PodRef;
+
+pub use resize::{Resize, Resized};
 
 /// Something that is made once for the pod and taken down at its end.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,7 +41,10 @@ pub const SHOW_ERROR: Duration = Duration::from_secs(2);
 /// One pod over its whole life on this node.
 #[derive(Clone, Debug)]
 pub struct PodMachine {
+    /// With the resources that the node has promised, which need not be those that are asked for.
     pub pod: Arc<Pod>,
+    pub allocation: Allocation,
+    pub resize: Resize,
     pub pod_ref: PodRef,
     pub host_ips: Vec<IpAddr>,
     pub containers: Vec<ContainerMachine>,
@@ -72,6 +79,8 @@ impl PodMachine {
             .unwrap_or_default();
         Self {
             pod_ref: PodRef::of(&pod),
+            allocation: Allocation::of(&pod),
+            resize: Resize::of(&pod),
             containers: spec::containers(&pod)
                 .into_iter()
                 .map(|(kind, container)| ContainerMachine::new(kind, container))
@@ -170,10 +179,13 @@ impl PodMachine {
         }
         self.check_deadline(now);
         self.plan_stop(now);
+        self.plan_resize_restarts(now);
         self.plan_container_stops(now);
         if self.stop.is_none() {
             self.plan_parts(now);
-            if self.sandbox == Part::Ready && self.volumes == Part::Ready {
+            self.plan_resize(now);
+            let ready = self.sandbox == Part::Ready && self.volumes == Part::Ready;
+            if ready && !self.resize_holds() {
                 self.plan_containers(now);
             }
             self.plan_probes(now);
@@ -207,6 +219,7 @@ impl PodMachine {
         }
         if matches!(self.sandbox, Part::Absent { retry_at } if retry_at <= now.mono) {
             self.sandbox = Part::Making;
+            self.group_is_made();
             self.actions.push(Action::CreateSandbox);
         }
     }
@@ -235,6 +248,7 @@ impl PodMachine {
             times.push(now.mono + Duration::from_secs(u64::try_from(left).unwrap_or(0)));
         }
         times.extend(self.stop_times());
+        times.push(self.resize.retry_at());
         for container in &self.containers {
             match &container.state {
                 State::Waiting {

@@ -134,7 +134,11 @@ fn container_status(
         State::Ended(ended) => Some(ended.id.clone()),
         _ => container.last.as_ref().map(|ended| ended.id.clone()),
     };
-    let resources = container.spec.resources.clone();
+    let promised = container.spec.resources.clone();
+    let has = match container.run() {
+        Some(_) => Some(container.resources.clone()),
+        None => promised.clone(),
+    };
     let image = container.image.as_ref();
     let has_run = run_id.is_some();
     ContainerStatus {
@@ -150,8 +154,8 @@ fn container_status(
             .map(|i| i.image_id.clone())
             .unwrap_or_default(),
         container_id: run_id.map(|id| format!("{ID_SCHEME}{id}")),
-        allocated_resources: resources.as_ref().and_then(|r| r.requests.clone()),
-        resources: resources.filter(|_| container.run().is_some()),
+        allocated_resources: promised.and_then(|r| r.requests),
+        resources: has.filter(|_| has_run),
         ..ContainerStatus::default()
     }
 }
@@ -325,6 +329,9 @@ fn conditions(machine: &PodMachine, phase: &str, now: Now) -> Vec<PodCondition> 
         target.reason = Some("TerminationByKubelet".to_owned());
         target.message = Some(message.clone());
         list.push(target);
+    }
+    if !matches!(phase, "Succeeded" | "Failed") {
+        list.extend(machine.resize_conditions(now));
     }
     for condition in &mut list {
         if condition.reason.as_deref() == Some("") {

@@ -1,5 +1,7 @@
 //! The machine's exact actions for states and events, without any container.
 
+mod resize;
+
 use std::sync::Arc;
 use std::time::Duration;
 

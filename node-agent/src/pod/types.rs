@@ -8,7 +8,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{LifecycleHandler, Pod, Probe};
 
+use super::machine::Resized;
 use super::probing::ProbeKind;
+use super::resize::{Sizing, Verdict};
 use crate::traits::ImageRecord;
 
 /// The present, in both kinds of time.
@@ -52,6 +54,9 @@ pub enum Event {
     Evicted {
         message: String,
     },
+    /// What the node says to the size that the pod asks for; comes before the object that asks.
+    Resize(Verdict),
+    Resized(Box<Resized>),
     Tick,
     VolumesReady,
     VolumesFailed {
@@ -171,6 +176,10 @@ pub enum Action {
         id: String,
         kind: ProbeKind,
         probe: Box<Probe>,
+    },
+    /// Give the pod's group, and these containers, the size that is promised.
+    Resize {
+        containers: Vec<Sizing>,
     },
     /// Forget a dead container: its directory and its log.
     Remove {

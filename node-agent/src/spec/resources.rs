@@ -6,10 +6,9 @@ use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::quantity;
+pub use crate::cgroup::PERIOD_US as CPU_PERIOD_US;
 use crate::cgroup::{GroupLimits, cpu_shares};
 
-/// CFS period in microseconds.
-pub const CPU_PERIOD_US: u64 = 100_000;
 /// The kernel refuses quotas below 1 ms.
 const CPU_QUOTA_MIN_US: i64 = 1_000;
 
@@ -92,10 +91,25 @@ fn quota(milli: i64) -> i64 {
 
 /// The numbers of one container.
 pub fn of_container(container: &Container) -> ContainerResources {
-    let resources = container.resources.clone().unwrap_or_default();
+    of_requirements(&container.resources.clone().unwrap_or_default())
+}
+
+/// The numbers of a container's group that has these resources.
+pub fn group_of(resources: &ResourceRequirements) -> GroupLimits {
+    let numbers = of_requirements(resources);
+    GroupLimits {
+        cpu_shares: Some(numbers.cpu_shares),
+        cpu_quota_us: numbers.cpu_quota_us,
+        cpu_period_us: CPU_PERIOD_US,
+        memory_bytes: numbers.memory_limit_bytes,
+        pids: None,
+    }
+}
+
+fn of_requirements(resources: &ResourceRequirements) -> ContainerResources {
     let limit = |name| quantity::of(resources.limits.as_ref(), name).filter(|v| *v > 0);
     ContainerResources {
-        cpu_shares: cpu_shares(request(&resources, "cpu").unwrap_or(0)),
+        cpu_shares: cpu_shares(request(resources, "cpu").unwrap_or(0)),
         cpu_quota_us: limit("cpu").map(quota),
         memory_limit_bytes: limit("memory"),
     }

@@ -28,6 +28,9 @@ pub(super) async fn adopt(shared: &Arc<Shared>, machine: &mut PodMachine) {
     let now = shared.context.now();
     adopt_sandbox(shared, machine).await;
     let sound = machine.sandbox == Part::Ready;
+    if super::read_allocation(&shared.pod_dir()).is_some() {
+        machine.resize.doubt_group();
+    }
     for container in &mut machine.containers {
         let Some(mut attempts) = runs.remove(container.name()) else {
             continue;
@@ -101,6 +104,9 @@ async fn adopt_container(
             None => container.restart_count = *attempt,
             Some(outcome) => {
                 container.restart_count = *attempt;
+                let promised = container.spec.resources.clone();
+                let had = record.as_ref().and_then(|record| record.resources.clone());
+                container.resources = had.or(promised).unwrap_or_default();
                 container.image = record.map(|record| Box::new(record.image));
                 take_run(shared, container, *attempt, outcome, sandbox_sound, now).await;
                 break;

@@ -53,6 +53,12 @@ pub(super) fn perform(shared: &Arc<Shared>, machine: &PodMachine, action: Action
             };
             start::spawn(shared, request);
         }
+        Action::Resize { containers } => {
+            run(
+                &shared,
+                super::resize::resize(shared.clone(), pod, containers),
+            );
+        }
         Action::Terminate { container, id } => {
             let image = machine.containers.iter().find(|c| c.name() == container);
             let signal = start::stop_signal(image);

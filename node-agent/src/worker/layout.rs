@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <data>/pods/<uid>/pod.json                       the newest object seen
+//! <data>/pods/<uid>/allocation.json                what it was promised, once it has asked for something else
 //! <data>/pods/<uid>/sandbox.json                   boot, addresses
 //! <data>/pods/<uid>/waits.json                     back-offs: see `waits`
 //! <data>/pods/<uid>/containers/<name>/<attempt>/   one run: see supervisor::record
@@ -14,7 +15,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Pod, PodStatus, ResourceRequirements};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -22,6 +23,7 @@ use super::Shared;
 use crate::pod::PodMachine;
 use crate::pod::container::State;
 use crate::pod::machine::Part;
+use crate::pod::resize::Allocation;
 use crate::runtime::Container;
 use crate::sandbox::Sandbox;
 use crate::supervisor::record::{ContainerDir, read_json, write_json, write_json_durably};
@@ -38,6 +40,9 @@ pub(super) struct SandboxRecord {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct RunRecord {
     pub(super) image: ImageRecord,
+    /// What the container has now; runs that an older agent began have what they were promised.
+    #[serde(default)]
+    pub(super) resources: Option<ResourceRequirements>,
 }
 
 /// The container of one attempt. The id is derived, so that a step that is repeated after a crash meets itself.
@@ -103,6 +108,17 @@ pub(super) fn write_record(shared: &Shared, pod: &Pod) {
 /// The object that an earlier agent kept.
 pub fn read_record(pod_dir: &Path) -> Option<Pod> {
     read_json(&pod_dir.join("pod.json")).ok()
+}
+
+/// Keeps what a pod was promised. It must survive a power cut as the object does: more was asked for than was given.
+pub fn write_allocation(pod_dir: &Path, allocation: &Allocation) -> io::Result<()> {
+    std::fs::create_dir_all(pod_dir)?;
+    write_json_durably(&pod_dir.join("allocation.json"), allocation)
+}
+
+/// What a pod was promised by an earlier agent; None when that is what its object asks for.
+pub fn read_allocation(pod_dir: &Path) -> Option<Allocation> {
+    read_json(&pod_dir.join("allocation.json")).ok()
 }
 
 /// Pod directories of earlier agents.

@@ -137,6 +137,7 @@ async fn start(shared: &Arc<Shared>, request: &Request) -> Result<StartOutcome, 
         .log_path(&shared.pod_ref, &request.spec.name, request.attempt);
     let run = RunRecord {
         image: request.image.clone(),
+        resources: request.spec.resources.clone(),
     };
     write_json(&container.dir.path("run.json"), &run).map_err(|error| create(&error))?;
     let start = StartRequest {

@@ -8,6 +8,7 @@
 mod harness;
 
 mod adoption;
+mod resizing;
 mod running;
 mod stopping;
 mod streams;

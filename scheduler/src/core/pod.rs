@@ -255,8 +255,8 @@ impl PodInfo {
                 .and_then(|status| status.start_time.as_ref())
                 .map(|time| time.0),
             terminating: meta.deletion_timestamp.is_some(),
-            requests: pod_requests(spec),
-            score_requests: pod_score_requests(spec),
+            requests: pod_requests(pod),
+            score_requests: pod_score_requests(pod),
             ports: host_ports(spec),
             images: spec
                 .containers

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use corten_api::quantity::Quantity;
-use k8s_openapi::api::core::v1::{Container, PodSpec};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ApiQuantity;
 
 /// What a container that asks for nothing counts as in scores, so that such pods spread too.
@@ -114,38 +114,74 @@ pub struct Shortage<'a> {
 
 /// What a pod asks for: the larger of what runs together later and what runs while it is set up, plus overhead.
 /// Restartable init containers (sidecars) run from their start to the end.
-pub fn pod_requests(spec: &PodSpec) -> Resources {
-    combine(spec, &|container| {
-        Resources::read(
-            container
-                .resources
-                .as_ref()
-                .and_then(|res| res.requests.as_ref()),
-        )
-    })
+pub fn pod_requests(pod: &Pod) -> Resources {
+    combine(pod, &|container| held(pod, container))
 }
 
 /// The same as (cpu, memory) for scores, with defaults for containers that ask for nothing.
-pub fn pod_score_requests(spec: &PodSpec) -> (i64, i64) {
-    let sum = combine(spec, &|container| {
-        let requests = container
-            .resources
-            .as_ref()
-            .and_then(|res| res.requests.as_ref());
-        let mut resources = Resources::read(requests);
+pub fn pod_score_requests(pod: &Pod) -> (i64, i64) {
+    let sum = combine(pod, &|container| {
+        let requests = requests_of(container);
+        let mut resources = held(pod, container);
         let asks = |name: &str| requests.is_some_and(|requests| requests.contains_key(name));
         if !asks("cpu") {
-            resources.cpu_milli = DEFAULT_CPU_MILLI;
+            resources.cpu_milli = resources.cpu_milli.max(DEFAULT_CPU_MILLI);
         }
         if !asks("memory") {
-            resources.memory = DEFAULT_MEMORY;
+            resources.memory = resources.memory.max(DEFAULT_MEMORY);
         }
         resources
     });
     (sum.cpu_milli, sum.memory)
 }
 
-fn combine(spec: &PodSpec, of: &dyn Fn(&Container) -> Resources) -> Resources {
+fn requests_of(container: &Container) -> Option<&Map> {
+    container.resources.as_ref()?.requests.as_ref()
+}
+
+/// What a container takes of its node. While its size changes that is the larger of what it asks for, what the node has
+/// promised and what it has; what a node can never give is not counted.
+fn held(pod: &Pod, container: &Container) -> Resources {
+    let asked = Resources::read(requests_of(container));
+    let Some(status) = status_of(pod, &container.name) else {
+        return asked;
+    };
+    let Some(has) = &status.resources else {
+        return asked;
+    };
+    let mut most = Resources::read(has.requests.as_ref());
+    most.raise_to(&Resources::read(status.allocated_resources.as_ref()));
+    if !is_infeasible(pod) {
+        most.raise_to(&asked);
+    }
+    most
+}
+
+/// The status of a container that can change its size: of an ordinary one or a sidecar.
+fn status_of<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
+    let (spec, status) = (pod.spec.as_ref()?, pod.status.as_ref()?);
+    let sidecar = |container: &&Container| container.restart_policy.as_deref() == Some("Always");
+    let init = spec.init_containers.iter().flatten();
+    let list = match init.into_iter().find(|container| container.name == name) {
+        None => status.container_statuses.as_ref()?,
+        Some(container) if sidecar(&container) => status.init_container_statuses.as_ref()?,
+        Some(_) => return None,
+    };
+    list.iter().find(|status| status.name == name)
+}
+
+fn is_infeasible(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
+    let pending = conditions
+        .into_iter()
+        .flatten()
+        .find(|condition| condition.type_ == "PodResizePending");
+    pending.is_some_and(|pending| pending.reason.as_deref() == Some("Infeasible"))
+}
+
+fn combine(pod: &Pod, of: &dyn Fn(&Container) -> Resources) -> Resources {
+    let empty = PodSpec::default();
+    let spec = pod.spec.as_ref().unwrap_or(&empty);
     let mut running = Resources::default();
     for container in &spec.containers {
         running.add(&of(container), 1);
@@ -181,4 +217,54 @@ fn combine(spec: &PodSpec, of: &dyn Fn(&Container) -> Resources) -> Resources {
     }
     running.add(&Resources::read(spec.overhead.as_ref()), 1);
     running
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// (cpu in thousandths, memory) of a pod that asks for 500m and 100 bytes.
+    fn counted(has: &str, promised: &str, reason: &str) -> (i64, i64) {
+        let requests = |cpu: &str| json!({"requests": {"cpu": cpu, "memory": "100"}});
+        let pod = json!({
+            "metadata": {},
+            "spec": {
+                "initContainers": [{"name": "i", "resources": requests("100m")}],
+                "containers": [{"name": "c", "resources": requests("500m")}],
+            },
+            "status": {
+                "conditions": [{"type": "PodResizePending", "status": "True", "reason": reason}],
+                "initContainerStatuses": [{"name": "i", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                    "resources": requests("9")}],
+                "containerStatuses": [{"name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                    "resources": requests(has), "allocatedResources": {"cpu": promised}}],
+            },
+        });
+        let pod: Pod = serde_json::from_value(pod).expect("a pod");
+        let requests = pod_requests(&pod);
+        assert_eq!(
+            pod_score_requests(&pod),
+            (requests.cpu_milli, requests.memory)
+        );
+        (requests.cpu_milli, requests.memory)
+    }
+
+    #[test]
+    fn a_pod_that_changes_its_size_counts_as_the_larger_one() {
+        for (has, promised, reason, cpu) in [
+            ("500m", "500m", "", 500),
+            ("800m", "500m", "", 800),
+            ("100m", "900m", "", 900),
+            ("100m", "100m", "Deferred", 500),
+            ("100m", "200m", "Infeasible", 200),
+        ] {
+            assert_eq!(
+                counted(has, promised, reason),
+                (cpu, 100),
+                "{has} {promised}"
+            );
+        }
+    }
 }

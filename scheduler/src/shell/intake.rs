@@ -1,12 +1,16 @@
 //! From what the watches bring to the cluster's picture and the queue: what changed, and whom that could help. It decides
 //! no placement.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use corten_client::cache::Change;
-use k8s_openapi::api::core::v1::{Container, Namespace, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerStatus, Namespace, Node, Pod, PodSpec, PodStatus, Service,
+};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Event, State};
@@ -14,6 +18,7 @@ use crate::core::disruption::Budget;
 use crate::core::explain::waits;
 use crate::core::node::NodeSpec;
 use crate::core::pod::{PodInfo, Siblings};
+use crate::core::resources::pod_requests;
 use crate::core::selector::Selector;
 
 /// The default scheduler's name: pods that name none are its.
@@ -30,10 +35,49 @@ pub(super) fn strip_pod(pod: &mut Pod) {
             .for_each(strip_container);
         spec.ephemeral_containers = None;
     }
+    let own = pod.spec.as_ref().map(sizes).unwrap_or_default();
     if let Some(status) = &mut pod.status {
-        status.container_statuses = None;
-        status.init_container_statuses = None;
+        strip_statuses(&mut status.container_statuses, &own);
+        strip_statuses(&mut status.init_container_statuses, &own);
         status.ephemeral_container_statuses = None;
+    }
+}
+
+type Requests = BTreeMap<String, Quantity>;
+
+/// What each container asks for.
+fn sizes(spec: &PodSpec) -> BTreeMap<String, Requests> {
+    let init = spec.init_containers.iter().flatten();
+    let size = |container: &Container| {
+        let requests = container.resources.as_ref()?.requests.clone()?;
+        Some((container.name.clone(), requests))
+    };
+    spec.containers
+        .iter()
+        .chain(init)
+        .filter_map(size)
+        .collect()
+}
+
+/// Of the statuses, only those of containers whose size changes decide anything: what they have, and what was promised.
+fn strip_statuses(statuses: &mut Option<Vec<ContainerStatus>>, own: &BTreeMap<String, Requests>) {
+    let Some(all) = statuses else { return };
+    all.retain(|status| {
+        let has = status.resources.as_ref().map(|has| &has.requests);
+        let asked = own.get(&status.name);
+        let differs = |amounts: &Option<Requests>| amounts.as_ref() != asked;
+        has.is_some_and(differs) || differs(&status.allocated_resources)
+    });
+    for status in &mut *all {
+        *status = ContainerStatus {
+            name: std::mem::take(&mut status.name),
+            resources: status.resources.take(),
+            allocated_resources: status.allocated_resources.take(),
+            ..ContainerStatus::default()
+        };
+    }
+    if all.is_empty() {
+        *statuses = None;
     }
 }
 
@@ -241,6 +285,14 @@ fn is_done(pod: &Pod) -> bool {
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
+/// Whether its node says something of its size that its spec does not.
+fn is_sized(pod: &Pod) -> bool {
+    let says = |status: &PodStatus| {
+        status.container_statuses.is_some() || status.init_container_statuses.is_some()
+    };
+    pod.status.as_ref().is_some_and(says)
+}
+
 /// Whether an update leaves alone all that decides placements.
 fn same_asks(old: &Pod, new: &Pod) -> bool {
     let nominated = |pod: &Pod| {
@@ -252,5 +304,6 @@ fn same_asks(old: &Pod, new: &Pod) -> bool {
         && old.metadata.labels == new.metadata.labels
         && old.metadata.deletion_timestamp.is_some() == new.metadata.deletion_timestamp.is_some()
         && nominated(old) == nominated(new)
+        && (!is_sized(old) && !is_sized(new) || pod_requests(old) == pod_requests(new))
         && is_done(old) == is_done(new)
 }

@@ -6,6 +6,7 @@ pub mod binding;
 pub mod qos;
 
 mod defaults;
+mod resize;
 mod row;
 mod update;
 mod validate;
@@ -61,6 +62,7 @@ pub static DESCRIPTOR: ResourceDescriptor = ResourceDescriptor {
         Subresource::own("log", "Pod", &["get"]),
         Subresource::own("portforward", "PodPortForwardOptions", CONNECT),
         Subresource::own("proxy", "PodProxyOptions", PROXY),
+        Subresource::own(resize::RESIZE, "Pod", GET_PATCH_UPDATE),
         Subresource::status("Pod"),
     ],
     verbs: ALL_VERBS,
@@ -170,6 +172,11 @@ impl Strategy for Pod {
     }
 
     fn prepare_for_subresource_update(&self, subresource: &str, new: &mut Value, old: &Value) {
+        if subresource == resize::RESIZE {
+            resize::prepare(new, old);
+            grow_generation(new, old);
+            return;
+        }
         let containers = new.at("spec").opt("ephemeralContainers").cloned();
         keep_but_metadata(new, old, &[]);
         if let Some(meta) = object_at(new, "metadata") {
@@ -190,12 +197,7 @@ impl Strategy for Pod {
             set(spec, "ephemeralContainers", containers);
             defaults::containers(spec, "ephemeralContainers");
         }
-        if !same(new.at("spec"), old.at("spec"))
-            && let Some(meta) = object_at(new, "metadata")
-        {
-            let generation = old.at("metadata").int("generation").unwrap_or(0);
-            set(meta, "generation", generation + 1);
-        }
+        grow_generation(new, old);
     }
 
     fn validate_subresource_update(
@@ -206,8 +208,10 @@ impl Strategy for Pod {
     ) -> Vec<FieldError> {
         let mut errors = Errors::new();
         object_meta::validate_update(new, old, &mut errors);
-        if subresource == "ephemeralcontainers" {
-            update::validate_ephemeral(new, old, &mut errors);
+        match subresource {
+            "ephemeralcontainers" => update::validate_ephemeral(new, old, &mut errors),
+            resize::RESIZE => resize::validate(new, old, &mut errors),
+            _ => {}
         }
         errors.finish()
     }
@@ -262,6 +266,16 @@ impl Strategy for Pod {
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         row::row(object, now)
+    }
+}
+
+/// Counts a change of the spec that came through a subresource.
+fn grow_generation(new: &mut Value, old: &Value) {
+    if !same(new.at("spec"), old.at("spec"))
+        && let Some(meta) = object_at(new, "metadata")
+    {
+        let generation = old.at("metadata").int("generation").unwrap_or(0);
+        set(meta, "generation", generation + 1);
     }
 }
 

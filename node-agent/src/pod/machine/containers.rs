@@ -78,7 +78,9 @@ impl PodMachine {
                 if container.restart_at(ended) <= now.mono {
                     let ended = ended.clone();
                     let container = &mut self.containers[at];
-                    container.backoff.tried(now.mono);
+                    if !container.again {
+                        container.backoff.tried(now.mono);
+                    }
                     container.restart_count += 1;
                     if let Some(old) = container.last.replace(ended) {
                         self.actions.push(Action::Remove {

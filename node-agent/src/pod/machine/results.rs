@@ -26,7 +26,8 @@ impl PodMachine {
             None => format!("Container image \"{reference}\" already present on machine"),
         };
         self.report(Severity::Normal, "Pulled", message, Some(name));
-        let stopping = self.stop.is_some() || self.failed.is_some();
+        // A start now would meet a group that is changing: it is asked for again.
+        let stopping = self.stop.is_some() || self.failed.is_some() || self.resize_holds();
         let attempt = self.containers[at].restart_count;
         let container = &mut self.containers[at];
         container.image_backoff = Backoff::default();
@@ -39,6 +40,7 @@ impl PodMachine {
             return;
         }
         container.state = State::Creating;
+        container.resources = container.spec.resources.clone().unwrap_or_default();
         self.actions.push(Action::Start {
             container: name.to_owned(),
             attempt,

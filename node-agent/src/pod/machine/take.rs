@@ -30,6 +30,8 @@ impl PodMachine {
                 self.report(Severity::Warning, EVICTED, message.clone(), None);
                 self.failed.get_or_insert((EVICTED.to_owned(), message));
             }
+            Event::Resize(verdict) => self.take_verdict(verdict, now),
+            Event::Resized(result) => self.resized(*result, now),
             Event::Tick => {}
             Event::VolumesReady if self.volumes == Part::Making => self.volumes = Part::Ready,
             Event::VolumesFailed { message } if self.volumes == Part::Making => {
@@ -159,8 +161,10 @@ impl PodMachine {
         }
     }
 
-    /// A new version of the object: images, tolerations, deadlines and ephemeral containers may have changed.
+    /// A new version of the object: images, tolerations, deadlines and ephemeral containers may have changed. Resources are
+    /// what was promised, whatever it asks for.
     fn update(&mut self, pod: Arc<Pod>, now: Now) {
+        let pod = self.allocation.onto(&pod);
         let mut changed = Vec::new();
         for (kind, container) in spec::containers(&pod) {
             match self.position(&container.name) {

@@ -167,6 +167,12 @@ fn common(
         PULL_POLICIES,
     );
     resources::resources(container.at("resources"), &path.child("resources"), errors);
+    resources::resize_policy(
+        container.list("resizePolicy"),
+        spec.text("restartPolicy"),
+        &path.child("resizePolicy"),
+        errors,
+    );
     security::container(
         container.at("securityContext"),
         spec,

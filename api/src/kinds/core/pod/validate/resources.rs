@@ -32,6 +32,27 @@ pub(crate) fn resources(resources: &Value, path: &Path<'_>, errors: &mut Errors)
     }
 }
 
+/// Checks what becomes of a container when its resources change.
+pub(super) fn resize_policy(
+    policies: &[Value],
+    pod_restart_policy: &str,
+    path: &Path<'_>,
+    errors: &mut Errors,
+) {
+    for (i, policy) in policies.iter().enumerate() {
+        let (name, restart) = (policy.text("resourceName"), policy.text("restartPolicy"));
+        if policies[..i].iter().any(|p| p.text("resourceName") == name) {
+            errors.duplicate(&path.index(i), name);
+        }
+        errors.one_of(path, name, &["cpu", "memory"]);
+        errors.one_of(path, restart, &["NotRequired", "RestartContainer"]);
+        if pod_restart_policy == "Never" && restart != "NotRequired" {
+            let detail = "must be 'NotRequired' when `restartPolicy` is 'Never'";
+            errors.invalid(path, restart, detail);
+        }
+    }
+}
+
 /// Checks the overhead that a runtime class added.
 pub(super) fn overhead(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     let path = path.child("overhead");
