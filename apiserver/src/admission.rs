@@ -14,6 +14,7 @@ mod pods;
 mod quota;
 mod runtime_class;
 mod service_account;
+mod storage;
 
 use corten_api::kinds::ResourceDescriptor;
 use corten_api::status::Status;
@@ -105,6 +106,10 @@ impl Admission {
         if review.operation == Operation::Create && review.is("", "nodes") {
             nodes::taint(object);
         }
+        if review.operation == Operation::Create {
+            storage::protect(review, object);
+            storage::choose_class(registry, review, object);
+        }
         Ok(())
     }
 
@@ -123,6 +128,7 @@ impl Admission {
         certificates::validate(registry, review, object, old)?;
         pod_security::validate(registry, review, object, old)?;
         limits::validate(registry, review, object)?;
+        storage::let_grow(registry, review, object, old)?;
         if let Some(object) = object {
             no_escalation(registry, review, object, old)?;
         }

@@ -6,18 +6,18 @@ use corten_client::runner::Action;
 use serde_json::json;
 
 /// Whether the object has this finalizer.
-pub fn is_on<K: Object>(object: &K, finalizer: &str) -> bool {
+pub(crate) fn is_on<K: Object>(object: &K, finalizer: &str) -> bool {
     let held = object.metadata().finalizers.iter().flatten();
     held.into_iter().any(|name| name == finalizer)
 }
 
 /// Puts it on.
-pub fn put_on<K: Object>(object: &K, finalizer: &str) -> Action {
+pub(crate) fn put_on<K: Object>(object: &K, finalizer: &str) -> Action {
     patch(object, "finalizers", finalizer)
 }
 
 /// Takes it off.
-pub fn take_off<K: Object>(object: &K, finalizer: &str) -> Action {
+pub(crate) fn take_off<K: Object>(object: &K, finalizer: &str) -> Action {
     patch(object, "$deleteFromPrimitiveList/finalizers", finalizer)
 }
 

@@ -5,6 +5,7 @@
 mod amount;
 pub mod app;
 pub mod config;
+mod finalizer;
 mod history;
 mod ownership;
 mod services;
@@ -23,6 +24,7 @@ pub mod jobttl;
 pub mod namespace;
 pub mod node;
 pub mod pods;
+pub mod protection;
 pub mod quota;
 pub mod replicaset;
 pub mod rootca;

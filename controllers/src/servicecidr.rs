@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use corten_client::ObjectName;
 use corten_client::cache::{Cache, Change};
-use corten_client::client::Patch;
 use corten_client::runner::{Action, Controller, Plan};
 use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use serde_json::json;
+
+use crate::finalizer;
 
 /// Upstream's name of it, which people see when a range will not go.
 const FINALIZER: &str = "networking.k8s.io/service-cidr-finalizer";
@@ -97,14 +98,6 @@ fn nets(range: &ServiceCIDR) -> Vec<IpNet> {
     nets.filter_map(|text| text.parse().ok()).collect()
 }
 
-/// The finalizer in a strategic merge patch, under a directive or not.
-fn finalizers(range: &ServiceCIDR, key: &str) -> Action {
-    Action::patch(
-        range,
-        Patch::Strategic(json!({"metadata": {key: [FINALIZER]}})),
-    )
-}
-
 /// Brings the condition Ready to this, unless it is so.
 fn ready(plan: &mut Plan, range: &ServiceCIDR, now: Timestamp, wanted: [&str; 3]) {
     let status = range.status.as_ref();
@@ -157,11 +150,10 @@ impl Controller for ServiceCidrs {
         let Some(View { range, needed }) = view else {
             return plan;
         };
-        let held = range.metadata.finalizers.iter().flatten();
-        let guarded = held.into_iter().any(|finalizer| finalizer == FINALIZER);
+        let guarded = finalizer::is_on(&**range, FINALIZER);
         let Some(going) = &range.metadata.deletion_timestamp else {
             if !guarded {
-                plan.push(finalizers(range, "finalizers"));
+                plan.push(finalizer::put_on(&**range, FINALIZER));
             }
             let words = ["True", "", "Kubernetes Service CIDR is ready"];
             ready(&mut plan, range, now, words);
@@ -174,7 +166,7 @@ impl Controller for ServiceCidrs {
         }
         match Duration::try_from(GRACE - now.duration_since(going.0)) {
             Ok(left) if !left.is_zero() => plan.requeue(left),
-            _ if guarded => plan.push(finalizers(range, "$deleteFromPrimitiveList/finalizers")),
+            _ if guarded => plan.push(finalizer::take_off(&**range, FINALIZER)),
             _ => {}
         }
         plan
@@ -184,6 +176,7 @@ impl Controller for ServiceCidrs {
 #[cfg(test)]
 mod tests {
     use corten_client::cache::CacheOptions;
+    use corten_client::client::Patch;
     use serde_json::Value;
 
     use super::*;

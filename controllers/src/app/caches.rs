@@ -14,18 +14,19 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, ReplicationController,
-    ResourceQuota, Service, ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
+    ReplicationController, ResourceQuota, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::storage::v1::VolumeAttributesClass;
 
 use crate::endpointslice::{self, mirror, service_of};
 use crate::garbage::{self, Graph};
 use crate::node::lifecycle::LEASE_NAMESPACE;
 use crate::node::{self, node_of};
-use crate::{pods, rootca, serviceaccount};
+use crate::{pods, protection, rootca, serviceaccount};
 
 /// All of them; clones share the copies.
 #[derive(Clone)]
@@ -46,6 +47,8 @@ pub(super) struct Caches {
     pub(super) daemon_sets: Cache<DaemonSet>,
     pub(super) revisions: Cache<ControllerRevision>,
     pub(super) claims: Cache<PersistentVolumeClaim>,
+    pub(super) volumes: Cache<PersistentVolume>,
+    pub(super) attribute_classes: Cache<VolumeAttributesClass>,
     pub(super) budgets: Cache<PodDisruptionBudget>,
     pub(super) quotas: Cache<ResourceQuota>,
     pub(super) requests: Cache<CertificateSigningRequest>,
@@ -65,7 +68,8 @@ impl Caches {
     pub(super) fn start(client: &Client, shutdown: &Shutdown) -> Self {
         let pods = CacheOptions::all()
             .index(pods::BY_CONTROLLER, pods::controller_uid)
-            .index(node::BY_NODE, node_of);
+            .index(node::BY_NODE, node_of)
+            .index(protection::BY_CLAIM, protection::claims_of);
         let sets = CacheOptions::all().index(pods::BY_CONTROLLER, pods::controller_uid);
         let revisions = CacheOptions::all().index(pods::BY_CONTROLLER, pods::controller_uid);
         let slices = CacheOptions::all()
@@ -108,6 +112,8 @@ impl Caches {
             daemon_sets: Cache::start(client, CacheOptions::all(), shutdown),
             revisions: Cache::start(client, revisions, shutdown),
             claims: Cache::start(client, CacheOptions::all(), shutdown),
+            volumes: Cache::start(client, CacheOptions::all(), shutdown),
+            attribute_classes: Cache::start(client, CacheOptions::all(), shutdown),
             budgets: Cache::start(client, CacheOptions::all(), shutdown),
             quotas: Cache::start(client, CacheOptions::all(), shutdown),
             requests: Cache::start(client, CacheOptions::all(), shutdown),
@@ -147,6 +153,11 @@ impl Caches {
             ("resourcequotas", self.quotas.is_synced()),
             ("certificatesigningrequests", self.requests.is_synced()),
             ("jobs", self.jobs.is_synced()),
+            ("persistentvolumes", self.volumes.is_synced()),
+            (
+                "volumeattributesclasses",
+                self.attribute_classes.is_synced(),
+            ),
             ("cronjobs", self.cron_jobs.is_synced()),
             ("servicecidrs", self.ranges.is_synced()),
             ("ipaddresses", self.addresses.is_synced()),

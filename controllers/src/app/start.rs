@@ -34,6 +34,7 @@ use crate::node::eviction::{Seen, TaintEviction};
 use crate::node::ipam::NodeIpam;
 use crate::node::lifecycle::{Heartbeats, NodeLifecycle};
 use crate::node::podgc::PodGarbage;
+use crate::protection;
 use crate::quota::Quotas;
 use crate::replicaset::{ReplicaSets, Replicated};
 use crate::rootca::{RootCa, RootCertificates};
@@ -92,6 +93,9 @@ impl Starter<'_> {
             self.job_ttl(),
             self.cron_jobs(),
             self.service_cidrs(),
+            self.claim_protection(),
+            self.volume_protection(),
+            self.class_protection(),
             self.request_approver(),
             self.request_cleaner(),
         ];
@@ -446,6 +450,40 @@ impl Starter<'_> {
             .runner(controller)
             .watch(&caches.ranges, ServiceCidrs::of_range);
         self.go(runner.watch(&caches.addresses, ServiceCidrs::of_address))
+    }
+
+    fn claim_protection(&self) -> JoinHandle<()> {
+        let caches = self.caches;
+        let controller = protection::Claims {
+            claims: caches.claims.clone(),
+            pods: caches.pods.clone(),
+        };
+        let runner = self
+            .runner(controller)
+            .watch(&caches.claims, protection::Claims::of_claim);
+        self.go(runner.watch(&caches.pods, protection::Claims::of_pod))
+    }
+
+    fn volume_protection(&self) -> JoinHandle<()> {
+        let volumes = &self.caches.volumes;
+        let runner = self.runner(protection::Volumes {
+            volumes: volumes.clone(),
+        });
+        self.go(runner.watch(volumes, protection::Volumes::of_volume))
+    }
+
+    fn class_protection(&self) -> JoinHandle<()> {
+        let caches = self.caches;
+        let controller = protection::Classes {
+            classes: caches.attribute_classes.clone(),
+            claims: caches.claims.clone(),
+            volumes: caches.volumes.clone(),
+        };
+        let runner = self
+            .runner(controller)
+            .watch(&caches.attribute_classes, protection::Classes::of_class)
+            .watch(&caches.claims, protection::Classes::of_claim);
+        self.go(runner.watch(&caches.volumes, protection::Classes::of_volume))
     }
 
     fn request_approver(&self) -> JoinHandle<()> {
