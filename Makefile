@@ -50,6 +50,7 @@ e2e: setup-test ## Black-box tests over real processes, containers and kubectl
 
 e2e-upstream: setup-test ## Upstream's kube-apiserver, built from its module, on the store
 	@$(ENV); xtask/setup/kube-apiserver.sh; cargo test --workspace --locked --test cluster -- --ignored upstream
+	@xtask/setup/bench-api.sh --answers
 
 conformance: setup-test ## Upstream's own suite against a lab: FOCUS=, SKIP=, CONTENT=json, PROCS=, LOOK=1
 	@xtask/setup/packages.sh conformance

@@ -169,6 +169,28 @@ pub(crate) struct Connection {
 impl Connection {
     /// The answer's head, once it says success; the body comes as a stream.
     pub(crate) async fn open(&self, call: Call) -> Result<Response<Incoming>> {
+        let path = call.path.clone();
+        let answer = self.send(call).await?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let status = answer.status();
+        let body = answer.into_body().collect().await?.to_bytes();
+        let text: String = String::from_utf8_lossy(&body)
+            .chars()
+            .take(SHOWN_CHARS)
+            .collect();
+        bail!("{status} to {path}: {text}")
+    }
+
+    /// The answer whatever it says: code and body.
+    pub(crate) async fn ask(&self, call: Call) -> Result<(u16, Bytes)> {
+        let answer = self.send(call).await?;
+        let code = answer.status().as_u16();
+        Ok((code, answer.into_body().collect().await?.to_bytes()))
+    }
+
+    async fn send(&self, call: Call) -> Result<Response<Incoming>> {
         let uri = format!("https://{}{}", self.authority, call.path);
         let mut request = Request::builder()
             .method(call.method)
@@ -184,17 +206,7 @@ impl Connection {
         let request = request.body(Full::new(call.body))?;
         let mut sender = self.sender.clone();
         sender.ready().await?;
-        let answer = sender.send_request(request).await?;
-        if answer.status().is_success() {
-            return Ok(answer);
-        }
-        let status = answer.status();
-        let body = answer.into_body().collect().await?.to_bytes();
-        let text: String = String::from_utf8_lossy(&body)
-            .chars()
-            .take(SHOWN_CHARS)
-            .collect();
-        bail!("{status} to {}: {text}", call.path)
+        Ok(sender.send_request(request).await?)
     }
 
     /// The whole answer in memory.

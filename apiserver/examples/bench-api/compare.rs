@@ -13,10 +13,10 @@ use super::objects::{BIG, BIG_SPARE};
 use super::process::cpu_seconds;
 use super::report::{Outcome, say};
 use super::requests::{Op, Shape, measure};
-use super::servers::{Kind, Pki, Programs, Side};
+use super::servers::{CONNECTIONS, Kind, Pki, Programs, Side};
 use super::storm::{self, Weather};
 use super::table::{self, Turn};
-use super::{setup, watch};
+use super::{answers, setup, watch};
 
 /// Between two loads, so that what one leaves to be done is not the next one's.
 const REST: Duration = Duration::from_millis(1_000);
@@ -38,6 +38,10 @@ pub(crate) struct Args {
     /// Which sides; one alone is for profiling.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Kind::Ours, Kind::Theirs])]
     sides: Vec<Kind>,
+    /// Compares what both answer to many kinds of objects, good and bad, instead of how fast; fails when they differ in
+    /// more than is known.
+    #[arg(long)]
+    answers: bool,
     /// Where the stores' folders are made.
     #[arg(long, default_value = "/var/tmp")]
     dir: PathBuf,
@@ -67,6 +71,9 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         let prepared = setup::prepare(&side).await;
         prepared.with_context(|| format!("{}: {}", kind.name(), side.api.last_lines()))?;
         sides.push(side);
+    }
+    if args.answers {
+        return answers::compare(&sides).await;
     }
     say(
         "corten: corten-apiserver on corten-store; upstream: kube-apiserver on etcd. One store member each, with fsync; TLS and client certificates on all",
@@ -156,6 +163,8 @@ struct Done {
 }
 
 async fn turn(side: &mut Side, scenario: &Scenario) -> Result<Done> {
+    // A server may end a connection that was idle while others were used.
+    side.client = side.bench.client(CONNECTIONS).await?;
     side.api.reset_peak();
     side.store.reset_peak();
     let before = Counters::of(side)?;

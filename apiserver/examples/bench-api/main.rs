@@ -1,9 +1,10 @@
 //! Measures corten-apiserver on corten-store beside upstream's kube-apiserver on etcd: one machine, one load after the other,
 //! the two taking turns.
 //!
-//! Not a test: nothing here passes or fails. Invariant: both sides get the same requests over the same kind of connections,
+//! Not a test: nothing here passes or fails, but for `--answers`, which compares what they say. Invariant: both sides get the same requests over the same kind of connections,
 //! with the same certificates and rights. `make bench-api` builds what it needs and runs it.
 
+mod answers;
 mod client;
 mod compare;
 mod loads;

@@ -19,7 +19,7 @@ use super::process::Process;
 /// Upstream's server makes its system objects first; on a busy machine that takes a while.
 const READY_IN: Duration = Duration::from_secs(180);
 /// Connections that the clients of a load share, as a few processes with client-go would.
-const CONNECTIONS: usize = 4;
+pub(crate) const CONNECTIONS: usize = 4;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub(crate) enum Kind {
@@ -214,6 +214,8 @@ fn api_flags(kind: Kind, pki: &Pki, dir: &Path, store: u16, port: u16) -> Vec<St
             // Ours restricts nodes always.
             "--enable-admission-plugins=NodeRestriction".to_owned(),
             "--enable-priority-and-fairness=false".to_owned(),
+            // Ours lets pods ask for it always; Pod Security is for those that must not.
+            "--allow-privileged=true".to_owned(),
         ]),
     }
     flags

@@ -110,8 +110,13 @@ impl Strategy for Node {
     fn validate(&self, object: &Value, errors: &mut Errors) {
         let spec = object.at("spec");
         let path = Path::new("spec");
-        validate_taints(spec.list("taints"), &path.child("taints"), errors);
-        let cidrs = spec.list("podCIDRs");
+        let taints = Path::new("metadata.taints");
+        validate_taints(spec.list("taints"), &taints, errors);
+        let one = [spec.at("podCIDR").clone()];
+        let cidrs = match spec.list("podCIDRs") {
+            [] if !spec.is_empty_at("podCIDR") => &one,
+            cidrs => cidrs,
+        };
         let at = path.child("podCIDRs");
         for (i, cidr) in cidrs.iter().enumerate() {
             let cidr = cidr.as_str().unwrap_or("");
@@ -313,7 +318,7 @@ mod tests {
         let errors = create(&Node, with(node(), "/spec/taints", json!([taint, taint])));
         assert_eq!(errors.len(), 1);
         assert!(
-            errors[0].starts_with("spec.taints[1]: Duplicate value"),
+            errors[0].starts_with("metadata.taints[1]: Duplicate value"),
             "{errors:?}"
         );
         let errors = create(
@@ -323,7 +328,7 @@ mod tests {
         assert_eq!(
             errors,
             [
-                "spec.taints[0].effect: Unsupported value: \"x\": supported values: \"NoSchedule\", \
+                "metadata.taints[0].effect: Unsupported value: \"x\": supported values: \"NoSchedule\", \
               \"PreferNoSchedule\", \"NoExecute\""
             ]
         );

@@ -285,7 +285,7 @@ fn traffic_policies(spec: &Value, kind: &str, path: &Path<'_>, errors: &mut Erro
 
 fn load_balancer(spec: &Value, kind: &str, path: &Path<'_>, errors: &mut Errors) {
     let ranges = spec.list("loadBalancerSourceRanges");
-    let at = path.child("loadBalancerSourceRanges");
+    let at = path.child("LoadBalancerSourceRanges");
     if !ranges.is_empty() && kind != "LoadBalancer" {
         errors.forbidden(&at, "may only be used when `type` is 'LoadBalancer'");
     }

@@ -165,9 +165,8 @@ pub(super) fn resource_ref(resource: &Value, in_file: bool, path: &Path<'_>, err
 }
 
 fn key_ref(reference: &Value, path: &Path<'_>, errors: &mut Errors) {
-    if reference.is_empty_at("name") {
-        errors.required(&path.child("name"), "");
-    }
+    let name = reference.text("name");
+    errors.invalid_each(&path.child("name"), name, names::subdomain(name, false));
     let key = reference.text("key");
     if key.is_empty() {
         errors.required(&path.child("key"), "");

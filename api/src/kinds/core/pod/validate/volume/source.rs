@@ -223,9 +223,6 @@ fn projected(value: &Value, path: &Path<'_>, errors: &mut Errors) {
                 _ => {}
             }
         }
-        if given == 0 {
-            errors.required(&at, "must specify at least one of the sources");
-        }
     }
     unique_files(value, path, errors);
 }
