@@ -18,7 +18,7 @@ use tokio::sync::watch as latest;
 use super::budget::Budget;
 use super::history::History;
 use super::mailbox::{Mailbox, Put};
-use super::selection::{Scope, scopes_of};
+use super::selection::{Scope, node_of, scopes_of};
 use super::{Error, Event, Item, Selection};
 use crate::storage::Revision;
 
@@ -37,10 +37,96 @@ pub struct Snapshot {
     /// Of the last change of this resource.
     pub revision: Revision,
     /// By key, in the store's order.
-    pub objects: OrdMap<Arc<str>, Arc<Item>>,
+    objects: OrdMap<Arc<str>, Arc<Item>>,
+    /// Those that are bound to a node, by its name: node agents ask for nothing else.
+    by_node: OrdMap<Arc<str>, OrdMap<Arc<str>, Arc<Item>>>,
+}
+
+/// The part of `objects` that lies in a namespace, or all, from `start` on.
+fn part<'a>(
+    objects: &'a OrdMap<Arc<str>, Arc<Item>>,
+    namespace: Option<&str>,
+    start: Option<&str>,
+) -> impl Iterator<Item = &'a Arc<Item>> + use<'a> {
+    let low = namespace.map(|name| format!("{name}/")).unwrap_or_default();
+    let start = start.unwrap_or("");
+    let from: Arc<str> = if start > low.as_str() {
+        start.into()
+    } else {
+        low.as_str().into()
+    };
+    objects
+        .range(from..)
+        .map(|(_, item)| item)
+        .take_while(move |item| item.key.starts_with(low.as_str()))
 }
 
 impl Snapshot {
+    fn of(items: Vec<Item>, revision: Revision) -> Self {
+        let mut snapshot = Self {
+            revision,
+            ..Self::default()
+        };
+        for item in items {
+            snapshot.put(Arc::new(item));
+        }
+        snapshot
+    }
+
+    /// Takes an item in; returns the one before.
+    fn put(&mut self, item: Arc<Item>) -> Option<Arc<Item>> {
+        let old = self
+            .objects
+            .insert(Arc::clone(&item.key), Arc::clone(&item));
+        let (before, now) = (old.as_ref().and_then(node_of), node_of(&item));
+        if before != now {
+            self.leave_node(before, &item.key);
+        }
+        if let Some(node) = now {
+            let there = self.by_node.entry(node.into()).or_default();
+            there.insert(Arc::clone(&item.key), Arc::clone(&item));
+        }
+        old
+    }
+
+    /// Lets an item go.
+    fn take(&mut self, key: &str) -> Option<Arc<Item>> {
+        let old = self.objects.remove(key)?;
+        self.leave_node(node_of(&old), key);
+        Some(old)
+    }
+
+    fn leave_node(&mut self, node: Option<&str>, key: &str) {
+        let Some(node) = node else { return };
+        if let Some(there) = self.by_node.get_mut(node) {
+            there.remove(key);
+            if there.is_empty() {
+                self.by_node.remove(node);
+            }
+        }
+    }
+
+    /// Those of [`Snapshot::range`] that a selection can be about: it need not look at the others.
+    pub fn candidates<'a>(
+        &'a self,
+        selection: &Selection,
+        start: Option<&str>,
+    ) -> Box<dyn Iterator<Item = &'a Arc<Item>> + Send + 'a> {
+        let namespace = selection.namespace.as_deref();
+        match selection.pinned_node() {
+            None => Box::new(part(&self.objects, namespace, start)),
+            Some(node) => {
+                let there = self.by_node.get(node);
+                let start = start.map(str::to_owned);
+                let namespace = namespace.map(str::to_owned);
+                Box::new(
+                    there.into_iter().flat_map(move |objects| {
+                        part(objects, namespace.as_deref(), start.as_deref())
+                    }),
+                )
+            }
+        }
+    }
     /// One object; the namespace is empty for cluster-scoped kinds.
     pub fn get(&self, namespace: &str, name: &str) -> Option<&Arc<Item>> {
         self.objects.get(&*super::object_key(namespace, name))
@@ -52,17 +138,17 @@ impl Snapshot {
         namespace: Option<&str>,
         start: Option<&str>,
     ) -> impl Iterator<Item = &'a Arc<Item>> + use<'a> {
-        let low = namespace.map(|name| format!("{name}/")).unwrap_or_default();
-        let start = start.unwrap_or("");
-        let from: Arc<str> = if start > low.as_str() {
-            start.into()
-        } else {
-            low.as_str().into()
-        };
-        self.objects
-            .range(from..)
-            .map(|(_, item)| item)
-            .take_while(move |item| item.key.starts_with(low.as_str()))
+        part(&self.objects, namespace, start)
+    }
+
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
     }
 
     /// All objects.
@@ -241,13 +327,7 @@ impl ResourceCache {
     /// have to list again.
     pub(super) fn replace(&self, items: Vec<Item>, revision: Revision) {
         let bytes = items.iter().map(|item| item.json.len()).sum();
-        let objects = items
-            .into_iter()
-            .map(|item| (Arc::clone(&item.key), Arc::new(item)));
-        let snapshot = Snapshot {
-            revision,
-            objects: objects.collect(),
-        };
+        let snapshot = Snapshot::of(items, revision);
         let mut hub = self.hub.lock();
         self.snapshot.store(Arc::new(snapshot));
         let left = self.object_bytes.swap(bytes, Ordering::Relaxed);
@@ -282,8 +362,8 @@ impl ResourceCache {
         for (key, new, revision) in changes {
             let new = new.map(Arc::new);
             let old = match &new {
-                Some(item) => next.objects.insert(Arc::clone(&item.key), Arc::clone(item)),
-                None => next.objects.remove(&*key),
+                Some(item) => next.put(Arc::clone(item)),
+                None => next.take(&key),
             };
             next.revision = revision;
             if let Some(item) = &new {

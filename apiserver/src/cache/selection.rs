@@ -3,6 +3,8 @@
 //! It does not parse; `corten_api::selector` does. Invariant: a selection is decided from the index of an item alone, never from
 //! its bytes.
 
+use std::sync::Arc;
+
 use corten_api::selector::{FieldSelector, LabelSelector};
 
 use super::Item;
@@ -30,6 +32,11 @@ pub(super) enum Scope {
 /// The field that gives [`Scope::Node`].
 const NODE_FIELD: &str = "spec.nodeName";
 
+/// The node that an item is bound to; only pods are.
+pub(super) fn node_of(item: &Arc<Item>) -> Option<&str> {
+    item.field(NODE_FIELD).filter(|node| !node.is_empty())
+}
+
 impl Selection {
     /// Whether an item is selected.
     pub fn matches(&self, item: &Item) -> bool {
@@ -49,6 +56,12 @@ impl Selection {
     /// The name that the field selector demands, if it does.
     pub fn pinned_name(&self) -> Option<&str> {
         self.fields.required_value("metadata.name")
+    }
+
+    /// The node that the field selector demands, if it does.
+    pub(super) fn pinned_node(&self) -> Option<&str> {
+        let node = self.fields.required_value(NODE_FIELD);
+        node.filter(|node| !node.is_empty())
     }
 
     pub(super) fn scope(&self, namespaced: bool) -> Scope {

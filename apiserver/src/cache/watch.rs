@@ -72,7 +72,7 @@ impl Watch {
         };
         if since.is_none() {
             let snapshot = &subscription.snapshot;
-            let items = snapshot.range(watch.selection.namespace.as_deref(), None);
+            let items = snapshot.candidates(&watch.selection, None);
             let initial: VecDeque<Arc<Item>> = items
                 .filter(|item| watch.selection.matches(item))
                 .cloned()

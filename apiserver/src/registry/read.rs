@@ -229,7 +229,7 @@ impl Page<'_> {
             };
         }
         let mut rest = snapshot
-            .range(self.selection.namespace.as_deref(), self.start)
+            .candidates(self.selection, self.start)
             .filter(|item| self.selection.matches(item));
         if self.limit == 0 {
             let items = rest.cloned().collect();
