@@ -28,7 +28,9 @@ use crate::chain::objects::Objects;
 use crate::chain::{Edge, Parts, grpc_handler};
 use crate::config::{Checked, Config};
 use crate::crypt::{Crypt, CryptError};
+use crate::fairness::gate::Gate;
 use crate::registry::Registry;
+use crate::request::RequestInfo;
 use crate::rest::{self, Api};
 use crate::storage::{ConnectError, Endpoints, Store};
 use crate::streaming::{Agents, Streaming};
@@ -66,6 +68,7 @@ pub struct Server {
     caches: Arc<Caches>,
     authorizer: Arc<Live>,
     edge: Arc<Edge>,
+    gate: Option<Arc<Gate>>,
     admin: AdminServer,
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
@@ -123,6 +126,12 @@ impl Server {
             Some(path) => audit::Log::start(audit::Settings::at(path.clone()), &inner),
             None => audit::Log::off(),
         };
+        let gate = checked.seats.map(|seats| {
+            let caches = Arc::clone(&caches);
+            let gate = Gate::new(seats, Box::new(move |info| size_of_list(&caches, info)));
+            gate.register(&admin);
+            gate
+        });
         let edge = Edge::new(Parts {
             authenticator,
             authorizer: Arc::clone(&authorizer),
@@ -139,6 +148,7 @@ impl Server {
                 agents,
             },
             inflight: checked.inflight,
+            gate: gate.clone(),
         });
         let tls = tls::server_config(&checked.serving, ClientAuth::Optional)?;
         let (listener, advertised) = listen(&checked).await?;
@@ -147,6 +157,7 @@ impl Server {
             caches,
             authorizer,
             edge,
+            gate,
             admin,
             listener,
             tls,
@@ -192,6 +203,12 @@ impl Server {
         inner.trigger();
         serving.await
     }
+}
+
+/// As many objects as a list would go through at most.
+fn size_of_list(caches: &Caches, info: &RequestInfo) -> usize {
+    let cache = caches.named(&info.api_group, &info.resource);
+    cache.map_or(0, |cache| cache.objects())
 }
 
 /// Takes the port, and says where this server is then reached.

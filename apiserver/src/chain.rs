@@ -39,6 +39,7 @@ use crate::audit;
 use crate::authn::{Authenticator, GROUP_MASTERS, Peer, User, bearer, impersonation};
 use crate::authz::live::Live;
 use crate::authz::{self, Attributes};
+use crate::fairness::gate::{Gate, Seat};
 use crate::request::{self, Body, Caller, RequestInfo};
 use crate::streaming::Streaming;
 pub(crate) use compress::{accepts_gzip, whole as gzip};
@@ -84,8 +85,10 @@ pub struct Parts {
     pub grpc: Handler,
     /// Logs, exec, attach, port-forward.
     pub streaming: Streaming,
-    /// How many requests are worked on at once.
+    /// How many requests are worked on at once, when there is no gate.
     pub inflight: InFlight,
+    /// Priority and fairness between requests.
+    pub gate: Option<Arc<Gate>>,
 }
 
 /// The pipeline's outside. Connections hold it in an `Arc`.
@@ -98,6 +101,7 @@ pub struct Edge {
     grpc: Handler,
     streaming: Streaming,
     limits: Limits,
+    gate: Option<Arc<Gate>>,
     metrics: Metrics,
 }
 
@@ -163,6 +167,7 @@ impl Edge {
             grpc: parts.grpc,
             streaming: parts.streaming,
             limits: Limits::new(parts.inflight, &metrics),
+            gate: parts.gate,
             metrics,
         })
     }
@@ -240,9 +245,13 @@ impl Edge {
         // Load before authorization and work, after identity: administrators and health checks are never turned away.
         let exempt =
             record.is_long_running() || is_health(&info.path) || user.in_group(GROUP_MASTERS);
-        let _slot = match exempt {
-            true => None,
-            false => Some(self.limits.enter(is_read_only(record)).await?),
+        let (seat, _slot) = match (&self.gate, exempt) {
+            (_, true) => (None, None),
+            (Some(gate), false) => (Some(self.seat(gate, &user, &info).await?), None),
+            (None, false) => {
+                let slot = self.limits.enter(is_read_only(record)).await?;
+                (None, Some(slot))
+            }
         };
 
         // Health stays open even while the rules are still being loaded.
@@ -264,11 +273,28 @@ impl Edge {
         }
         // gRPC clients may send deadlines of their own, but need not: this one ends what holds a slot.
         let timed = tokio::time::timeout(REQUEST_TIMEOUT, answer).await;
-        timed.unwrap_or_else(|_| {
+        let mut answer = timed.unwrap_or_else(|_| {
             Err(Status::timeout(
                 "request did not complete within the allotted timeout",
                 0,
             ))
+        })?;
+        if let Some(seat) = &seat {
+            respond::name_flow(&mut answer, &seat.schema, &seat.level);
+        }
+        Ok(answer)
+    }
+
+    async fn seat<'a>(
+        &self,
+        gate: &'a Gate,
+        user: &User,
+        info: &RequestInfo,
+    ) -> Result<Seat<'a>, Status> {
+        let entered = gate.enter(user, info, REQUEST_TIMEOUT).await;
+        entered.map_err(|refused| {
+            let message = "too many requests, please try again later";
+            Status::too_many_requests(message, refused.retry_after)
         })
     }
 

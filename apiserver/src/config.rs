@@ -91,6 +91,10 @@ pub struct Config {
     /// Requests that change something and are worked on at once. Default 200, 0 for no limit.
     #[arg(long)]
     pub max_mutating_requests_inflight: Option<usize>,
+    /// Lets requests in by priority and fairly, as FlowSchemas and PriorityLevelConfigurations say, with as many seats as the
+    /// two numbers above together. Default true; without it, or without the numbers, only these bound requests.
+    #[arg(long)]
+    pub enable_priority_and_fairness: Option<bool>,
     /// MiB that the watch cache may hold beyond the objects themselves: history for watches that resume, and what waits for
     /// slow watchers. Default 256.
     #[arg(long)]
@@ -112,6 +116,8 @@ pub struct Checked {
     pub node_ports: PortRange,
     pub issuer: String,
     pub inflight: InFlight,
+    /// Seats of priority and fairness; `None` when it is off.
+    pub seats: Option<usize>,
     pub cache: cache::Limits,
 }
 
@@ -161,6 +167,9 @@ impl Config {
             max_mutating_requests_inflight: self
                 .max_mutating_requests_inflight
                 .or(below.max_mutating_requests_inflight),
+            enable_priority_and_fairness: self
+                .enable_priority_and_fairness
+                .or(below.enable_priority_and_fairness),
             watch_cache_budget: self.watch_cache_budget.or(below.watch_cache_budget),
             audit_log_path: self.audit_log_path.or(below.audit_log_path),
         }
@@ -230,6 +239,7 @@ impl Config {
                     .clone()
                     .unwrap_or_else(|| ISSUER.to_owned()),
                 inflight: self.inflight(),
+                seats: self.seats(),
                 cache,
             }),
             _ => Err(ConfigError::Invalid(faults)),
@@ -258,6 +268,12 @@ impl Config {
                 .max_mutating_requests_inflight
                 .unwrap_or(default.writes),
         }
+    }
+
+    fn seats(&self) -> Option<usize> {
+        let InFlight { reads, writes } = self.inflight();
+        let wanted = self.enable_priority_and_fairness.unwrap_or(true);
+        (wanted && reads > 0 && writes > 0).then(|| reads.saturating_add(writes))
     }
 
     fn agents(&self) -> Option<TlsFiles> {

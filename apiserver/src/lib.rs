@@ -18,6 +18,7 @@ pub mod authz;
 pub mod bootstrap;
 pub mod chain;
 pub mod discovery;
+pub mod fairness;
 pub mod openapi;
 pub mod request;
 pub mod reviews;

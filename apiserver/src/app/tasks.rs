@@ -35,6 +35,9 @@ pub(super) fn start(server: &Server) {
     );
     let objects: Arc<dyn Objects> = Arc::clone(&server.registry) as Arc<dyn Objects>;
     server.authorizer.start(&objects, shutdown);
+    if let Some(gate) = &server.gate {
+        gate.start(&objects, shutdown);
+    }
     bootstrap::aggregate::start(&objects, shutdown);
     spawn(
         "compaction",

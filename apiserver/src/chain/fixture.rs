@@ -30,5 +30,6 @@ pub(crate) fn parts(authorizer: Arc<Live>, handler: Handler) -> Parts {
             agents: None,
         },
         inflight: InFlight::default(),
+        gate: None,
     }
 }
