@@ -3,23 +3,31 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
+use nix::errno::Errno;
 
 use super::Shared;
-use super::layout::RunRecord;
+use super::layout::{RunRecord, attempts};
 use super::start::cgroup_path;
-use crate::cgroup::GroupLimits;
-use crate::cgroup::resize::{Change, steps, too_small};
+use crate::cgroup::resize::{Change, Step, steps, too_small};
+use crate::cgroup::{Cgroups, GroupLimits};
 use crate::pod::Event;
 use crate::pod::machine::Resized;
 use crate::pod::resize::{Sizing, present};
 use crate::spec::resources::{group_of, of_pod};
 use crate::supervisor::record::{read_json, write_json};
 
+/// v1's kernel goes on counting a group for a moment after it was removed, and refuses what does not fit beside it: so often
+/// and with such pauses a write is made again.
+const TRIES: u32 = 40;
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// Makes one try.
 pub(super) async fn resize(shared: Arc<Shared>, pod: Arc<Pod>, sizings: Vec<Sizing>) -> Event {
     let cgroups = &shared.context.cgroups;
+    sweep(&shared);
     let wanted = of_pod(&pod, None);
     let group = shared.context.pod_cgroup(&shared.pod_ref.uid);
     let change = |name: &str, path: String, to: GroupLimits| Change {
@@ -40,11 +48,7 @@ pub(super) async fn resize(shared: Arc<Shared>, pod: Arc<Pod>, sizings: Vec<Sizi
     let used = |path: &str| cgroups.stats(path).memory_usage_bytes;
     let mut error = too_small(&whole, &containers, used);
     if error.is_none() {
-        error = steps(&whole, &containers).iter().find_map(|step| {
-            let written = cgroups.limit(&step.path, &step.limits);
-            let failed = |cause| format!("limits of {} could not be set: {cause}", step.path);
-            written.err().map(failed)
-        });
+        error = take_steps(cgroups, &steps(&whole, &containers)).await.err();
     }
     if let Some(error) = &error {
         tracing::warn!(pod = %shared.pod_ref, error, "the pod is not resized yet");
@@ -61,6 +65,35 @@ pub(super) async fn resize(shared: Arc<Shared>, pod: Arc<Pod>, sizings: Vec<Sizi
         group: wanted,
         error,
     }))
+}
+
+async fn take_steps(cgroups: &Cgroups, steps: &[Step]) -> Result<(), String> {
+    for step in steps {
+        let mut tries = 0;
+        while let Err(cause) = cgroups.limit(&step.path, &step.limits) {
+            let lingers = cause.raw_os_error() == Some(Errno::EINVAL as i32);
+            if !lingers || tries >= TRIES {
+                return Err(format!("limits of {} could not be set: {cause}", step.path));
+            }
+            tries += 1;
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the groups of runs that are over, should their supervisors not have come to it: v1 lets no pod shrink below what
+/// a group in it may have, empty or not.
+fn sweep(shared: &Shared) {
+    for (name, attempt) in attempts(&shared.pod_dir().join("containers")) {
+        let container = shared.container(&name, attempt);
+        let path = cgroup_path(shared, &container);
+        if container.dir.exit().is_some()
+            && let Err(error) = shared.context.cgroups.remove(&path)
+        {
+            tracing::warn!(pod = %shared.pod_ref, container = name, %error, "the group of an ended run stays");
+        }
+    }
 }
 
 /// Keeps what a run has, so that the next agent goes on from there.

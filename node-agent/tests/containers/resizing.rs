@@ -103,6 +103,14 @@ async fn a_running_container_is_resized() {
     let status = node.wait(&small, "restarted", |s| has(s, &again)).await;
     assert_eq!(first(&status).restart_count, 1);
     check_groups(&node, &again, 1);
+    // Back to the smaller size, while the group of the run before may still be there.
+    let less = sized("50m", "32Mi", "RestartContainer");
+    promise(&worker, &less).await;
+    let status = node.wait(&small, "restarted", |s| has(s, &less)).await;
+    assert_eq!(first(&status).restart_count, 2);
+    check_groups(&node, &less, 2);
+    let errors = node.events("ResizeError");
+    assert_eq!(errors.len(), 1, "only the one from above: {errors:#?}");
     node.delete(&worker, &small, 1).await;
     node.clean_up();
 }
