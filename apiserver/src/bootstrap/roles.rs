@@ -161,7 +161,6 @@ const EDIT: &str = "\
 get list watch | core | pods/attach pods/proxy pods/exec pods/portforward secrets services/proxy
 impersonate | core | serviceaccounts
 create delete deletecollection patch update | core | pods pods/attach pods/exec pods/portforward pods/proxy
-get patch update | core | pods/resize
 create | core | pods/eviction
 create delete deletecollection patch update | core | configmaps persistentvolumeclaims replicationcontrollers replicationcontrollers/scale secrets serviceaccounts services services/proxy
 create patch update | core,events.k8s.io | events
