@@ -54,7 +54,8 @@ pub(super) const ROLES: &[Role] = &[
     role("system:public-info-viewer", "get | url | /healthz /livez /readyz /version /version/"),
     role(
         "system:monitoring",
-        "get | url | /healthz /healthz/* /livez /livez/* /metrics /metrics/slis /readyz /readyz/*",
+        "get | url | /healthz /healthz/* /livez /livez/* /metrics /metrics/slis /readyz /readyz/*
+         get | core | nodes/metrics",
     ),
     role(
         "system:service-account-issuer-discovery",
@@ -116,7 +117,7 @@ pub(super) const ROLES: &[Role] = &[
         "create delete get list watch | core | persistentvolumes
          get list update watch | core | persistentvolumeclaims
          get list watch | storage.k8s.io | storageclasses
-         watch create update patch | core | events",
+         watch create update patch | core,events.k8s.io | events",
     ),
     role("corten:controllers", CONTROLLERS),
     role("corten:proxy", PROXY),
@@ -163,7 +164,7 @@ impersonate | core | serviceaccounts
 create delete deletecollection patch update | core | pods pods/attach pods/exec pods/portforward pods/proxy
 create | core | pods/eviction
 create delete deletecollection patch update | core | configmaps persistentvolumeclaims replicationcontrollers replicationcontrollers/scale secrets serviceaccounts services services/proxy
-create patch update | core,events.k8s.io | events
+create delete deletecollection patch update | core,events.k8s.io | events
 create | core | serviceaccounts/token
 create delete deletecollection patch update | apps | daemonsets deployments deployments/rollback deployments/scale replicasets replicasets/scale statefulsets statefulsets/scale
 create delete deletecollection patch update | autoscaling | horizontalpodautoscalers
@@ -193,13 +194,16 @@ create | authorization.k8s.io | subjectaccessreviews localsubjectaccessreviews
 get list watch | core | services
 create get list watch patch update | core | nodes
 patch update | core | nodes/status
-create patch update | core | events
+create patch update | core,events.k8s.io | events
 get list watch | core | pods
 create delete | core | pods
 patch update | core | pods/status
 create | core | pods/eviction
 get list watch | core | configmaps secrets
-get | core | persistentvolumeclaims persistentvolumes endpoints
+get | core | persistentvolumeclaims persistentvolumes endpoints serviceaccounts
+get patch update | core | persistentvolumeclaims/status
+get | resource.k8s.io | resourceclaims
+deletecollection | resource.k8s.io | resourceslices
 create | core | serviceaccounts/token
 create get list watch | certificates.k8s.io | certificatesigningrequests
 create delete get patch update | coordination.k8s.io | leases
