@@ -247,7 +247,10 @@ impl Edge {
             record.is_long_running() || is_health(&info.path) || user.in_group(GROUP_MASTERS);
         let (seat, _slot) = match (&self.gate, exempt) {
             (_, true) => (None, None),
-            (Some(gate), false) => (Some(self.seat(gate, &user, &info).await?), None),
+            (Some(gate), false) => {
+                let seat = self.seat(gate, &user, &info).await?;
+                (Some(seat), Some(self.limits.count(is_read_only(record))))
+            }
             (None, false) => {
                 let slot = self.limits.enter(is_read_only(record)).await?;
                 (None, Some(slot))

@@ -55,7 +55,8 @@ struct Pool {
 /// Held while the request is worked on.
 pub(super) struct Slot<'a> {
     inflight: &'a Gauge,
-    _permit: SemaphorePermit<'a>,
+    /// None where something else has let the request in.
+    _permit: Option<SemaphorePermit<'a>>,
 }
 
 impl Drop for Slot<'_> {
@@ -88,7 +89,7 @@ impl Limits {
 
     /// Waits for a slot, or refuses.
     pub(super) async fn enter(&self, read_only: bool) -> Result<Slot<'_>, Status> {
-        let pool = if read_only { &self.reads } else { &self.writes };
+        let pool = self.pool(read_only);
         let permit = match pool.slots.try_acquire() {
             Ok(permit) => Some(permit),
             Err(_) => pool.wait().await,
@@ -99,15 +100,28 @@ impl Limits {
                 "the server is currently handling too many requests, please try again later";
             return Err(Status::too_many_requests(message, RETRY_AFTER_SECONDS));
         };
-        pool.inflight.inc();
-        Ok(Slot {
-            inflight: &pool.inflight,
-            _permit: permit,
-        })
+        Ok(pool.slot(Some(permit)))
+    }
+
+    /// Counts a request that something else has let in.
+    pub(super) fn count(&self, read_only: bool) -> Slot<'_> {
+        self.pool(read_only).slot(None)
+    }
+
+    fn pool(&self, read_only: bool) -> &Pool {
+        if read_only { &self.reads } else { &self.writes }
     }
 }
 
 impl Pool {
+    fn slot<'a>(&'a self, permit: Option<SemaphorePermit<'a>>) -> Slot<'a> {
+        self.inflight.inc();
+        Slot {
+            inflight: &self.inflight,
+            _permit: permit,
+        }
+    }
+
     async fn wait(&self) -> Option<SemaphorePermit<'_>> {
         /// Counts down even when the client goes away in between.
         struct Waiting<'a>(&'a AtomicUsize);

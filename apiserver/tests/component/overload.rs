@@ -1,6 +1,7 @@
 //! More requests than the server works on at once: 429 with Retry-After for those that do not fit, and nobody else is touched.
 
 use bytes::Bytes;
+use corten_apiserver::config::Config;
 use corten_apiserver::request::{Body, BoxError, empty, full};
 use corten_base::tasks::{TaskKind, spawn};
 use corten_proto::corten::api::v1 as pb;
@@ -35,9 +36,15 @@ fn assert_refused(answer: &Answer) {
     assert_eq!(status["details"]["retryAfterSeconds"], 1);
 }
 
+/// One write at a time, whosever it is.
+fn one_writer(config: &mut Config) {
+    config.max_mutating_requests_inflight = Some(1);
+    config.enable_priority_and_fairness = Some(false);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_does_not_fit_is_told_when_to_come_back() {
-    let api = Api::start(|config| config.max_mutating_requests_inflight = Some(1)).await;
+    let api = Api::start(one_writer).await;
     // One writer that does not come to its end holds the only place.
     let (parts, body) = slow_body();
     let mut holder = api.h1("jane").await;
@@ -112,7 +119,7 @@ async fn watches_take_no_place() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_goes_away_gives_its_place_back() {
-    let api = Api::start(|config| config.max_mutating_requests_inflight = Some(1)).await;
+    let api = Api::start(one_writer).await;
     for _ in 0..3 {
         let (parts, body) = slow_body();
         let mut sender = api.h1("jane").await;
@@ -127,4 +134,38 @@ async fn a_client_that_goes_away_gives_its_place_back() {
         .send("jane", request("POST", MAPS, "application/json", map))
         .await;
     assert_eq!(made.code, 201);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_name_the_schema_and_the_level_that_let_them_in() {
+    let api = Api::start(|_| {}).await;
+    let flow_control = "/apis/flowcontrol.apiserver.k8s.io/v1";
+    for (header, resource) in [
+        ("x-kubernetes-pf-flowschema-uid", "flowschemas"),
+        (
+            "x-kubernetes-pf-prioritylevel-uid",
+            "prioritylevelconfigurations",
+        ),
+    ] {
+        let path = format!("{flow_control}/{resource}/global-default");
+        let uid = until("the default objects are there", async || {
+            let object = api.rest("admin", "GET", &path, None).await.json();
+            object["metadata"]["uid"].as_str().map(str::to_owned)
+        })
+        .await;
+        until("the gate knows them", async || {
+            let answer = api.rest("jane", "GET", MAPS, None).await;
+            assert_eq!(answer.code, 200);
+            (answer.headers.get(header)? == uid.as_str()).then_some(())
+        })
+        .await;
+    }
+    let seats = "apiserver_flowcontrol_nominal_limit_seats{priority_level=\"global-default\"}";
+    assert!(api.metric(seats).await >= 1.0);
+    let running =
+        "apiserver_flowcontrol_current_executing_seats{priority_level=\"global-default\"}";
+    until("no seat is lost", async || {
+        (api.metric(running).await < 0.5).then_some(())
+    })
+    .await;
 }
