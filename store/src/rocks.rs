@@ -6,6 +6,7 @@
 //! rename, and a folder that is not named is deleted once the one that is named was found.
 
 mod current;
+mod direct;
 mod held;
 mod live;
 mod options;

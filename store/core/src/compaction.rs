@@ -44,6 +44,8 @@ impl Compaction {
         {
             let snapshot = self.backend.snapshot();
             let mut cursor = snapshot.scan(Keyspace::Rev, &self.next, Some(&end))?;
+            // What the rows of each key begin with.
+            let mut keys = Vec::new();
             let mut rows = 0;
             while let Some(row) = cursor.key() {
                 if rows == rows_max {
@@ -52,15 +54,18 @@ impl Compaction {
                 }
                 rows += 1;
                 let revision = codec::rev_row_revision(row)?;
-                let row = cursor.key_bytes();
-                drop_versions(snapshot.as_ref(), &mut batch, cursor.value(), self.target)?;
+                keys.push(codec::key_prefix(cursor.value()));
                 // The revision at the boundary can still be watched from; its row goes with the next run.
                 if revision < self.target {
-                    batch.delete(Keyspace::Rev, row);
+                    batch.delete(Keyspace::Rev, cursor.key_bytes());
                 }
                 cursor.advance()?;
             }
             self.done = cursor.key().is_none();
+            // A key that changed a thousand times is looked at once, and keys beside each other are read from one block.
+            keys.sort_unstable();
+            keys.dedup();
+            drop_versions(snapshot.as_ref(), &mut batch, &keys, self.target)?;
         }
         if !batch.is_empty() {
             self.backend.write(batch)?;
@@ -69,26 +74,32 @@ impl Compaction {
     }
 }
 
-/// Of the versions of a key up to the target, keeps the newest; not even that, if it is a deletion below the target.
+/// Of the versions of each key up to the target, keeps the newest; not even that, if it is a deletion below the target. `keys`
+/// are what their rows begin with, in order.
 fn drop_versions(
     view: &dyn backend::Read,
     batch: &mut Batch,
-    key: &[u8],
+    keys: &[Vec<u8>],
     target: Revision,
 ) -> backend::Result<()> {
-    let mut from = codec::key_prefix(key);
-    let to = codec::prefix_end(&from);
-    codec::push_revision(&mut from, target);
-    let mut cursor = view.scan(Keyspace::Key, &from, Some(&to))?;
-    let mut is_newest = true;
-    while let Some(row) = cursor.key() {
-        let (_, revision) = codec::split_key_row(row)?;
-        let keep = is_newest && (!Record::is_tombstone(cursor.value()) || revision == target);
-        if !keep {
-            batch.delete(Keyspace::Key, cursor.key_bytes());
+    let (Some(first), Some(last)) = (keys.first(), keys.last()) else {
+        return Ok(());
+    };
+    let mut cursor = view.scan(Keyspace::Key, first, Some(&codec::prefix_end(last)))?;
+    for key in keys {
+        let mut from = key.clone();
+        codec::push_revision(&mut from, target);
+        cursor.seek(&from)?;
+        let mut is_newest = true;
+        while let Some(row) = cursor.key().filter(|row| row.starts_with(key)) {
+            let (_, revision) = codec::split_key_row(row)?;
+            let keep = is_newest && (!Record::is_tombstone(cursor.value()) || revision == target);
+            if !keep {
+                batch.delete(Keyspace::Key, cursor.key_bytes());
+            }
+            is_newest = false;
+            cursor.advance()?;
         }
-        is_newest = false;
-        cursor.advance()?;
     }
     Ok(())
 }

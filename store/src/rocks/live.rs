@@ -13,6 +13,7 @@ use rocksdb::{
     ColumnFamily, DB, DBRawIterator, FlushOptions, ReadOptions, Snapshot, WriteBatch, WriteOptions,
 };
 
+use super::direct;
 use super::held::Held;
 use super::options::{RocksOptions, key_part};
 use crate::raft::tables::Backlog;
@@ -34,7 +35,14 @@ pub(super) struct Live {
 
 impl Live {
     pub(super) fn open(path: &Path, number: u64, options: &RocksOptions) -> Result<Self> {
-        let opened = DB::open_cf_descriptors(&options.database(), path, options.families());
+        // The engine makes a missing folder itself; asking about the one above it is as good.
+        let dir = if path.is_dir() {
+            path
+        } else {
+            path.parent().unwrap_or(path)
+        };
+        let settings = options.database(direct::is_possible(dir));
+        let opened = DB::open_cf_descriptors(&settings, path, options.families());
         let db = opened.map_err(|error| {
             let what = format!("open {}", path.display());
             match mark::is_damage(&error) {

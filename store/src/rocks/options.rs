@@ -26,7 +26,8 @@ impl Default for RocksOptions {
 }
 
 impl RocksOptions {
-    pub(super) fn database(&self) -> Options {
+    /// `direct`: whether the file system takes writes past the page cache.
+    pub(super) fn database(&self, direct: bool) -> Options {
         let mut options = Options::default();
         options.create_if_missing(true);
         options.create_missing_column_families(true);
@@ -35,6 +36,7 @@ impl RocksOptions {
         options.set_max_background_jobs(2);
         // Spreads write-back, so that the Raft log's sync does not wait behind a burst of table writes.
         options.set_bytes_per_sync(1 << 20);
+        options.set_use_direct_io_for_flush_and_compaction(direct);
         options.set_db_write_buffer_size(self.memtable_bytes);
         options.set_keep_log_file_num(2);
         options.set_stats_dump_period_sec(0);
