@@ -73,6 +73,8 @@ pub struct Server {
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
     advertised: Advertised,
+    /// Authority of clients' certificates.
+    client_ca: PathBuf,
     /// Ends everything that was started while building.
     inner: Shutdown,
 }
@@ -122,10 +124,7 @@ impl Server {
             registry: Arc::clone(&registry),
         };
         let routes = crate::grpc::routes(Arc::clone(&registry), Arc::clone(&authorizer) as Arc<_>);
-        let audit = match &config.audit_log_path {
-            Some(path) => audit::Log::start(audit::Settings::at(path.clone()), &inner),
-            None => audit::Log::off(),
-        };
+        let audit = audit_log(config, &inner);
         let gate = checked.seats.map(|seats| {
             let caches = Arc::clone(&caches);
             let gate = Gate::new(seats, Box::new(move |info| size_of_list(&caches, info)));
@@ -162,6 +161,7 @@ impl Server {
             listener,
             tls,
             advertised,
+            client_ca: checked.serving.ca.clone(),
             inner,
         })
     }
@@ -225,6 +225,13 @@ async fn listen(checked: &Checked) -> Result<(TcpListener, Advertised), BuildErr
         cluster_ip: Ipv4Addr::from(first).into(),
     };
     Ok((listener, advertised))
+}
+
+fn audit_log(config: &Config, shutdown: &Shutdown) -> audit::Log {
+    match &config.audit_log_path {
+        Some(path) => audit::Log::start(audit::Settings::at(path.clone()), shutdown),
+        None => audit::Log::off(),
+    }
 }
 
 fn encryption(config: &Config) -> Result<Option<Crypt>, BuildError> {

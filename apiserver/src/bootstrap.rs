@@ -6,6 +6,7 @@
 //! once, changes nothing the second time.
 
 pub mod aggregate;
+pub mod client_ca;
 pub mod endpoints;
 mod flow_control;
 mod roles;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use corten_api::kinds::flowcontrol::{self, mandatory};
 use corten_api::status::{Reason, Status};
 use corten_base::shutdown::Shutdown;
+use futures::TryStreamExt as _;
 use ipnet::Ipv4Net;
 use serde_json::Value;
 
@@ -49,28 +51,9 @@ pub async fn run(objects: &Arc<dyn Objects>, services: Ipv4Net, shutdown: &Shutd
 
 /// One pass over everything. `services` is the range that Services get their addresses from.
 pub async fn reconcile(objects: &dyn Objects, services: Ipv4Net) -> Result<(), Status> {
-    for role in roles::ROLES {
-        let wanted = roles::role_object(role);
-        ensure(
-            objects,
-            Resource::rbac("clusterroles"),
-            role.name,
-            wanted,
-            merge_role,
-        )
-        .await?;
-    }
-    for (role, subjects) in roles::BINDINGS {
-        let wanted = roles::binding_object(role, subjects);
-        ensure(
-            objects,
-            Resource::rbac("clusterrolebindings"),
-            role,
-            wanted,
-            merge_binding,
-        )
-        .await?;
-    }
+    // Roles first: a binding without its role grants nothing and looks like a mistake.
+    ensure_all(objects, roles::roles(), merge_role).await?;
+    ensure_all(objects, roles::bindings(), merge_binding).await?;
     // Levels first: a schema without its level would be taken for a mistake.
     for wanted in flow_control::levels() {
         ensure_flow_control(objects, "prioritylevelconfigurations", wanted).await?;
@@ -83,10 +66,21 @@ pub async fn reconcile(objects: &dyn Objects, services: Ipv4Net) -> Result<(), S
 
 /// Whether an authorizer has seen all default roles and bindings: what follows the registry comes a moment later.
 pub fn has_arrived(authorizer: &Live) -> bool {
-    let mut roles = roles::ROLES.iter().map(|role| role.name);
-    let mut bindings = roles::BINDINGS.iter().map(|(role, _)| *role);
-    roles.all(|name| authorizer.has("clusterroles", "", name))
-        && bindings.all(|name| authorizer.has("clusterrolebindings", "", name))
+    let mut wanted = roles::roles().into_iter().chain(roles::bindings());
+    wanted.all(|it| authorizer.has(it.resource, it.namespace, &it.name))
+}
+
+/// There are more than a hundred, and each may wait for the store: one after another, a start would take noticeably longer.
+const AT_ONCE: usize = 16;
+
+async fn ensure_all(
+    objects: &dyn Objects,
+    wanted: Vec<roles::Wanted>,
+    merge: fn(&mut Value, &Value) -> bool,
+) -> Result<(), Status> {
+    futures::stream::iter(wanted.into_iter().map(Ok))
+        .try_for_each_concurrent(AT_ONCE, |it| ensure(objects, it, merge))
+        .await
 }
 
 async fn create_if_missing(
@@ -107,13 +101,13 @@ async fn create_if_missing(
 
 async fn ensure(
     objects: &dyn Objects,
-    resource: Resource,
-    name: &str,
-    wanted: Value,
+    wanted: roles::Wanted,
     merge: fn(&mut Value, &Value) -> bool,
 ) -> Result<(), Status> {
-    let Some(mut present) = objects.get(resource, "", name).await? else {
-        return create_if_missing(objects, resource, "", name, wanted).await;
+    let resource = Resource::rbac(wanted.resource);
+    let (namespace, name, wanted) = (wanted.namespace, wanted.name, wanted.object);
+    let Some(mut present) = objects.get(resource, namespace, &name).await? else {
+        return create_if_missing(objects, resource, namespace, &name, wanted).await;
     };
     if present["metadata"]["annotations"][AUTOUPDATE] == "false" {
         return Ok(());
@@ -123,7 +117,7 @@ async fn ensure(
         return Ok(());
     }
     // Another server may be doing the same; the next pass sees its result.
-    objects.update(resource, "", present).await.map(drop)
+    objects.update(resource, namespace, present).await.map(drop)
 }
 
 /// Brings back the spec of a default object of flow control, unless an operator has said that it is his or, without a word,

@@ -64,10 +64,11 @@ pub struct Config {
     /// Authority that signed the node agents' certificates; the client authority when left out.
     #[arg(long)]
     pub kubelet_certificate_authority: Option<PathBuf>,
-    /// Public keys that verify service-account tokens besides the signing key's own.
+    /// Public keys that verify service-account tokens besides the signing key's own: PEM files of public keys, certificates or
+    /// private keys.
     #[arg(long)]
     pub service_account_key_file: Vec<PathBuf>,
-    /// Private key that signs service-account tokens (EC P-256, PKCS#8 PEM).
+    /// Private key that signs service-account tokens: ECDSA on P-256, P-384 or P-521, or RSA of 2,048 bits or more, in PEM.
     #[arg(long)]
     pub service_account_signing_key_file: Option<PathBuf>,
     /// Issuer in service-account tokens.

@@ -8,6 +8,7 @@
 mod answer;
 mod apply;
 mod bootstrap;
+mod components;
 mod context;
 mod create;
 mod delete;

@@ -263,6 +263,23 @@ impl Store {
         self.inner.read_index.read(&self.inner.endpoints).await
     }
 
+    /// What keeps each member, in the order in which they are configured, from answering a read that all acknowledged writes
+    /// are in; nothing for a healthy one.
+    pub async fn ailments(&self) -> Vec<Option<String>> {
+        let read = |member: endpoints::Member| async move {
+            let nothing = pb::RangeRequest {
+                key: b"health".to_vec().into(),
+                ..Default::default()
+            };
+            member.kv().range(nothing).await
+        };
+        let answers = self.inner.endpoints.each(read).await;
+        let ailment = |answer: Result<_, tonic::Status>| {
+            answer.err().map(|status| status.message().to_owned())
+        };
+        answers.into_iter().map(ailment).collect()
+    }
+
     /// Applies a transaction, repeating it over lost connections until its outcome is known.
     pub async fn commit(&self, txn: &Txn) -> Result<Committed, Error> {
         txn::commit(self, txn).await

@@ -7,7 +7,7 @@ for group in "$@"; do
     case "$group" in
         build) want+=(build-essential clang libclang-dev pkg-config git ca-certificates make) ;;
         run) want+=(procps curl crun runc nftables conntrack iproute2 busybox-static) ;;
-        test) want+=(docker-registry skopeo jq etcd-client) ;;
+        test) want+=(docker-registry skopeo jq etcd-client openssl) ;;
         python) want+=(python3 python3-venv) ;;
         javascript) want+=(nodejs npm) ;;
         conformance) want+=(bind9-dnsutils netcat-openbsd bash) ;;

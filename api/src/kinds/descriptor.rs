@@ -62,10 +62,13 @@ impl ResourceDescriptor {
 
     /// What whoever uses the kind is to be told, where upstream would like to be rid of it.
     pub fn deprecation(&self) -> Option<&'static str> {
-        let endpoints = self.group.is_empty() && self.resource == "endpoints";
-        endpoints.then_some(
-            "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
-        )
+        match (self.group, self.resource) {
+            ("", "endpoints") => {
+                Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
+            }
+            ("", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+"),
+            _ => None,
+        }
     }
 
     /// Whether a client that deletes an object for good is told what it was, as upstream does for these kinds; for the

@@ -15,6 +15,7 @@ use super::{
 static BUILT_IN: &[&ResourceDescriptor] = &[
     // Core.
     &core::binding::DESCRIPTOR,
+    &core::component_status::DESCRIPTOR,
     &core::config_map::DESCRIPTOR,
     &core::endpoints::DESCRIPTOR,
     &core::event::DESCRIPTOR,

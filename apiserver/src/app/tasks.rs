@@ -56,9 +56,11 @@ pub(super) fn start(server: &Server) {
     );
     let (advertised, authorizer) = (server.advertised.clone(), Arc::clone(&server.authorizer));
     let services = registry.allocators.service_cidr;
+    let client_ca = server.client_ca.clone();
     spawn("bootstrap", TaskKind::Critical, async move {
         system_objects(&registry, &stop).await;
         bootstrap::run(&objects, services, &stop).await;
+        bootstrap::client_ca::start(&objects, client_ca, &stop);
         let living = Arc::new(registry.store.clone());
         bootstrap::endpoints::start(&objects, living, advertised, &stop);
         rules_arrive(&authorizer, &stop).await;

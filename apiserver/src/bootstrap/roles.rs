@@ -1,22 +1,68 @@
-//! The default ClusterRoles and their bindings, as data.
+//! The default roles and their bindings, as data: here those of the whole cluster, beside it those of upstream's single
+//! controllers and those of namespaces.
 //!
 //! Names and rights are the ones that people and charts expect to find in any cluster, plus `corten:` roles for our own
 //! components. Reconciling them is the parent's job. A rule line reads `verbs | group | resources | names`; the group `core`
 //! is the empty one, `*` any, `url` marks a list of paths. Invariant: every line parses, which a test shows.
+
+mod controllers;
+mod namespaced;
 
 use serde_json::{Value, json};
 
 use crate::authz::policy::Rule;
 
 /// One default ClusterRole.
-pub(super) struct Role {
-    pub(super) name: &'static str,
+struct Role {
+    name: &'static str,
     /// The aggregate (`admin`, `edit`, `view`) that this role flows into.
-    pub(super) flows_into: Option<&'static str>,
+    flows_into: Option<&'static str>,
     /// Whether the rules are collected from the roles that flow into this one.
-    pub(super) collects: bool,
+    collects: bool,
     /// One rule a line.
-    pub(super) rules: &'static str,
+    rules: &'static str,
+}
+
+/// An object that has to be there.
+pub(super) struct Wanted {
+    /// The plural name of its kind.
+    pub(super) resource: &'static str,
+    /// Empty for what is of the whole cluster.
+    pub(super) namespace: &'static str,
+    pub(super) name: String,
+    pub(super) object: Value,
+}
+
+/// All default roles.
+pub(super) fn roles() -> Vec<Wanted> {
+    let cluster = ROLES.iter().map(role_object);
+    let controllers = controllers::CONTROLLERS.iter().map(|(name, rules)| {
+        let name = format!("{}{name}", controllers::PREFIX);
+        object("clusterroles", "", &name, json!({"rules": values(rules)}))
+    });
+    let namespaced = namespaced::ROLES.iter().map(|(namespace, name, rules)| {
+        object("roles", namespace, name, json!({"rules": values(rules)}))
+    });
+    cluster.chain(controllers).chain(namespaced).collect()
+}
+
+/// All default bindings.
+pub(super) fn bindings() -> Vec<Wanted> {
+    const CLUSTER: &str = "clusterrolebindings";
+    let cluster = BINDINGS
+        .iter()
+        .map(|(role, subjects)| binding(CLUSTER, "", role, ("ClusterRole", role), subjects));
+    let controllers = controllers::CONTROLLERS.iter().map(|(account, _)| {
+        let name = format!("{}{account}", controllers::PREFIX);
+        let subject = format!("ServiceAccount kube-system/{account}");
+        binding(CLUSTER, "", &name, ("ClusterRole", &name), &[&subject])
+    });
+    let namespaced = namespaced::BINDINGS
+        .iter()
+        .map(|(namespace, name, role, subjects)| {
+            binding("rolebindings", namespace, name, ("Role", role), subjects)
+        });
+    cluster.chain(controllers).chain(namespaced).collect()
 }
 
 const fn role(name: &'static str, rules: &'static str) -> Role {
@@ -33,8 +79,8 @@ pub(super) fn aggregate_label(aggregate: &str) -> String {
     format!("rbac.authorization.k8s.io/aggregate-to-{aggregate}")
 }
 
-/// Every default ClusterRole.
-pub(super) const ROLES: &[Role] = &[
+/// The ClusterRoles for people and components.
+const ROLES: &[Role] = &[
     role("cluster-admin", "* | * | *\n* | url | *"),
     Role { name: "admin", flows_into: None, collects: true, rules: "" },
     Role { name: "edit", flows_into: Some("admin"), collects: true, rules: "" },
@@ -105,6 +151,7 @@ pub(super) const ROLES: &[Role] = &[
         "get list watch | core | events namespaces nodes pods
          get list watch | extensions | deployments",
     ),
+    role("system:kube-aggregator", "get list watch | core | endpoints services"),
     role("system:kube-dns", "list watch | core | endpoints services"),
     role("system:node", NODE),
     role("system:node-problem-detector", "get | core | nodes\npatch | core | nodes/status\ncreate patch update | core,events.k8s.io | events"),
@@ -125,7 +172,7 @@ pub(super) const ROLES: &[Role] = &[
 
 /// ClusterRoleBindings: role (also the binding's name), then the subjects as `User x` or `Group x`, or
 /// `ServiceAccount namespace/name`.
-pub(super) const BINDINGS: &[(&str, &[&str])] = &[
+const BINDINGS: &[(&str, &[&str])] = &[
     ("cluster-admin", &["Group system:masters"]),
     ("system:discovery", &["Group system:authenticated"]),
     ("system:basic-user", &["Group system:authenticated"]),
@@ -169,6 +216,7 @@ create | core | serviceaccounts/token
 create delete deletecollection patch update | apps | daemonsets deployments deployments/rollback deployments/scale replicasets replicasets/scale statefulsets statefulsets/scale
 create delete deletecollection patch update | autoscaling | horizontalpodautoscalers
 create delete deletecollection patch update | batch | cronjobs jobs
+create delete deletecollection patch update | extensions | daemonsets deployments deployments/rollback deployments/scale ingresses networkpolicies replicasets replicasets/scale replicationcontrollers/scale
 create delete deletecollection patch update | policy | poddisruptionbudgets
 create delete deletecollection patch update | networking.k8s.io | ingresses networkpolicies
 create delete deletecollection patch update | resource.k8s.io | resourceclaims resourceclaimtemplates
@@ -183,6 +231,7 @@ get list watch | events.k8s.io | events
 get list watch | apps | controllerrevisions daemonsets daemonsets/status deployments deployments/scale deployments/status replicasets replicasets/scale replicasets/status statefulsets statefulsets/scale statefulsets/status
 get list watch | autoscaling | horizontalpodautoscalers horizontalpodautoscalers/status
 get list watch | batch | cronjobs cronjobs/status jobs jobs/status
+get list watch | extensions | daemonsets daemonsets/status deployments deployments/scale deployments/status ingresses ingresses/status networkpolicies replicasets replicasets/scale replicasets/status replicationcontrollers/scale
 get list watch | policy | poddisruptionbudgets poddisruptionbudgets/status
 get list watch | networking.k8s.io | ingresses ingresses/status networkpolicies
 get list watch | resource.k8s.io | resourceclaims resourceclaims/status resourceclaimtemplates";
@@ -230,12 +279,17 @@ create get list patch update watch | coordination.k8s.io | leases";
 const SCHEDULER: &str = "\
 create patch update | core,events.k8s.io | events
 create get list patch update watch | coordination.k8s.io | leases
+create delete deletecollection get list patch update watch | coordination.k8s.io | leasecandidates
 get list watch | core | nodes namespaces
 delete get list watch | core | pods
+update | core | pods/finalizers
 create | core | bindings pods/binding
 patch update | core | pods/status
 get list watch | core | replicationcontrollers services
 get list watch | apps | replicasets statefulsets
+get list watch | extensions | replicasets
+get list watch | resource.k8s.io | deviceclasses resourceslices
+get list patch update watch | resource.k8s.io | resourceclaims resourceclaims/status
 get list watch | policy | poddisruptionbudgets
 get list watch | scheduling.k8s.io | priorityclasses
 get list watch | core | persistentvolumeclaims persistentvolumes
@@ -273,7 +327,7 @@ approve sign | certificates.k8s.io | signers
 get | url | /healthz /livez /readyz /metrics /api /api/* /apis /apis/* /openapi/*";
 
 /// Parses rule lines.
-pub(super) fn parse(lines: &str) -> Vec<Rule> {
+fn parse(lines: &str) -> Vec<Rule> {
     lines
         .lines()
         .map(str::trim)
@@ -311,31 +365,34 @@ fn parse_line(line: &str) -> Rule {
     }
 }
 
-/// The ClusterRole object.
-pub(super) fn role_object(role: &Role) -> Value {
-    let mut object = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRole",
-        "metadata": metadata(role.name),
-        "rules": parse(role.rules).iter().map(Rule::to_value).collect::<Vec<_>>(),
-    });
+fn values(lines: &str) -> Vec<Value> {
+    parse(lines).iter().map(Rule::to_value).collect()
+}
+
+fn role_object(role: &Role) -> Wanted {
+    let mut wanted = object("clusterroles", "", role.name, json!({}));
+    let fields = &mut wanted.object;
     if let Some(aggregate) = role.flows_into {
-        object["metadata"]["labels"][aggregate_label(aggregate)] = "true".into();
+        fields["metadata"]["labels"][aggregate_label(aggregate)] = "true".into();
     }
     if role.collects {
         let label = aggregate_label(role.name);
-        object["aggregationRule"] =
+        fields["aggregationRule"] =
             json!({"clusterRoleSelectors": [{"matchLabels": {label: "true"}}]});
-        if let Some(fields) = object.as_object_mut() {
-            fields.remove("rules");
-        }
+    } else {
+        fields["rules"] = values(role.rules).into();
     }
-    object
+    wanted
 }
 
-/// The ClusterRoleBinding object.
-pub(super) fn binding_object(role: &str, subjects: &[&str]) -> Value {
-    const GROUP: &str = "rbac.authorization.k8s.io";
+/// `role` is the kind and the name of the role.
+fn binding(
+    resource: &'static str,
+    namespace: &'static str,
+    name: &str,
+    role: (&str, &str),
+    subjects: &[&str],
+) -> Wanted {
     let subject = |text: &&str| {
         let (kind, name) = text.split_once(' ').unwrap_or(("User", text));
         match (kind, name.split_once('/')) {
@@ -345,13 +402,39 @@ pub(super) fn binding_object(role: &str, subjects: &[&str]) -> Value {
             _ => json!({"kind": kind, "apiGroup": GROUP, "name": name}),
         }
     };
-    json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": metadata(role),
-        "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": role},
+    let fields = json!({
+        "roleRef": {"apiGroup": GROUP, "kind": role.0, "name": role.1},
         "subjects": subjects.iter().map(subject).collect::<Vec<_>>(),
-    })
+    });
+    object(resource, namespace, name, fields)
+}
+
+const GROUP: &str = "rbac.authorization.k8s.io";
+
+fn object(
+    resource: &'static str,
+    namespace: &'static str,
+    name: &str,
+    mut object: Value,
+) -> Wanted {
+    object["apiVersion"] = "rbac.authorization.k8s.io/v1".into();
+    object["kind"] = match resource {
+        "clusterroles" => "ClusterRole",
+        "clusterrolebindings" => "ClusterRoleBinding",
+        "roles" => "Role",
+        _ => "RoleBinding",
+    }
+    .into();
+    object["metadata"] = metadata(name);
+    if !namespace.is_empty() {
+        object["metadata"]["namespace"] = namespace.into();
+    }
+    Wanted {
+        resource,
+        namespace,
+        name: name.to_owned(),
+        object,
+    }
 }
 
 fn metadata(name: &str) -> Value {
@@ -365,11 +448,15 @@ fn metadata(name: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::authz::policy::rules_of;
 
     #[test]
     fn every_line_parses_into_a_whole_rule() {
-        for role in ROLES {
-            for rule in parse(role.rules) {
+        for role in roles() {
+            let collects = !role.object["aggregationRule"].is_null();
+            let rules = rules_of(&role.object);
+            assert_eq!(rules.is_empty(), collects, "{}", role.name);
+            for rule in rules {
                 let urls = !rule.non_resource_urls.is_empty();
                 let resources = !rule.api_groups.is_empty() && !rule.resources.is_empty();
                 assert!(
@@ -388,8 +475,15 @@ mod tests {
 
     #[test]
     fn every_binding_has_its_role() {
-        for (role, _) in BINDINGS {
-            assert!(ROLES.iter().any(|known| known.name == *role), "{role}");
+        let roles = roles();
+        for binding in bindings() {
+            let named = &binding.object["roleRef"]["name"];
+            let mut known = roles.iter();
+            assert!(
+                known.any(|role| role.name == *named && role.namespace == binding.namespace),
+                "{}",
+                binding.name
+            );
         }
     }
 }

@@ -72,7 +72,10 @@ impl Item {
             .get_mut("metadata")
             .and_then(Value::as_object_mut)
             .ok_or_else(not_an_object)?;
-        metadata.insert("resourceVersion".to_owned(), revision.to_string().into());
+        // What was never stored has none.
+        if revision != Revision::ZERO {
+            metadata.insert("resourceVersion".to_owned(), revision.to_string().into());
+        }
         let text = |name: &str| -> Box<str> {
             metadata
                 .get(name)

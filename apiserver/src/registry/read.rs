@@ -90,6 +90,9 @@ impl Registry {
         target: &Target,
         resource_version: Option<&str>,
     ) -> Result<Arc<Item>, Status> {
+        if target.descriptor.is_virtual() {
+            return self.component(target).await;
+        }
         let cache = self.cache(target)?;
         self.reach(resource_version.unwrap_or("")).await?;
         let snapshot = cache.snapshot();
@@ -100,8 +103,11 @@ impl Registry {
     /// A page of objects.
     pub async fn list(&self, target: &Target, options: &ListOptions) -> Result<List, Status> {
         target.require_verb("list")?;
-        let cache = self.cache(target)?;
         let selection = selection(target, &options.label_selector, &options.field_selector)?;
+        if target.descriptor.is_virtual() {
+            return self.components(target, &selection).await;
+        }
+        let cache = self.cache(target)?;
         check_list(options)?;
         let given = options.resource_version.as_deref().unwrap_or("");
         let (revision, source, start) = if options.continue_token.is_empty() {

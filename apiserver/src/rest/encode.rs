@@ -19,6 +19,7 @@ use super::{Call, binary, pretty, table};
 use crate::cache::Item;
 use crate::registry::{Answer, Content, List, Target};
 use crate::request::{Body, BoxError, full};
+use crate::storage::Revision;
 
 /// Items are gathered into pieces of about this size: large enough for TLS and HTTP/2, small enough to start early.
 const PIECE: usize = 32 << 10;
@@ -159,10 +160,10 @@ fn list_type(call: &Call<'_>) -> (&'static str, String) {
 
 fn list_metadata(list: &List) -> Value {
     let mut metadata = Map::new();
-    metadata.insert(
-        "resourceVersion".to_owned(),
-        list.revision.to_string().into(),
-    );
+    if list.revision != Revision::ZERO {
+        let revision = list.revision.to_string();
+        metadata.insert("resourceVersion".to_owned(), revision.into());
+    }
     if let Some(token) = &list.continue_token {
         metadata.insert("continue".to_owned(), token.as_str().into());
     }

@@ -128,7 +128,7 @@ fn clause_offer(
     }
     let ours = group == "meta.k8s.io" && matches!(version, "v1" | "v1beta1");
     // Reviews and other answers that are not stored have neither columns nor metadata of interest.
-    let convertible = !target.descriptor.is_virtual() && target.subresource.is_empty();
+    let convertible = target.descriptor.has_verb("get") && target.subresource.is_empty();
     let view = match kind {
         "" => View::Object,
         // Tables are for people: they have no form in protobuf.

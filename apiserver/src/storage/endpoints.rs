@@ -138,6 +138,22 @@ impl Endpoints {
         self.members[turn.unwrap_or(0)].clone()
     }
 
+    /// Runs a request on every member at once, each with the time of one attempt.
+    pub(super) async fn each<T, F, Fut>(&self, request: F) -> Vec<Result<T, Status>>
+    where
+        F: Fn(Member) -> Fut,
+        Fut: Future<Output = Result<T, Status>>,
+    {
+        let ask = |member: &Member| {
+            let attempt = tokio::time::timeout(ATTEMPT, request(member.clone()));
+            async move {
+                let late = |_| Status::deadline_exceeded("the store member did not answer");
+                attempt.await.map_err(late)?
+            }
+        };
+        futures::future::join_all(self.members.iter().map(ask)).await
+    }
+
     /// Runs a harmlessly repeatable request on one member after the other.
     pub(super) async fn retrying<T, F, Fut>(&self, request: F) -> Result<T, Status>
     where

@@ -118,6 +118,31 @@ async fn what_the_server_is_and_offers() {
             .await
             .contains("apiserver_request_total")
     );
+    let components = cluster.run("admin", "get cs").await;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (told, warned) = (text(&components.stdout), text(&components.stderr));
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines: Vec<_> = told.lines().map(words).collect();
+    assert_eq!(lines[0], "NAME STATUS MESSAGE ERROR");
+    assert!(
+        lines.contains(&"etcd-0 Healthy ok".to_owned()),
+        "the store answers: {told}"
+    );
+    assert!(
+        lines.contains(
+            &"scheduler Unhealthy nobody has taken the lease kube-scheduler yet".to_owned()
+        ),
+        "there is none here: {told}"
+    );
+    assert!(
+        warned.contains("v1 ComponentStatus is deprecated in v1.19+"),
+        "{warned}"
+    );
+    let unknown = cluster.fails("admin", "get cs nobody").await;
+    assert!(
+        unknown.contains(r#"(NotFound): componentstatus "nobody" not found"#),
+        "{unknown}"
+    );
     let explained = cluster
         .ok("admin", "explain pod.spec.containers.name")
         .await;
