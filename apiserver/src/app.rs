@@ -25,12 +25,10 @@ use crate::authz::live::Live;
 use crate::bootstrap::endpoints::Advertised;
 use crate::cache::Caches;
 use crate::chain::objects::Objects;
-use crate::chain::{Edge, Parts, grpc_handler};
+use crate::chain::{Edge, Load, Parts, grpc_handler};
 use crate::config::{Checked, Config};
 use crate::crypt::{Crypt, CryptError};
-use crate::fairness::gate::Gate;
 use crate::registry::Registry;
-use crate::request::RequestInfo;
 use crate::rest::{self, Api};
 use crate::storage::{ConnectError, Endpoints, Store};
 use crate::streaming::{Agents, Streaming};
@@ -68,7 +66,6 @@ pub struct Server {
     caches: Arc<Caches>,
     authorizer: Arc<Live>,
     edge: Arc<Edge>,
-    gate: Option<Arc<Gate>>,
     admin: AdminServer,
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
@@ -118,19 +115,12 @@ impl Server {
         creators::register(&registry, &authorizer, &authenticator);
         let admin = AdminServer::new("apiserver");
         caches.register(&admin);
-        tasks::readiness(&admin, &caches, &authorizer);
         let agents = checked.agents.as_ref().map(Agents::new).transpose()?;
         let api = Api {
             registry: Arc::clone(&registry),
         };
         let routes = crate::grpc::routes(Arc::clone(&registry), Arc::clone(&authorizer) as Arc<_>);
         let audit = audit_log(config, &inner);
-        let gate = checked.seats.map(|seats| {
-            let caches = Arc::clone(&caches);
-            let gate = Gate::new(seats, Box::new(move |info| size_of_list(&caches, info)));
-            gate.register(&admin);
-            gate
-        });
         let edge = Edge::new(Parts {
             authenticator,
             authorizer: Arc::clone(&authorizer),
@@ -146,9 +136,9 @@ impl Server {
                 authorizer: Arc::clone(&authorizer),
                 agents,
             },
-            inflight: checked.inflight,
-            gate: gate.clone(),
+            load: load(&checked, &caches),
         });
+        tasks::readiness(&admin, &caches, &authorizer, &edge);
         let tls = tls::server_config(&checked.serving, ClientAuth::Optional)?;
         let (listener, advertised) = listen(&checked).await?;
         Ok(Self {
@@ -156,7 +146,6 @@ impl Server {
             caches,
             authorizer,
             edge,
-            gate,
             admin,
             listener,
             tls,
@@ -205,10 +194,19 @@ impl Server {
     }
 }
 
-/// As many objects as a list would go through at most.
-fn size_of_list(caches: &Caches, info: &RequestInfo) -> usize {
-    let cache = caches.named(&info.api_group, &info.resource);
-    cache.map_or(0, |cache| cache.objects())
+fn load(checked: &Checked, caches: &Arc<Caches>) -> Load {
+    let Some(seats) = checked.seats else {
+        return Load::Fixed(checked.inflight);
+    };
+    let caches = Arc::clone(caches);
+    let objects = move |group: &str, resource: &str| {
+        let cache = caches.named(group, resource);
+        cache.map_or(0, |cache| cache.objects())
+    };
+    Load::Fair {
+        seats,
+        objects: Arc::new(objects),
+    }
 }
 
 /// Takes the port, and says where this server is then reached.

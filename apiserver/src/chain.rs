@@ -15,6 +15,7 @@ mod limits;
 mod metrics;
 pub mod objects;
 pub mod respond;
+mod seats;
 #[cfg(test)]
 mod tests;
 mod version;
@@ -39,15 +40,16 @@ use crate::audit;
 use crate::authn::{Authenticator, GROUP_MASTERS, Peer, User, bearer, impersonation};
 use crate::authz::live::Live;
 use crate::authz::{self, Attributes};
-use crate::fairness::gate::{Gate, Seat};
 use crate::request::{self, Body, Caller, RequestInfo};
 use crate::streaming::Streaming;
 pub(crate) use compress::{accepts_gzip, whole as gzip};
 pub(crate) use dispatch::not_modified;
 use leftover::Leftover;
 pub use limits::InFlight;
-use limits::Limits;
+use limits::{Limits, Slot};
 use metrics::Metrics;
+pub use seats::{Count, Seats};
+pub(crate) use seats::{Place, Reach};
 
 /// A request that is not a watch or a stream and takes longer is answered with 504.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -85,10 +87,26 @@ pub struct Parts {
     pub grpc: Handler,
     /// Logs, exec, attach, port-forward.
     pub streaming: Streaming,
-    /// How many requests are worked on at once, when there is no gate.
-    pub inflight: InFlight,
-    /// Priority and fairness between requests.
-    pub gate: Option<Arc<Gate>>,
+    /// How many requests are worked on at once.
+    pub load: Load,
+}
+
+/// By what it is decided whether there is room for a request.
+pub enum Load {
+    /// Priority and fairness.
+    Fair {
+        /// Of the whole server.
+        seats: u32,
+        /// By which the work of lists is estimated.
+        objects: Count,
+    },
+    /// One bound for reads and one for writes.
+    Fixed(InFlight),
+}
+
+enum Gate {
+    Fair(Arc<Seats>),
+    Fixed(Box<Limits>),
 }
 
 /// The pipeline's outside. Connections hold it in an `Arc`.
@@ -100,8 +118,7 @@ pub struct Edge {
     rest: Handler,
     grpc: Handler,
     streaming: Streaming,
-    limits: Limits,
-    gate: Option<Arc<Gate>>,
+    gate: Gate,
     metrics: Metrics,
 }
 
@@ -115,6 +132,7 @@ struct Record {
     user: Option<Arc<User>>,
     impersonated: Option<Arc<User>>,
     slot: audit::Slot,
+    place: Option<Place>,
     received: Timestamp,
     started: Instant,
 }
@@ -144,6 +162,7 @@ impl Record {
             user: None,
             impersonated: None,
             slot: audit::Slot::default(),
+            place: None,
             received: Timestamp::now(),
             started: Instant::now(),
         }
@@ -152,12 +171,23 @@ impl Record {
     fn is_long_running(&self) -> bool {
         self.info.is_long_running() || (self.grpc && self.info.verb == "watch")
     }
+
+    /// Terminals, logs and the like, which may do nothing for hours. Watches are no such thing: they begin with work.
+    fn is_stream(&self) -> bool {
+        self.info.is_long_running() && self.info.verb != "watch"
+    }
 }
 
 impl Edge {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Arc<Self> {
         let metrics = Metrics::register(&parts.admin);
+        let gate = match parts.load {
+            Load::Fair { seats, objects } => {
+                Gate::Fair(Seats::new(seats, objects, &parts.admin, &metrics))
+            }
+            Load::Fixed(sizes) => Gate::Fixed(Box::new(Limits::new(sizes, &metrics))),
+        };
         Arc::new(Self {
             authenticator: parts.authenticator,
             authorizer: parts.authorizer,
@@ -166,10 +196,17 @@ impl Edge {
             rest: parts.rest,
             grpc: parts.grpc,
             streaming: parts.streaming,
-            limits: Limits::new(parts.inflight, &metrics),
-            gate: parts.gate,
+            gate,
             metrics,
         })
+    }
+
+    /// The fair queues, unless they are switched off. Somebody has to start them.
+    pub fn seats(&self) -> Option<&Arc<Seats>> {
+        match &self.gate {
+            Gate::Fair(seats) => Some(seats),
+            Gate::Fixed(_) => None,
+        }
     }
 
     /// Answers a request, whatever happens inside.
@@ -203,6 +240,9 @@ impl Edge {
             true => respond::grpc_status(&status),
             false => respond::status(&status),
         });
+        if let Some(place) = record.place.take() {
+            response = place.hand_on(response);
+        }
         leftover.read().await;
         if let Ok(id) = HeaderValue::from_str(&record.id) {
             response.headers_mut().insert(AUDIT_ID, id);
@@ -219,6 +259,7 @@ impl Edge {
         record: &mut Record,
     ) -> Result<Response<Body>, Status> {
         let info = Arc::clone(&record.info);
+        let deadline = tokio::time::Instant::now() + REQUEST_TIMEOUT;
 
         // Identity first: every later step, the refusals included, belongs to somebody.
         let proved = self
@@ -242,20 +283,8 @@ impl Edge {
         record.impersonated.clone_from(&acting);
         let user = acting.unwrap_or(user);
 
-        // Load before authorization and work, after identity: administrators and health checks are never turned away.
-        let exempt =
-            record.is_long_running() || is_health(&info.path) || user.in_group(GROUP_MASTERS);
-        let (seat, _slot) = match (&self.gate, exempt) {
-            (_, true) => (None, None),
-            (Some(gate), false) => {
-                let seat = self.seat(gate, &user, &info).await?;
-                (Some(seat), Some(self.limits.count(is_read_only(record))))
-            }
-            (None, false) => {
-                let slot = self.limits.enter(is_read_only(record)).await?;
-                (None, Some(slot))
-            }
-        };
+        // Load before authorization and work, after identity, which decides how much of the server somebody may have.
+        let _slot = self.admit(&user, &mut request, record).await?;
 
         // Health stays open even while the rules are still being loaded.
         if !record.grpc && !is_health(&info.path) {
@@ -274,31 +303,47 @@ impl Edge {
         if record.is_long_running() {
             return answer.await;
         }
-        // gRPC clients may send deadlines of their own, but need not: this one ends what holds a slot.
-        let timed = tokio::time::timeout(REQUEST_TIMEOUT, answer).await;
-        let mut answer = timed.unwrap_or_else(|_| {
+        // gRPC clients may send deadlines of their own, but need not: this one ends what holds seats.
+        let timed = tokio::time::timeout_at(deadline, answer).await;
+        timed.unwrap_or_else(|_| {
             Err(Status::timeout(
                 "request did not complete within the allotted timeout",
                 0,
             ))
-        })?;
-        if let Some(seat) = &seat {
-            respond::name_flow(&mut answer, &seat.schema, &seat.level);
-        }
-        Ok(answer)
+        })
     }
 
-    async fn seat<'a>(
+    /// Waits until there is room, or refuses.
+    async fn admit(
         &self,
-        gate: &'a Gate,
-        user: &User,
-        info: &RequestInfo,
-    ) -> Result<Seat<'a>, Status> {
-        let entered = gate.enter(user, info, REQUEST_TIMEOUT).await;
-        entered.map_err(|refused| {
-            let message = "too many requests, please try again later";
-            Status::too_many_requests(message, refused.retry_after)
-        })
+        user: &Arc<User>,
+        request: &mut Request<Body>,
+        record: &mut Record,
+    ) -> Result<Option<Slot<'_>>, Status> {
+        let info = &record.info;
+        let seats = match &self.gate {
+            Gate::Fair(seats) => seats,
+            Gate::Fixed(limits) => {
+                // Administrators and health checks must come through when everything else is stuck.
+                let exempt = record.is_long_running()
+                    || is_health(&info.path)
+                    || user.in_group(GROUP_MASTERS);
+                return match exempt {
+                    true => Ok(None),
+                    false => limits.enter(info.is_read_only()).await.map(Some),
+                };
+            }
+        };
+        let place = Place::new(seats, user);
+        record.place = Some(place.clone());
+        if record.grpc {
+            // Only the method knows what it is about, and so which level it belongs to: it enters by itself.
+            request.extensions_mut().insert(place);
+        } else if !record.is_stream() {
+            let reach = Reach::of_query(info, request.uri().query().unwrap_or_default());
+            place.enter(info, reach).await?;
+        }
+        Ok(None)
     }
 
     fn finish(&self, peer: &Peer, record: &Record, code: u16) {
@@ -323,10 +368,6 @@ impl Edge {
 fn is_grpc(request: &Request<Body>) -> bool {
     let kind = request.headers().get(CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
-}
-
-fn is_read_only(record: &Record) -> bool {
-    record.info.is_read_only()
 }
 
 /// Paths that answer without authorization.

@@ -19,6 +19,8 @@ const PORT: u16 = 6443;
 const SERVICE_CIDR: &str = "10.96.0.0/16";
 /// A budget has to hold some objects of the largest size.
 const BUDGET_MIN: usize = 16;
+/// More seats than any machine has work for; sums of them stay far from the ends of numbers.
+const SEATS_MAX: u32 = 1_000_000;
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
 /// Settings as they are written. Everything that is left out has a default, except the files.
@@ -86,16 +88,17 @@ pub struct Config {
     /// File with the key (32 bytes, base64) that encrypts Secrets in the store.
     #[arg(long)]
     pub encryption_key_file: Option<PathBuf>,
-    /// Requests that only read and are worked on at once; more wait a moment, then get 429. Default 400, 0 for no limit.
+    /// Whether FlowSchemas and PriorityLevelConfigurations decide whose request goes first. Default true.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    pub enable_priority_and_fairness: Option<bool>,
+    /// With the next one the seats that the priority levels share. Without priority and fairness: requests that only read and
+    /// are worked on at once; more wait a moment, then get 429; 0 for no limit. Default 400.
     #[arg(long)]
     pub max_requests_inflight: Option<usize>,
-    /// Requests that change something and are worked on at once. Default 200, 0 for no limit.
+    /// With the one before the seats that the priority levels share. Without priority and fairness: requests that change
+    /// something and are worked on at once; 0 for no limit. Default 200.
     #[arg(long)]
     pub max_mutating_requests_inflight: Option<usize>,
-    /// Lets requests in by priority and fairly, as FlowSchemas and PriorityLevelConfigurations say, with as many seats as the
-    /// two numbers above together. Default true; without it, or without the numbers, only these bound requests.
-    #[arg(long)]
-    pub enable_priority_and_fairness: Option<bool>,
     /// MiB that the watch cache may hold beyond the objects themselves: history for watches that resume, and what waits for
     /// slow watchers. Default 256.
     #[arg(long)]
@@ -117,8 +120,8 @@ pub struct Checked {
     pub node_ports: PortRange,
     pub issuer: String,
     pub inflight: InFlight,
-    /// Seats of priority and fairness; `None` when it is off.
-    pub seats: Option<usize>,
+    /// Seats that the priority levels share; none without priority and fairness.
+    pub seats: Option<u32>,
     pub cache: cache::Limits,
 }
 
@@ -226,6 +229,7 @@ impl Config {
             PortRange::default()
         });
         let cache = self.cache_limits(&mut faults);
+        let seats = self.seats(&mut faults);
         match (serving, advertise) {
             (Some(serving), Some(advertise)) if faults.is_empty() => Ok(Checked {
                 listen: SocketAddr::new(bind, self.secure_port.unwrap_or(PORT)),
@@ -240,7 +244,7 @@ impl Config {
                     .clone()
                     .unwrap_or_else(|| ISSUER.to_owned()),
                 inflight: self.inflight(),
-                seats: self.seats(),
+                seats,
                 cache,
             }),
             _ => Err(ConfigError::Invalid(faults)),
@@ -271,10 +275,18 @@ impl Config {
         }
     }
 
-    fn seats(&self) -> Option<usize> {
+    fn seats(&self, faults: &mut Vec<String>) -> Option<u32> {
+        if self.enable_priority_and_fairness == Some(false) {
+            return None;
+        }
         let InFlight { reads, writes } = self.inflight();
-        let wanted = self.enable_priority_and_fairness.unwrap_or(true);
-        (wanted && reads > 0 && writes > 0).then(|| reads.saturating_add(writes))
+        let sum = u32::try_from(reads.saturating_add(writes)).unwrap_or(u32::MAX);
+        if !(1..=SEATS_MAX).contains(&sum) {
+            faults.push(format!(
+                "max_requests_inflight and max_mutating_requests_inflight must add up to 1 to {SEATS_MAX} with enable_priority_and_fairness"
+            ));
+        }
+        Some(sum)
     }
 
     fn agents(&self) -> Option<TlsFiles> {
@@ -308,6 +320,8 @@ mod tests {
         let config = Config {
             store_endpoints: vec!["https://a:2379".to_owned()],
             service_node_port_range: Some("9".to_owned()),
+            max_requests_inflight: Some(0),
+            max_mutating_requests_inflight: Some(0),
             ..Config::default()
         };
         let text = config.check().unwrap_err().to_string();
@@ -316,6 +330,7 @@ mod tests {
             "tls_cert_file",
             "store_cafile",
             "service_node_port_range",
+            "max_requests_inflight",
         ] {
             assert!(text.contains(part), "{text}");
         }

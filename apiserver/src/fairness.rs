@@ -12,11 +12,9 @@
 
 pub mod classify;
 pub mod dealer;
-pub mod gate;
 pub mod level;
 
 mod demand;
-mod metrics;
 mod queues;
 mod refusals;
 mod shares;
@@ -186,9 +184,9 @@ impl Fairness {
             .map_or(1, |level| level.sharing.seats_max(&level.config.discipline))
     }
 
-    /// The level that a flow goes through.
-    pub fn level(&self, flow: &Flow) -> Option<&Config> {
-        self.levels.get(&flow.level).map(|level| &level.config)
+    /// The level of that name.
+    pub fn level(&self, name: &str) -> Option<&Config> {
+        self.levels.get(name).map(|level| &level.config)
     }
 
     /// A request has come that takes so many seats.

@@ -22,6 +22,7 @@ use tonic::{Request, Response};
 use crate::audit;
 use crate::authn::User;
 use crate::authz::{self, Attributes, Authorizer};
+use crate::chain::{Place, Reach};
 use crate::registry::{
     Answer, Content, Context, DeleteOptions, FieldValidation, ListOptions, PatchKind, Registry,
     RevisionMatch, Target,
@@ -59,12 +60,14 @@ struct Call {
 }
 
 impl Resources {
-    fn enter<T>(
+    /// Waits until there is room for the call, and asks whether it is allowed.
+    async fn enter<T: Sync>(
         &self,
         request: &Request<T>,
         target: Option<&pb::Target>,
         verb: &str,
         selectors: (&str, &str),
+        reach: Reach,
     ) -> Result<Call, Status> {
         let target = target.ok_or_else(|| Status::bad_request("the request names no target"))?;
         let caller = request.extensions().get::<Caller>();
@@ -76,6 +79,9 @@ impl Resources {
         let info = info_of(target, verb, selectors);
         if let Some(slot) = request.extensions().get::<audit::Slot>() {
             slot.set(info.clone());
+        }
+        if let Some(place) = request.extensions().get::<Place>() {
+            place.enter(&info, reach).await?;
         }
         authz::require(&*self.authorizer, &Attributes::of_request(&user, &info))?;
         let target = Target::resolve(
@@ -95,7 +101,9 @@ impl Resources {
 
     async fn get_one(&self, request: Request<pb::GetRequest>) -> Result<pb::ObjectReply, Status> {
         let message = request.get_ref();
-        let call = self.enter(&request, message.target.as_ref(), "get", NO_SELECTORS)?;
+        let call = self
+            .enter(&request, message.target.as_ref(), "get", NO_SELECTORS, ONE)
+            .await?;
         let revision = Some(message.resource_version.as_str());
         Ok(self.reply(
             &call.target,
@@ -109,7 +117,15 @@ impl Resources {
             message.label_selector.as_str(),
             message.field_selector.as_str(),
         );
-        let call = self.enter(&request, message.target.as_ref(), "list", selectors)?;
+        let call = self
+            .enter(
+                &request,
+                message.target.as_ref(),
+                "list",
+                selectors,
+                page(message),
+            )
+            .await?;
         let options = ListOptions {
             label_selector: message.label_selector.clone(),
             field_selector: message.field_selector.clone(),
@@ -131,7 +147,15 @@ impl Resources {
         request: Request<pb::CreateRequest>,
     ) -> Result<pb::ObjectReply, Status> {
         let message = request.get_ref();
-        let mut call = self.enter(&request, message.target.as_ref(), "create", NO_SELECTORS)?;
+        let mut call = self
+            .enter(
+                &request,
+                message.target.as_ref(),
+                "create",
+                NO_SELECTORS,
+                ONE,
+            )
+            .await?;
         call.write(&message.field_manager, message.dry_run);
         let (object, warnings) = call.decode(&message.object)?;
         let answer = self
@@ -146,7 +170,15 @@ impl Resources {
         request: Request<pb::UpdateRequest>,
     ) -> Result<pb::ObjectReply, Status> {
         let message = request.get_ref();
-        let mut call = self.enter(&request, message.target.as_ref(), "update", NO_SELECTORS)?;
+        let mut call = self
+            .enter(
+                &request,
+                message.target.as_ref(),
+                "update",
+                NO_SELECTORS,
+                ONE,
+            )
+            .await?;
         call.write(&message.field_manager, message.dry_run);
         let (object, warnings) = call.decode(&message.object)?;
         let answer = self
@@ -161,7 +193,15 @@ impl Resources {
         request: Request<pb::PatchRequest>,
     ) -> Result<pb::ObjectReply, Status> {
         let message = request.get_ref();
-        let mut call = self.enter(&request, message.target.as_ref(), "patch", NO_SELECTORS)?;
+        let mut call = self
+            .enter(
+                &request,
+                message.target.as_ref(),
+                "patch",
+                NO_SELECTORS,
+                ONE,
+            )
+            .await?;
         call.write(&message.field_manager, message.dry_run);
         call.context.force = message.force;
         let kind = match message.kind() {
@@ -185,7 +225,15 @@ impl Resources {
         request: Request<pb::DeleteRequest>,
     ) -> Result<pb::ObjectReply, Status> {
         let message = request.get_ref();
-        let call = self.enter(&request, message.target.as_ref(), "delete", NO_SELECTORS)?;
+        let call = self
+            .enter(
+                &request,
+                message.target.as_ref(),
+                "delete",
+                NO_SELECTORS,
+                ONE,
+            )
+            .await?;
         let options = delete_options(&message.options)?;
         let answer = self
             .registry
@@ -203,12 +251,15 @@ impl Resources {
             message.label_selector.as_str(),
             message.field_selector.as_str(),
         );
-        let call = self.enter(
-            &request,
-            message.target.as_ref(),
-            "deletecollection",
-            selectors,
-        )?;
+        let call = self
+            .enter(
+                &request,
+                message.target.as_ref(),
+                "deletecollection",
+                selectors,
+                ONE,
+            )
+            .await?;
         let options = delete_options(&message.options)?;
         let which = ListOptions {
             label_selector: message.label_selector.clone(),
@@ -250,6 +301,18 @@ impl Resources {
 /// Objects travel as JSON.
 const JSON: MediaType = MediaType::Text(Encoding::Json);
 const NO_SELECTORS: (&str, &str) = ("", "");
+/// Calls that go through no list.
+const ONE: Reach = Reach {
+    limit: 0,
+    from_state: false,
+};
+
+fn page(message: &pb::ListRequest) -> Reach {
+    Reach {
+        limit: usize::try_from(message.limit).unwrap_or_default(),
+        ..ONE
+    }
+}
 
 impl Call {
     fn write(&mut self, field_manager: &str, dry_run: bool) {
@@ -331,8 +394,13 @@ impl resources_server::Resources for Resources {
             message.label_selector.as_str(),
             message.field_selector.as_str(),
         );
-        let entered = self.enter(&request, message.target.as_ref(), "watch", selectors);
-        let call = entered.map_err(to_grpc)?;
+        let reach = Reach {
+            from_state: message.resource_version.is_empty(),
+            ..Reach::default()
+        };
+        let target = message.target.as_ref();
+        let entered = self.enter(&request, target, "watch", selectors, reach);
+        let call = entered.await.map_err(to_grpc)?;
         let stream = watch::open(&self.registry, call.target, message)
             .await
             .map_err(to_grpc)?;

@@ -13,6 +13,7 @@ use corten_base::tasks::{TaskKind, spawn};
 use super::Server;
 use crate::allocators;
 use crate::authz::live::Live;
+use crate::chain::Edge;
 use crate::chain::objects::Objects;
 use crate::registry::{Registry, create_system_objects};
 use crate::storage::{self, Revision};
@@ -35,8 +36,8 @@ pub(super) fn start(server: &Server) {
     );
     let objects: Arc<dyn Objects> = Arc::clone(&server.registry) as Arc<dyn Objects>;
     server.authorizer.start(&objects, shutdown);
-    if let Some(gate) = &server.gate {
-        gate.start(&objects, shutdown);
+    if let Some(seats) = server.edge.seats() {
+        seats.start(&objects, shutdown);
     }
     bootstrap::aggregate::start(&objects, shutdown);
     spawn(
@@ -81,7 +82,12 @@ async fn rules_arrive(authorizer: &Live, shutdown: &Shutdown) {
 }
 
 /// Adds the checks. Done while building: a server that does not run yet is not ready either.
-pub(super) fn readiness(admin: &AdminServer, caches: &Arc<Caches>, authorizer: &Arc<Live>) {
+pub(super) fn readiness(
+    admin: &AdminServer,
+    caches: &Arc<Caches>,
+    authorizer: &Arc<Live>,
+    edge: &Edge,
+) {
     let readiness = admin.readiness();
     readiness.set(
         BOOTSTRAP,
@@ -100,6 +106,15 @@ pub(super) fn readiness(admin: &AdminServer, caches: &Arc<Caches>, authorizer: &
             Err("rules are still being loaded".to_owned())
         }
     });
+    if let Some(seats) = edge.seats().map(Arc::clone) {
+        readiness.check("priority-and-fairness", move || {
+            if seats.is_configured() {
+                Ok(())
+            } else {
+                Err("priority levels are still being loaded".to_owned())
+            }
+        });
+    }
 }
 
 async fn system_objects(registry: &Registry, shutdown: &Shutdown) {

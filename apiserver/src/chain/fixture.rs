@@ -5,7 +5,7 @@ use std::sync::Arc;
 use corten_base::admin::AdminServer;
 
 use super::objects::fake::Fake;
-use super::{Handler, InFlight, Parts};
+use super::{Handler, Load, Parts};
 use crate::audit;
 use crate::authn::Authenticator;
 use crate::authn::bearer::StaticTokens;
@@ -29,7 +29,9 @@ pub(crate) fn parts(authorizer: Arc<Live>, handler: Handler) -> Parts {
             authorizer,
             agents: None,
         },
-        inflight: InFlight::default(),
-        gate: None,
+        load: Load::Fair {
+            seats: 600,
+            objects: Arc::new(|_, _| 0),
+        },
     }
 }

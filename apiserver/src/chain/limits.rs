@@ -1,4 +1,5 @@
-//! How many requests are worked on at once: reads and writes apart, so that neither starves the other.
+//! How many requests are worked on at once where priority and fairness is switched off: reads and writes apart, so that
+//! neither starves the other.
 //!
 //! Long-running requests are not counted, nor are the administrators' and health checks, which must work when everything
 //! else is stuck. Invariant: memory for waiting requests is bounded; whoever does not fit is told when to come back.
@@ -55,8 +56,7 @@ struct Pool {
 /// Held while the request is worked on.
 pub(super) struct Slot<'a> {
     inflight: &'a Gauge,
-    /// None where something else has let the request in.
-    _permit: Option<SemaphorePermit<'a>>,
+    _permit: SemaphorePermit<'a>,
 }
 
 impl Drop for Slot<'_> {
@@ -89,7 +89,7 @@ impl Limits {
 
     /// Waits for a slot, or refuses.
     pub(super) async fn enter(&self, read_only: bool) -> Result<Slot<'_>, Status> {
-        let pool = self.pool(read_only);
+        let pool = if read_only { &self.reads } else { &self.writes };
         let permit = match pool.slots.try_acquire() {
             Ok(permit) => Some(permit),
             Err(_) => pool.wait().await,
@@ -100,28 +100,15 @@ impl Limits {
                 "the server is currently handling too many requests, please try again later";
             return Err(Status::too_many_requests(message, RETRY_AFTER_SECONDS));
         };
-        Ok(pool.slot(Some(permit)))
-    }
-
-    /// Counts a request that something else has let in.
-    pub(super) fn count(&self, read_only: bool) -> Slot<'_> {
-        self.pool(read_only).slot(None)
-    }
-
-    fn pool(&self, read_only: bool) -> &Pool {
-        if read_only { &self.reads } else { &self.writes }
+        pool.inflight.inc();
+        Ok(Slot {
+            inflight: &pool.inflight,
+            _permit: permit,
+        })
     }
 }
 
 impl Pool {
-    fn slot<'a>(&'a self, permit: Option<SemaphorePermit<'a>>) -> Slot<'a> {
-        self.inflight.inc();
-        Slot {
-            inflight: &self.inflight,
-            _permit: permit,
-        }
-    }
-
     async fn wait(&self) -> Option<SemaphorePermit<'_>> {
         /// Counts down even when the client goes away in between.
         struct Waiting<'a>(&'a AtomicUsize);

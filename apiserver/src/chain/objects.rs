@@ -86,6 +86,13 @@ pub trait Objects: Send + Sync + 'static {
         namespace: &str,
         object: Value,
     ) -> Result<Value, Status>;
+    /// Updates an object's status and nothing else of it; its resourceVersion is checked.
+    async fn update_status(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        object: Value,
+    ) -> Result<Value, Status>;
     /// Sends the present state and then every change into the queue, until its reader is gone.
     async fn follow(&self, resource: Resource, into: mpsc::Sender<Change>);
 }

@@ -28,19 +28,6 @@ pub fn status(status: &Status) -> Response<Body> {
     response
 }
 
-/// Says which FlowSchema and which PriorityLevelConfiguration a request came under.
-pub fn name_flow(response: &mut Response<Body>, schema: &str, level: &str) {
-    for (name, uid) in [
-        ("x-kubernetes-pf-flowschema-uid", schema),
-        ("x-kubernetes-pf-prioritylevel-uid", level),
-    ] {
-        if let Ok(uid) = HeaderValue::from_str(uid) {
-            let name = HeaderName::from_static(name);
-            response.headers_mut().insert(name, uid);
-        }
-    }
-}
-
 /// A document in JSON.
 pub fn json(value: &Value) -> Response<Body> {
     json_bytes(value.to_string().into())

@@ -88,6 +88,13 @@ impl Classifier {
         }
     }
 
+    /// The schemas that requests are matched with, and the names of their levels.
+    pub fn schemas(&self) -> impl Iterator<Item = (&Id, &Arc<str>)> {
+        self.schemas
+            .iter()
+            .map(|schema| (&schema.id, &schema.level))
+    }
+
     /// The schemas whose level does not exist.
     pub fn dangling(&self) -> &[Arc<str>] {
         &self.dangling

@@ -27,6 +27,8 @@ pub(super) struct QueueSet {
     waiting: HashMap<Ticket, usize>,
     seats_running: u32,
     seats_waiting: u32,
+    /// Queues in which something waits or of which something runs. Counted, because every request asks for it.
+    busy: u32,
     progress: f64,
     synced: Duration,
     /// The queue that was last served.
@@ -53,7 +55,6 @@ struct Queue {
     waiting: VecDeque<Waiting>,
     seats_waiting: u32,
     running: u32,
-    seats_running: u32,
     /// Progress at which its next request begins.
     start: f64,
 }
@@ -91,6 +92,7 @@ impl QueueSet {
             waiting: HashMap::new(),
             seats_running: 0,
             seats_waiting: 0,
+            busy: 0,
             progress: 0.0,
             synced: now,
             robin: 0,
@@ -164,6 +166,7 @@ impl QueueSet {
         }
         if queue.is_idle() {
             queue.start = progress;
+            self.busy += 1;
         }
         queue.waiting.push_back(Waiting {
             ticket,
@@ -187,9 +190,9 @@ impl QueueSet {
         if let Some(queue) = done.queue.and_then(|index| self.queues.get_mut(index)) {
             let took = now.saturating_sub(done.started).as_secs_f64();
             queue.running -= 1;
-            queue.seats_running -= done.seats;
             queue.start += f64::from(done.seats) * (took - ESTIMATE);
             queue.bound();
+            self.busy -= u32::from(queue.is_idle());
         }
         self.drop_idle();
         self.dispatch(now)
@@ -203,6 +206,7 @@ impl QueueSet {
         let gone = queue.waiting.remove(place)?;
         queue.seats_waiting -= gone.seats;
         queue.bound();
+        self.busy -= u32::from(queue.is_idle());
         self.seats_waiting -= gone.seats;
         self.drop_idle();
         // It may have been a wide one that kept a smaller one waiting.
@@ -227,14 +231,9 @@ impl QueueSet {
     fn sync(&mut self, now: Duration) {
         let seconds = now.saturating_sub(self.synced).as_secs_f64();
         self.synced = self.synced.max(now);
-        let busy = self.queues.iter().filter(|queue| !queue.is_idle());
-        let (mut count, mut wanted) = (0_u32, 0_u32);
-        for queue in busy {
-            count += 1;
-            wanted += queue.seats_running + queue.seats_waiting;
-        }
-        if count > 0 {
-            self.progress += f64::from(wanted.min(self.limit)) / f64::from(count) * seconds;
+        if self.busy > 0 {
+            let wanted = self.seats_running + self.seats_waiting;
+            self.progress += f64::from(wanted.min(self.limit)) / f64::from(self.busy) * seconds;
         }
     }
 
@@ -295,7 +294,6 @@ impl QueueSet {
         let first = queue.waiting.pop_front()?;
         queue.seats_waiting -= seats;
         queue.running += 1;
-        queue.seats_running += seats;
         queue.start += work(seats);
         queue.bound();
         self.robin = index;
@@ -307,6 +305,10 @@ impl QueueSet {
 
     /// The queue whose next request is done first; of equal ones, the first after the one that was last served.
     fn next_queue(&self) -> Option<usize> {
+        if self.waiting.len() == 1 {
+            // As good as always, and worth not to look through all queues.
+            return self.waiting.values().next().copied();
+        }
         let count = self.queues.len();
         let mut best: Option<(usize, f64)> = None;
         for step in 1..=count {

@@ -63,12 +63,12 @@ impl Jane {
     }
 
     /// The code of the refusal, or 200.
-    fn enter(&self, verb: &str, target: &pb::Target) -> u16 {
+    async fn enter(&self, verb: &str, target: &pb::Target) -> u16 {
         let request = Self::request(());
         let entered = self
             .resources
-            .enter(&request, Some(target), verb, NO_SELECTORS);
-        entered.map_or_else(|status| status.code(), |_| 200)
+            .enter(&request, Some(target), verb, NO_SELECTORS, ONE);
+        entered.await.map_or_else(|status| status.code(), |_| 200)
     }
 
     fn request<T>(message: T) -> Request<T> {
@@ -93,9 +93,9 @@ async fn a_name_was_authorised_and_then_ignored() {
         ("deletecollection", 405),
         ("create", 405),
     ] {
-        assert_eq!(jane.enter(verb, &mine), code, "{verb}");
+        assert_eq!(jane.enter(verb, &mine).await, code, "{verb}");
     }
-    assert_eq!(jane.enter("list", &target("configmaps", "", "")), 403);
+    assert_eq!(jane.enter("list", &target("configmaps", "", "")).await, 403);
 }
 
 #[tokio::test]
@@ -115,16 +115,17 @@ async fn a_log_reader_got_the_pod_over_grpc() {
 #[tokio::test]
 async fn a_namespaced_role_reached_cluster_scoped_objects() {
     let jane = Jane::new().await;
-    assert_eq!(jane.enter("delete", &target("nodes", "n1", "")), 404);
-    assert_eq!(jane.enter("list", &target("nodes", "", "")), 404);
+    assert_eq!(jane.enter("delete", &target("nodes", "n1", "")).await, 404);
+    assert_eq!(jane.enter("list", &target("nodes", "", "")).await, 404);
     let mut own = target("namespaces", "default", "");
-    assert_eq!(jane.enter("get", &own), 200);
+    assert_eq!(jane.enter("get", &own).await, 200);
     own.namespace.clear();
-    assert_eq!(jane.enter("get", &own), 200);
+    assert_eq!(jane.enter("get", &own).await, 200);
     // The name of another namespace, and of none.
     assert_eq!(
-        jane.enter("get", &target("namespaces", "kube-system", "")),
+        jane.enter("get", &target("namespaces", "kube-system", ""))
+            .await,
         403
     );
-    assert_eq!(jane.enter("list", &own), 405);
+    assert_eq!(jane.enter("list", &own).await, 405);
 }

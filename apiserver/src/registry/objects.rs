@@ -60,6 +60,21 @@ impl Objects for Registry {
         Ok(answer.into_value())
     }
 
+    async fn update_status(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        object: Value,
+    ) -> Result<Value, Status> {
+        let name = corten_api::meta::name(&object).to_owned();
+        let target = Target {
+            subresource: "status".to_owned(),
+            ..Target::of(resource.group, resource.name, namespace, &name)?
+        };
+        let answer = Registry::update(self, &Context::internal(), &target, object).await?;
+        Ok(answer.into_value())
+    }
+
     async fn follow(&self, resource: Resource, into: mpsc::Sender<Change>) {
         let Some(cache) = self.caches.named(resource.group, resource.name) else {
             return;

@@ -121,6 +121,15 @@ impl Objects for Fake {
         Ok(object)
     }
 
+    async fn update_status(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        object: Value,
+    ) -> Result<Value, Status> {
+        self.update(resource, namespace, object).await
+    }
+
     async fn follow(&self, resource: Resource, into: mpsc::Sender<Change>) {
         drop(into.send(Change::Reset(self.all(resource))).await);
         into.closed().await;

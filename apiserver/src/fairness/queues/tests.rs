@@ -187,5 +187,6 @@ fn levels_may_change_while_requests_wait() {
     }
     assert_eq!(left, 4);
     assert!(set.is_idle() && set.queues.is_empty());
+    assert_eq!(set.busy, 0);
     assert_eq!(set.arrive(Ticket(10), 0, 1, now), Ok(tickets(&[10])));
 }
