@@ -42,6 +42,12 @@ pub(crate) const TABLE: &[Edges] = &[
         normal: &["corten-proto"],
         dev: &[],
     },
+    // In the place of a crate of this name that openraft uses: docs/decisions/0009.
+    Edges {
+        name: "base2histogram",
+        normal: &[],
+        dev: &[],
+    },
     Edges {
         name: "corten-store",
         normal: &["corten-base", "corten-proto", "corten-store-core"],

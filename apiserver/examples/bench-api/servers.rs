@@ -188,9 +188,9 @@ fn api_flags(kind: Kind, pki: &Pki, dir: &Path, store: u16, port: u16) -> Vec<St
         "--advertise-address=127.0.0.1".to_owned(),
         "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_owned(),
-        // 0 is no limit to both.
-        "--max-requests-inflight=0".to_owned(),
-        "--max-mutating-requests-inflight=0".to_owned(),
+        // Room for a thousand clients that are no administrators, within the share of their level.
+        "--max-requests-inflight=4000".to_owned(),
+        "--max-mutating-requests-inflight=2000".to_owned(),
     ];
     for (flag, name, ending) in [
         (format!("{store_prefix}-cafile"), "ca", "crt"),
@@ -213,7 +213,6 @@ fn api_flags(kind: Kind, pki: &Pki, dir: &Path, store: u16, port: u16) -> Vec<St
             "--authorization-mode=Node,RBAC".to_owned(),
             // Ours restricts nodes always.
             "--enable-admission-plugins=NodeRestriction".to_owned(),
-            "--enable-priority-and-fairness=false".to_owned(),
             // Ours lets pods ask for it always; Pod Security is for those that must not.
             "--allow-privileged=true".to_owned(),
         ]),
