@@ -188,9 +188,9 @@ fn api_flags(kind: Kind, pki: &Pki, dir: &Path, store: u16, port: u16) -> Vec<St
         "--advertise-address=127.0.0.1".to_owned(),
         "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_owned(),
-        // Room for a thousand clients that are no administrators, within the share of their level.
-        "--max-requests-inflight=4000".to_owned(),
-        "--max-mutating-requests-inflight=2000".to_owned(),
+        // The loads' user belongs to the level of everybody else, which has a twelfth of the seats: room for a thousand clients.
+        "--max-requests-inflight=10000".to_owned(),
+        "--max-mutating-requests-inflight=5000".to_owned(),
     ];
     for (flag, name, ending) in [
         (format!("{store_prefix}-cafile"), "ca", "crt"),
